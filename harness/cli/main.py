@@ -1,0 +1,72 @@
+"""Find the command, run it, turn errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import harness.cli
+from harness import __version__
+from harness.core.errors import HarnessError, UsageError
+
+INTERRUPTED = 130
+
+
+def _commands() -> list[str]:
+    """Return the names of the commands: every module here with a public name but this one."""
+    names = (module.name for module in pkgutil.iter_modules(harness.cli.__path__))
+    return sorted(name for name in names if name != "main" and not name.startswith("_"))
+
+
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"harness.cli.{name}")
+
+
+def _summary(name: str) -> str:
+    """Return the first line of a command's docstring, without importing what it imports."""
+    source = (Path(__file__).parent / f"{name}.py").read_text()
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+def _help() -> str:
+    lines = ["usage: harness COMMAND [FLAG...]", "", (harness.__doc__ or "").strip(), ""]
+    lines += ["commands:", *(f"  {name:<10} {_summary(name)}" for name in _commands())]
+    lines += ["", "'harness COMMAND --help' lists a command's flags."]
+    return "\n".join(lines)
+
+
+def _terminate(_signum: int, _frame: object) -> NoReturn:
+    # SIGTERM ends a command like Ctrl-C does: orderly, with everything taken down.
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0 ok, 1 measured failure or regression, 2 usage, 3 infrastructure, 130 interrupted.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(f"harness {__version__}")
+        return 0
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        if args[0] not in _commands():
+            raise UsageError(f"unknown command {args[0]!r}: choose from {', '.join(_commands())}")
+        return int(_load(args[0]).main(args[1:]))
+    except HarnessError as error:
+        print(f"harness {args[0]}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"harness {args[0]}: interrupted; rows so far are kept", file=sys.stderr)
+        return INTERRUPTED

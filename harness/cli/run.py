@@ -1,0 +1,66 @@
+"""Run a plan in this process tree, without Docker."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.core.errors import UsageError
+from harness.core.flags import Parser
+from harness.plan import Plan, add_plan_flags, parse_plan
+from harness.results.directory import RunDirectory, create
+from harness.results.logs import BENCH, init_logging
+from harness.results.manifest import base_manifest, git_revision, machine, software, write_manifest
+from harness.results.marks import MarkWriter
+from harness.sampling.host import HostProfiler
+from harness.workflow.runner import PlanRunner
+
+logger = logging.getLogger("run.workflow-memory")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, run, print."""
+    if argv and argv[0] == "--plan":
+        plan, directory = _from_file(argv[1:])
+    else:
+        parser = Parser(prog="harness run", description=__doc__, allow_abbrev=False)
+        parser.add_argument_group("plan file").add_argument(
+            "--plan", metavar="FILE", help="run a plan.json in its own directory (no other flags)"
+        )
+        add_plan_flags(parser, containers=False)
+        plan = parse_plan(parser, argv, containers=False)
+        directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
+    init_logging(directory.log, plan.general.log_level, plan.general.log_file_level)
+    logger.log(BENCH, "Results and logs: %s", directory.path)
+    facts = {}
+    ack = directory.marks_ack if os.environ.get("HARNESS_MARKS_ACK") == "1" else None
+    try:
+        with (
+            HostProfiler(plan.general.memory_profile_interval, directory.host_memory),
+            MarkWriter(directory.marks, ack) as marks,
+        ):
+            facts = PlanRunner(plan, directory, marks).execute()
+    finally:
+        manifest = base_manifest(plan.model_dump(mode="json"))
+        manifest["git_revision"] = git_revision(Path(__file__).parent)
+        manifest |= {"machine": machine(), "runner": software(), "executor": facts}
+        write_manifest(directory.manifest, manifest)
+    logger.log(BENCH, "All logs and results saved to: %s", directory.path)
+    return 0
+
+
+def _from_file(argv: Sequence[str]) -> tuple[Plan, RunDirectory]:
+    if len(argv) != 1:
+        raise UsageError("--plan takes one file and no other flags")
+    path = Path(argv[0])
+    try:
+        plan = Plan.model_validate_json(path.read_text())
+    except OSError as error:
+        raise UsageError(f"--plan {path}: {error.strerror}") from None
+    except (ValidationError, KeyError) as error:
+        raise UsageError(f"--plan {path}: not a plan file ({type(error).__name__})") from None
+    return plan, RunDirectory(path.parent, plan.general.csv_file, plan.general.log_file)

@@ -1,0 +1,46 @@
+"""What the two pools of the standard library share."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, wait
+from typing import Any
+
+from harness.core.errors import InfrastructureError
+
+
+def cpu_count() -> int:
+    """Return the number of CPUs, the default size of a pool (as in the reference)."""
+    return os.cpu_count() or 1
+
+
+def _call_and_linger(warm_up: Callable[..., Any], linger_s: float) -> tuple[int, int]:
+    warm_up()
+    # Long enough that the next call goes to another worker.
+    time.sleep(linger_s)
+    return os.getpid(), threading.get_ident()
+
+
+def warm_pool(
+    executor: Executor, workers: int, warm_up: Callable[..., Any], timeout_s: float
+) -> None:
+    """Call ``warm_up`` in every worker: pools start workers only as calls arrive.
+
+    Raises:
+        InfrastructureError: if fewer than ``workers`` distinct workers answered in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    seen: set[tuple[int, int]] = set()
+    linger_s = 0.02
+    while len(seen) < workers:
+        if time.monotonic() > deadline:
+            raise InfrastructureError(
+                f"{len(seen)} of {workers} pool workers answered within {timeout_s:g} s"
+            )
+        futures = [executor.submit(_call_and_linger, warm_up, linger_s) for _ in range(workers)]
+        done, _ = wait(futures, timeout=max(0.0, deadline - time.monotonic()))
+        seen.update(future.result() for future in done)
+        linger_s = min(1.0, 2 * linger_s)

@@ -1,0 +1,54 @@
+"""What an executor plug-in is: its options, its executor, and how to wait until it is ready."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.core.registry import Registry
+
+
+class ExecutorConfig(BaseModel):
+    """Options of one executor; subclass it and register the subclass under the executor's name.
+
+    Every field that carries a ``Flag`` is a command-line option.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def start(self) -> AbstractContextManager[Executor]:
+        """Return a context that starts the executor and shuts it down cleanly on exit."""
+
+    @abstractmethod
+    def wait_ready(
+        self, executor: Executor, warm_up: Callable[..., Any], timeout_s: float
+    ) -> Mapping[str, Any]:
+        """Block until every worker runs and has called ``warm_up()`` once.
+
+        Returns:
+            Facts for the manifest, e.g. the number of workers.
+
+        Raises:
+            InfrastructureError: if they are not all there after ``timeout_s`` seconds.
+        """
+
+    def in_topology(self) -> Self:
+        """Return the options with which the runner container reaches its topology."""
+        return self
+
+    def topology_env(self) -> dict[str, str]:
+        """Return the environment of the compose file ``compose/<name>.yaml``."""
+        return {}
+
+
+executors: Registry[ExecutorConfig] = Registry(
+    "harness.executors", "workflow_memory_harness.executors"
+)

@@ -1,0 +1,136 @@
+"""Dask: a local cluster, or a scheduler that runs already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import Field
+
+from harness.core.errors import InfrastructureError
+from harness.core.flags import Flag
+from harness.executors._protocol import ExecutorConfig, executors
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# Inside a topology the scheduler has this name and port (compose/dask.yaml).
+TOPOLOGY_SCHEDULER = "tcp://scheduler:8786"
+
+
+class DaskExecutor(Executor):
+    """The ``concurrent.futures`` face of a Dask client.
+
+    ``Client.get_executor`` is not used: it copies every result through a second future on the
+    event loop, and the reference's results name a class of this name.
+
+    Args:
+        client: connected client; closed by :meth:`shutdown`.
+        pure: let Dask hash function and arguments to recognise equal calls. That costs 1.5 s
+            per 100 MB argument and resolves proxies on the client; the reference does it.
+    """
+
+    def __init__(self, client: Client, *, pure: bool = False) -> None:
+        self.client = client
+        self.pure = pure
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Submit a call; the future is Dask's, which has the same methods."""
+        future: Future[Any] = self.client.submit(fn, *args, pure=self.pure, **kwargs)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """Close the client."""
+        self.client.close()
+
+
+@executors.register("dask")
+class DaskConfig(ExecutorConfig):
+    """Options of the Dask executor."""
+
+    name = "dask"
+
+    scheduler: Annotated[
+        str | None,
+        Flag(
+            "--dask-scheduler",
+            "address of a running Dask scheduler; without it a local cluster is started",
+            "ADDR",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None, Flag("--dask-workers", "number of workers of the local cluster", "N")
+    ] = Field(default=None, gt=0)
+    use_threads: Annotated[
+        bool, Flag("--dask-use-threads", "threads instead of processes as local workers")
+    ] = False
+    pure: Annotated[
+        bool,
+        Flag(
+            "--dask-pure",
+            "let Dask hash all arguments on the client, as psbench did: only to compare with"
+            " figures published before",
+        ),
+    ] = False
+
+    @contextmanager
+    def _start(self) -> Iterator[Executor]:
+        from distributed import Client, LocalCluster  # noqa: PLC0415  # 0.3 s, only when used
+
+        if self.scheduler is not None:
+            try:
+                client = Client(self.scheduler, timeout="30s")
+            except (OSError, ValueError) as error:
+                raise InfrastructureError(
+                    f"--dask-scheduler {self.scheduler}: no scheduler answers ({error})"
+                ) from None
+            with client:
+                yield DaskExecutor(client, pure=self.pure)
+            return
+        with (
+            LocalCluster(
+                n_workers=self.workers, processes=not self.use_threads, dashboard_address=None
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield DaskExecutor(client, pure=self.pure)
+
+    def start(self) -> AbstractContextManager[Executor]:
+        """Start a local cluster or connect to ``scheduler``."""
+        return self._start()
+
+    def wait_ready(
+        self, executor: Executor, warm_up: Callable[..., Any], timeout_s: float
+    ) -> Mapping[str, Any]:
+        """Wait for ``workers`` workers (at least one) and run ``warm_up`` in each."""
+        from distributed.utils import TimeoutError as DaskTimeoutError  # noqa: PLC0415
+
+        assert isinstance(executor, DaskExecutor)
+        client = executor.client
+        wanted = self.workers or 1
+        try:
+            client.wait_for_workers(wanted, timeout=timeout_s)
+        except (DaskTimeoutError, TimeoutError):
+            found = len(client.scheduler_info(n_workers=-1)["workers"])
+            raise InfrastructureError(
+                f"{found} of {wanted} Dask workers joined within {timeout_s:g} s"
+            ) from None
+        client.run(warm_up)
+        return {"workers": len(client.scheduler_info(n_workers=-1)["workers"])}
+
+    def in_topology(self) -> Self:
+        """Connect to the topology's scheduler and expect the topology's workers."""
+        return self.model_copy(
+            update={"scheduler": TOPOLOGY_SCHEDULER, "workers": self.topology_workers}
+        )
+
+    @property
+    def topology_workers(self) -> int:
+        """Number of worker containers."""
+        return 4 if self.workers is None else self.workers
+
+    def topology_env(self) -> dict[str, str]:
+        """Scale the worker service."""
+        return {"HARNESS_WORKERS": str(self.topology_workers)}

@@ -1,0 +1,1 @@
+"""What is left on disk: the run directory, its CSV schemas, the manifest."""

@@ -1,0 +1,107 @@
+"""The run directory: all that one invocation leaves on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from harness.core.errors import UsageError
+
+BENCHMARK_NAME = "workflow-memory"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Names of the files in a run directory."""
+
+    path: Path
+    csv_name: str = "results.csv"
+    log_name: str = "log.txt"
+
+    @property
+    def results(self) -> Path:
+        """Finished runs, in psbench's columns."""
+        return self.path / self.csv_name
+
+    @property
+    def host_memory(self) -> Path:
+        """Host-wide memory, in psbench's columns; named after the results file as there."""
+        return self.path / self.csv_name.replace(".csv", "-memory.csv")
+
+    @property
+    def log(self) -> Path:
+        """The log."""
+        return self.path / self.log_name
+
+    @property
+    def marks(self) -> Path:
+        """When runs started and ended."""
+        return self.path / "marks.csv"
+
+    @property
+    def marks_ack(self) -> Path:
+        """One byte for each mark that the host has dealt with."""
+        return self.path / ".marks-ack"
+
+    @property
+    def objects(self) -> Path:
+        """Objects in the connector around each run."""
+        return self.path / "objects.csv"
+
+    @property
+    def outcomes(self) -> Path:
+        """How each run ended."""
+        return self.path / "outcomes.csv"
+
+    @property
+    def manifest(self) -> Path:
+        """What was run, with what, where."""
+        return self.path / "manifest.json"
+
+    @property
+    def plan(self) -> Path:
+        """The plan as the runner executes it."""
+        return self.path / "plan.json"
+
+    @property
+    def peaks(self) -> Path:
+        """Peak memory of each run."""
+        return self.path / "peaks.csv"
+
+    @property
+    def sampling(self) -> Path:
+        """How well the samplers kept their clocks."""
+        return self.path / "sampling.json"
+
+    def memory(self, view: str) -> Path:
+        """Samples of one view: ``inside``, ``docker`` or ``cgroup``."""
+        return self.path / f"memory-{view}.csv"
+
+
+def create(parent: str, csv_name: str, log_name: str, now: datetime | None = None) -> RunDirectory:
+    """Make a new run directory below ``parent``; two at once never share one.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
+    stamp = (now or datetime.now()).strftime("%Y-%m-%d-%H-%M-%S")
+    name = f"{BENCHMARK_NAME}-{stamp}"
+    try:
+        base = Path(parent).absolute()
+        base.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1000):
+            path = base / (name if attempt == 0 else f"{name}-{attempt + 1}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            # A directory can be made on some mounts where no file can.
+            (path / log_name).touch()
+            return RunDirectory(path, csv_name, log_name)
+    except OSError as error:
+        raise UsageError(
+            f"--run-dir {parent}: cannot write there ({error.strerror});"
+            " name a directory you can write to"
+        ) from None
+    raise UsageError(f"--run-dir {parent}: has a thousand directories called {name}")

@@ -1,0 +1,1 @@
+"""The workload: what is run, and what it must leave behind."""

@@ -1,0 +1,125 @@
+"""The data management modes: one class each, the same workflow for all.
+
+A mode decides how start data enters the workflow, what tasks get, and when objects are
+removed. The semantics are the reference's, except that ``manual-proxy`` also evicts the last
+stage's results of every repetition (the reference evicts only the last repetition's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from threading import Semaphore
+from typing import Any, ClassVar
+
+from proxystore.store.base import Store
+from proxystore.store.ref import borrow, into_owned
+from proxystore.store.scopes import submit as submit_in_scope
+from proxystore.store.utils import get_key
+
+from harness.plan import Mode
+from harness.workflow.tasks import task_bytes, task_proxy
+
+
+class DataManager:
+    """Mode ``none``: bytes go through the executor, and removal is the executor's business."""
+
+    uses_store: ClassVar[bool] = False
+    task: ClassVar[Callable[..., Any]] = staticmethod(task_bytes)
+
+    def enter(self, data: bytes) -> Any:
+        """Put one object of start data into the workflow."""
+        return data
+
+    def run_tasks(
+        self, executor: Executor, inputs: Sequence[Sequence[Any]], options: Sequence[dict[str, Any]]
+    ) -> list[Any]:
+        """Run one task for each list of inputs and return their results, in order."""
+        futures = [
+            executor.submit(type(self).task, *items, **kwargs)
+            for items, kwargs in zip(inputs, options, strict=True)
+        ]
+        return [future.result() for future in futures]
+
+    def consumed(self, data: Sequence[Any]) -> None:
+        """Be told that no task will need these objects again."""
+
+    def clean_up(self) -> None:
+        """Remove, after the clock has stopped, what the mode leaves in the store."""
+
+
+class DefaultProxy(DataManager):
+    """Mode ``default-proxy``: nothing is removed inside the run."""
+
+    uses_store = True
+    task = staticmethod(task_proxy)
+
+    def __init__(self, store: Store[Any]) -> None:
+        self.store = store
+        self._keys: list[Any] = []
+
+    def enter(self, data: bytes) -> Any:
+        """Put one object of start data into the store."""
+        return self.store.proxy(data, evict=False, populate_target=True)
+
+    def consumed(self, data: Sequence[Any]) -> None:
+        """Remember the keys for the clean-up."""
+        self._keys.extend(get_key(proxy) for proxy in data)
+
+    def clean_up(self) -> None:
+        """Evict all objects of the run."""
+        while self._keys:
+            self.store.evict(self._keys.pop())
+
+
+class ManualProxy(DefaultProxy):
+    """Mode ``manual-proxy``: the client evicts a stage's inputs as soon as the stage is done."""
+
+    def consumed(self, data: Sequence[Any]) -> None:
+        """Evict the objects."""
+        for proxy in data:
+            self.store.evict(get_key(proxy))
+
+
+class OwnedProxy(DefaultProxy):
+    """Mode ``owned-proxy``: an object goes when its owner on the client goes out of scope."""
+
+    def enter(self, data: bytes) -> Any:
+        """Put one object of start data into the store and own it."""
+        return self.store.owned_proxy(data, populate_target=True)
+
+    def run_tasks(
+        self, executor: Executor, inputs: Sequence[Sequence[Any]], options: Sequence[dict[str, Any]]
+    ) -> list[Any]:
+        """Lend the inputs to the tasks and own their results."""
+        ended = Semaphore(0)
+        futures = []
+        for items, kwargs in zip(inputs, options, strict=True):
+            borrowed = [borrow(item) for item in items]
+            future = submit_in_scope(
+                executor.submit, args=(type(self).task, *borrowed), kwargs=kwargs
+            )
+            # Callbacks run in the order they were added: this one after the one that ended the
+            # borrowing. result() may return before either; an owner that goes out of scope
+            # while it is still lent raises inside __del__ and its object stays for ever.
+            future.add_done_callback(lambda _: ended.release())
+            futures.append(future)
+        results = [future.result() for future in futures]
+        for _ in futures:
+            ended.acquire()
+        return [into_owned(result) for result in results]
+
+    def consumed(self, data: Sequence[Any]) -> None:
+        """Do nothing: the caller drops its references, which evicts the objects."""
+
+
+MODES: dict[str, type[DefaultProxy]] = {
+    Mode.DEFAULT_PROXY: DefaultProxy,
+    Mode.MANUAL_PROXY: ManualProxy,
+    Mode.OWNED_PROXY: OwnedProxy,
+}
+
+
+def manager_for(mode: str, store: Store[Any]) -> DataManager:
+    """Return a data manager for one run."""
+    return DataManager() if mode == Mode.NONE else MODES[mode](store)

@@ -1,0 +1,64 @@
+"""One workflow: stages of tasks that pass data on."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from harness.plan import Workload
+from harness.workflow.modes import DataManager
+from harness.workflow.payload import payload
+from harness.workflow.stages import inputs_of_tasks
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When a workflow ran.
+
+    Attributes:
+        start_s, end_s: UNIX time in seconds.
+        makespan_s: seconds between them, from the monotonic clock.
+    """
+
+    start_s: float
+    end_s: float
+    makespan_s: float
+
+
+def run_workflow(executor: Executor, manager: DataManager, workload: Workload) -> Timing:
+    """Run the workload once, from making the start data to dropping the last results.
+
+    Raises:
+        Exception: whatever a task or the executor raised.
+    """
+    start_s, start = time.time(), time.perf_counter()
+    for cycle in range(workload.stage_repeat):
+        _run_stages(executor, manager, workload, cycle)
+    return Timing(start_s, time.time(), time.perf_counter() - start)
+
+
+def _run_stages(executor: Executor, manager: DataManager, workload: Workload, cycle: int) -> None:
+    counts, sizes = workload.stage_task_counts, workload.stage_bytes_sizes
+    data: list[Any] = [
+        manager.enter(payload(workload.seed, f"{cycle}/start/{number}", sizes[0]))
+        for number in range(counts[0])
+    ]
+    for stage, count in enumerate(counts):
+        results = manager.run_tasks(
+            executor,
+            inputs_of_tasks(data, count),
+            [
+                {
+                    "seed": workload.seed,
+                    "label": f"{cycle}/{stage}/{task}",
+                    "size": sizes[stage + 1],
+                    "sleep_s": workload.task_sleep,
+                }
+                for task in range(count)
+            ],
+        )
+        manager.consumed(data)
+        data = results
+    manager.consumed(data)
