@@ -1,0 +1,81 @@
+# One command each: every target sets up what it needs by itself.
+#
+# The harness's own exit codes (1 measured failure, 2 usage, 3 infrastructure, 130 interrupted) cannot
+# come through make, which always ends with 2. It prints the code: "make: *** [...: bench] Error 3".
+# Scripts that need the code call `.venv/bin/python -m harness bench` after `make setup`.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+# The recipes share one virtual environment and one Docker engine.
+.NOTPARALLEL:
+
+HARNESS := .venv/bin/python -m harness
+TOX := .venv/bin/python -m tox run
+
+# The documented example: 3 modes, 5 runs of each, 4 stages of 1, 3, 1 and 1 tasks.
+BENCH_ARGS ?= --dask-workers 4 --ps-connector file --ps-file-dir runs/cache \
+  --data-management none default-proxy owned-proxy \
+  --stage-task-counts 1 3 1 1 --stage-bytes-sizes 1000 10000 10000 10000 1000 \
+  --task-sleep 1.0 --repeat 5
+ARGS ?=
+
+## Variables:
+##   EXECUTOR=dask      what runs the tasks (bench, run)
+##   ARGS="..."         more flags, appended to BENCH_ARGS: the last one of a flag wins
+##   BENCH_ARGS="..."   instead of the documented example's flags
+##   ENGINE=none        never install or start a Docker engine; fail when none answers
+##   PYTHON=python3.13  makes the virtual environment (3.11 or newer)
+
+.PHONY: help setup venv engine bench run test lint unit integration images lock clean
+
+help: ## list the targets
+	@echo 'Usage: make TARGET [VARIABLE=value ...]'
+	@echo
+	@echo 'Targets:'
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 21
+	@echo
+	@sed -nE 's/^## ?(.*)/\1/p' Makefile
+
+setup: venv engine ## the virtual environment and the Docker engine (every target does this by itself)
+
+venv:
+	@scripts/venv
+
+engine: ## install and start a Docker engine with compose and buildx, unless one answers
+	@scripts/engine
+
+bench: need-executor setup ## run the benchmark in containers: make bench EXECUTOR=dask
+	@$(HARNESS) bench --executor $(EXECUTOR) $(BENCH_ARGS) $(ARGS)
+
+run: need-executor venv ## the same in this machine's processes, without Docker
+	@$(HARNESS) run --executor $(EXECUTOR) $(BENCH_ARGS) $(ARGS)
+
+# Before anything is installed.
+.PHONY: need-executor
+need-executor:
+	@[ -n "$(EXECUTOR)" ] || { echo "EXECUTOR is missing: say 'make $(MAKECMDGOALS) EXECUTOR=dask'" >&2; exit 2; }
+
+test: venv ## lint, unit tests, integration tests, in this order; stops at the first that fails
+	@$(TOX) --fail-fast
+
+lint: venv ## ruff, mypy and the import rules
+	@$(TOX) -e lint
+
+unit: venv ## the tests that need no Docker
+	@$(TOX) -e unit
+
+integration: venv ## the tests that run real containers
+	@$(TOX) -e integration
+
+images: setup ## build the images that changed
+	@$(HARNESS) images
+
+lock: venv ## pin the newest versions of all that the harness needs on the host
+	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml requirements.in
+
+clean: ## remove the virtual environment, caches and our images; results in runs/ stay
+	@rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs/cache
+	@images="$$(docker image ls --quiet 'workflow-memory-harness/*' 2>/dev/null)"; \
+	  [ -z "$$images" ] || docker image rm --force $$images

@@ -1,0 +1,50 @@
+# Shared by the scripts beside it, which source it: messages, the system's name, apt.
+# shellcheck shell=bash
+
+# Overridable so that the decisions can be tested on any system.
+readonly OS_RELEASE="${HARNESS_OS_RELEASE:-/etc/os-release}"
+
+say() { printf '%s: %s\n' "${0##*/}" "$*"; }
+
+# Ends with the harness's exit code for "the infrastructure is not there".
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 3
+}
+
+is_root() { [ "$(id -u)" -eq 0 ]; }
+
+# Reads one field of os-release without executing the file.
+os_field() {
+    local value
+    value="$(sed -n "s/^$1=//p" "$OS_RELEASE" 2>/dev/null | head -n 1)"
+    value="${value#[\"\']}"
+    printf '%s' "${value%[\"\']}"
+}
+
+is_debian_like() {
+    case " $(os_field ID) $(os_field ID_LIKE) " in
+        *' debian '* | *' ubuntu '*) command -v apt-get >/dev/null ;;
+        *) return 1 ;;
+    esac
+}
+
+# Shows what a command printed only when it failed.
+quietly() {
+    local output status=0
+    output="$(mktemp)"
+    "$@" </dev/null >"$output" 2>&1 || status=$?
+    if [ "$status" -ne 0 ]; then tail -n 30 "$output" >&2; fi
+    rm -f "$output"
+    return "$status"
+}
+
+# Filled while another apt state than the machine's is in use.
+apt_options=()
+
+# Another apt (unattended upgrades on a fresh machine) may hold the lock, and mirrors hiccup.
+apt() {
+    DEBIAN_FRONTEND=noninteractive quietly apt-get "${apt_options[@]}" -q -y \
+        -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 -o Dpkg::Use-Pty=0 "$@"
+}
+
