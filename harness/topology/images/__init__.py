@@ -1,0 +1,8 @@
+"""The images topologies start: what one is made of, and building those that are not there.
+
+A stack is a folder ``images/<stack>/``; nothing here names one.
+"""
+
+from harness.topology.images.build import Image, ensure, installed, known_stacks
+
+__all__ = ["Image", "ensure", "installed", "known_stacks"]
