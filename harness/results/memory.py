@@ -1,0 +1,135 @@
+"""The rows of the files that say where memory went; each dataclass is one file's schema.
+
+Field order is column order. Bytes and nanoseconds are integers, and an empty cell means "not
+read", never zero. ``t_mono_ns`` is CLOCK_MONOTONIC, which a host shares with its containers, so
+rows of all views align on it without correction; ``t_unix_ns`` is CLOCK_REALTIME.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.results.rows import columns
+
+
+def _column(doc: str) -> Any:
+    """Return a field that carries its own line of the documentation."""
+    return field(metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class MarkRow:
+    """A row of ``marks.csv``: a moment of the plan, written by the runner."""
+
+    run_id: str = _column("run the mark belongs to, empty for stop")
+    mark: str = _column("run_start, run_end or stop")
+    t_mono_ns: int = _column("CLOCK_MONOTONIC when the mark was set")
+    t_unix_ns: int = _column("CLOCK_REALTIME when the mark was set")
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupRow:
+    """A row of ``memory-cgroup.csv``: one container's cgroup files, read on the host.
+
+    The ledger is ``usage = anon + shmem + file + kernel`` plus the kernel's charge stocks (up to
+    256 KiB for each CPU). Usage is read on every tick, the other columns at slower rates of
+    their own.
+    """
+
+    run_id: str = _column("run in progress, empty between runs")
+    container: str = _column("container, for example worker-1")
+    t_mono_ns: int = _column("CLOCK_MONOTONIC of the reading")
+    t_unix_ns: int = _column("CLOCK_REALTIME of the reading")
+    late_ns: int | None = _column("how late the tick woke; empty for a reading made at a mark")
+    usage_bytes: int | None = _column("v1 memory.usage_in_bytes, v2 memory.current")
+    anon_bytes: int | None = _column("v1 total_rss, v2 anon")
+    file_bytes: int | None = _column("page cache without shmem: v1 total_cache, v2 file")
+    shmem_bytes: int | None = _column("tmpfs and shared memory: v1 total_shmem, v2 shmem")
+    kernel_bytes: int | None = _column("v1 memory.kmem.usage_in_bytes, v2 kernel (from 5.18)")
+    inactive_file_bytes: int | None = _column("v1 total_inactive_file, v2 inactive_file")
+    psi_some_us: int | None = _column("cumulative memory.pressure, some, microseconds")
+    psi_full_us: int | None = _column("cumulative memory.pressure, full, microseconds")
+    oom_kill: int | None = _column("cumulative OOM kills: v1 memory.oom_control, v2 memory.events")
+    source: str = _column("v1 or v2, the cgroup version the files belong to")
+
+
+@dataclass(frozen=True, slots=True)
+class InsideRow:
+    """A row of ``memory-inside.csv``: what psutil sees from within one container.
+
+    RSS sums count a page once for each process that maps it and miss page cache; see the columns
+    of ``memory-cgroup.csv`` for what the container is charged with.
+    """
+
+    run_id: str = _column("run in progress, empty between runs")
+    container: str = _column("container, for example worker-1")
+    t_mono_ns: int = _column("CLOCK_MONOTONIC of the reading")
+    t_unix_ns: int = _column("CLOCK_REALTIME of the reading")
+    late_ns: int = _column("how late the tick woke")
+    n_procs: int = _column("processes in the sums, the sampler itself not counted")
+    rss_sum_bytes: int = _column("sum of the resident set sizes")
+    uss_sum_bytes: int | None = _column("sum of the unique set sizes, at marks only")
+    pss_sum_bytes: int | None = _column("sum of the proportional set sizes, at marks only")
+    sampler_rss_bytes: int = _column("resident set size of the sampler itself")
+    cg_usage_bytes: int | None = _column("the container's cgroup usage, read inside")
+    host_total_bytes: int | None = _column("memory of the host, once a second")
+    host_available_bytes: int | None = _column("memory available on the host, once a second")
+
+
+@dataclass(frozen=True, slots=True)
+class DockerRow:
+    """A row of ``memory-docker.csv``: one message of the engine's stats stream (about 1 Hz)."""
+
+    run_id: str = _column("run in progress, empty between runs")
+    container: str = _column("container, for example worker-1")
+    t_mono_recv_ns: int = _column("CLOCK_MONOTONIC when the message arrived")
+    t_read_unix_ns: int | None = _column("the engine's wall clock when it read the values")
+    usage_bytes: int | None = _column("memory_stats.usage, page cache included")
+    inactive_file_bytes: int | None = _column("v1 total_inactive_file, v2 inactive_file")
+    mem_usage_cli_bytes: int | None = _column("usage - inactive_file, as docker stats prints it")
+    max_usage_bytes: int | None = _column("v1 only: the container's high-water mark")
+    limit_bytes: int | None = _column("memory limit, the host's memory where none is set")
+    cpu_total_ns: int | None = _column("cumulative CPU time of the container")
+
+
+@dataclass(frozen=True, slots=True)
+class PeakRow:
+    """A row of ``peaks.csv``: the highest memory use of one scope during one run.
+
+    ``peak_kind`` says where the figure comes from. ``max_usage`` (v1), ``memory.peak-fd`` and
+    ``memory.peak`` (v2) are the kernel's own high-water marks and exact; ``sampled`` is the
+    highest sample and thus a lower bound. The topology's exact peak is the simultaneous one, not
+    the sum of the services' peaks.
+    """
+
+    run_id: str = _column("run the peak belongs to")
+    scope: str = _column("container, service or topology")
+    name: str = _column("name of the container or service; topology for the whole")
+    peak_bytes: int | None = _column("highest usage from run_start to run_end")
+    peak_kind: str = _column("max_usage, memory.peak, memory.peak-fd or sampled")
+    baseline_bytes: int | None = _column("usage at run_start")
+    sampled_anon_peak_bytes: int | None = _column(
+        "highest sampled anon, a lower bound: the kernel keeps no mark of it"
+    )
+    interval_ns: int = _column("what peak_bytes can miss: 0 if exact, else the sampling interval")
+    oom_events: int | None = _column("OOM kills during the run, as far as the counters lived")
+
+
+SCOPE_CONTAINER = "container"
+SCOPE_SERVICE = "service"
+SCOPE_TOPOLOGY = "topology"
+
+KIND_MAX_USAGE = "max_usage"
+KIND_PEAK = "memory.peak"
+KIND_PEAK_FD = "memory.peak-fd"
+KIND_SAMPLED = "sampled"
+
+
+def row_line(row: Any) -> str:
+    """Return a row as one line of CSV, newline included; ``None`` becomes an empty cell.
+
+    No cell of these files needs quoting: they are numbers and names without commas.
+    """
+    cells = (getattr(row, name) for name in columns(type(row)))
+    return ",".join("" if cell is None else str(cell) for cell in cells) + "\n"

@@ -1,0 +1,317 @@
+"""The cgroup view: a process on the host that reads the containers' memory files.
+
+Started as ``python -m harness.sampling.cgroup`` with its configuration as the first line of
+standard input (see ``cgroup_config``; ``cgroup_process`` starts it). It answers with one line of
+JSON, ``{"ready": true, ...}``, samples until the ``stop`` mark, SIGTERM or the end of its standard
+input (its parent is gone), and leaves a report. Usage is read on every tick of the grid, the
+parts of it and pressure at slower rates, the kernel's peaks at the marks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.results.marks import RUN_END, RUN_START, STOP
+from harness.results.memory import (
+    SCOPE_CONTAINER,
+    SCOPE_SERVICE,
+    SCOPE_TOPOLOGY,
+    CgroupRow,
+    PeakRow,
+    row_line,
+)
+from harness.results.rows import columns
+from harness.sampling.cgroup_config import SamplerConfig, config_from_json
+from harness.sampling.cgroup_paths import (
+    MemoryCgroup,
+    Unreachable,
+    cgroup_at,
+    container_cgroup,
+)
+from harness.sampling.cgroup_scopes import Container, Scope
+from harness.sampling.doorbell import Doorbell
+from harness.sampling.grid import Every, Grid
+from harness.sampling.marks import AckWriter, MarksTail
+from harness.sampling.priority import raise_priority
+from harness.sampling.report import ViewReport, own_cpu_ns, own_rss_max_bytes, write_report
+from harness.sampling.writer import RowWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.results.memory import MarkRow
+
+# How often standard input is looked at for its end.
+_PARENT_CHECK_NS = 100_000_000
+
+
+class HostSampler:
+    """All containers and scopes, and the files they are written to.
+
+    Raises OSError if the output cannot be written; what cannot be read is in ``absent``.
+    """
+
+    def __init__(self, config: SamplerConfig) -> None:
+        self._config = config
+        run_dir = Path(config.run_dir)
+        self.absent: dict[str, str] = {}
+        self.ended: list[str] = []
+        self.stopped = False
+        self._run = ""
+        self._containers = self._open_containers()
+        self._scopes = self._open_scopes()
+        self._marks = MarksTail(str(run_dir / config.marks_file))
+        self._ack = AckWriter(str(run_dir / config.ack_file))
+        self._stat_due = Every(config.stat_interval_ns, config.usage_interval_ns)
+        self._slow_due = Every(config.slow_interval_ns, config.usage_interval_ns)
+        # A view that can read nothing leaves no file, so that an empty one is never mistaken for
+        # a quiet one.
+        self._samples: RowWriter | None = None
+        self._peaks: RowWriter | None = None
+        if self._containers:
+            self._samples = RowWriter(str(run_dir / config.samples_file), columns(CgroupRow))
+        if self._scopes:
+            self._peaks = RowWriter(str(run_dir / config.peaks_file), columns(PeakRow))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the containers that can be sampled."""
+        return [container.name for container in self._containers]
+
+    def _open_containers(self) -> list[Container]:
+        containers = []
+        for each in self._config.containers:
+            found = container_cgroup(each.pid, each.id)
+            if isinstance(found, Unreachable):
+                self.absent[each.name] = found.reason
+                continue
+            try:
+                containers.append(Container(each.name, each.service, found))
+            except OSError as error:
+                self.absent[each.name] = f"{found.directory}: {error.strerror}"
+        return containers
+
+    def _open_scopes(self) -> list[Scope]:
+        scopes = [
+            Scope(SCOPE_CONTAINER, container.name, [container], container.cgroup)
+            for container in self._containers
+        ]
+        for service in dict.fromkeys(each.service for each in self._config.containers):
+            members = [c for c in self._containers if c.service == service]
+            parent = self._parent(self._config.service_parents.get(service), members)
+            if members or parent:
+                scopes.append(Scope(SCOPE_SERVICE, service, members, parent))
+        parent = self._parent(self._config.topology_parent, self._containers)
+        if self._containers or parent:
+            scopes.append(Scope(SCOPE_TOPOLOGY, "topology", self._containers, parent))
+        for scope in scopes:
+            if scope.reason:
+                self.absent[f"{scope.kind} peak of {scope.name}"] = scope.reason
+        return scopes
+
+    def _parent(self, directory: str | None, members: list[Container]) -> MemoryCgroup | None:
+        if directory is None:
+            return None
+        found = cgroup_at(directory)
+        if isinstance(found, Unreachable):
+            self.absent[directory] = found.reason
+            return None
+        # An engine that sees another cgroup tree than we do makes its own directories of that
+        # name elsewhere; the one here would then stay empty.
+        strangers = [m for m in members if not m.cgroup.directory.startswith(directory + "/")]
+        if strangers:
+            self.absent[directory] = f"{strangers[0].name} is in {strangers[0].cgroup.directory}"
+            return None
+        return found
+
+    def tick(self, index: int, late_ns: int) -> None:
+        """Read what is due on this tick and write a row for each container."""
+        stat_due = self._stat_due.due(index)
+        slow_due = self._slow_due.due(index)
+        if stat_due or slow_due:
+            self._sample(self._containers, late_ns, stat=stat_due, slow=slow_due)
+        else:
+            self._sample_usage(late_ns)
+        if self._run:
+            for scope in self._scopes:
+                scope.saw_usage()
+                if stat_due:
+                    scope.saw_anon()
+        if self._samples is not None:
+            self._samples.flush_if_due()
+
+    def _sample_usage(self, late_ns: int) -> None:
+        # The fast path, most rows of all: only the usage is read, and the line is put together
+        # without a dataclass. The empty cells are the columns from anon_bytes to oom_kill.
+        for container in self._containers:
+            usage = container.read_usage()
+            if usage is None:
+                self._note_end(container)
+                continue
+            self._write(
+                f"{self._run},{container.name},{time.monotonic_ns()},{time.time_ns()},{late_ns},"
+                f"{usage},,,,,,,,,{container.reader.source}\n"
+            )
+
+    def _sample(
+        self, containers: Iterable[Container], late_ns: int | None, *, stat: bool, slow: bool
+    ) -> None:
+        for container in containers:
+            t_mono_ns, t_unix_ns = time.monotonic_ns(), time.time_ns()
+            usage = container.read_usage()
+            parts = container.read_stat() if stat else None
+            pressure, oom_kill = container.read_slow() if slow else (None, None)
+            if usage is None:
+                self._note_end(container)
+                continue
+            row = CgroupRow(
+                run_id=self._run,
+                container=container.name,
+                t_mono_ns=t_mono_ns,
+                t_unix_ns=t_unix_ns,
+                late_ns=late_ns,
+                usage_bytes=usage,
+                anon_bytes=parts.anon_bytes if parts else None,
+                file_bytes=parts.file_bytes if parts else None,
+                shmem_bytes=parts.shmem_bytes if parts else None,
+                kernel_bytes=parts.kernel_bytes if parts else None,
+                inactive_file_bytes=parts.inactive_file_bytes if parts else None,
+                psi_some_us=pressure.some_us if pressure else None,
+                psi_full_us=pressure.full_us if pressure else None,
+                oom_kill=oom_kill,
+                source=container.reader.source,
+            )
+            self._write(row_line(row))
+
+    def _write(self, line: str) -> None:
+        if self._samples is not None:
+            self._samples.write(line)
+
+    def _note_end(self, container: Container) -> None:
+        if container.reader.ended and not container.end_noted:
+            container.end_noted = True
+            self.ended.append(container.name)
+
+    def handle_marks(self) -> None:
+        """Do what new marks ask for and acknowledge each."""
+        for mark in self._marks.poll():
+            self._handle(mark)
+            self._ack.ack()
+
+    def _handle(self, mark: MarkRow) -> None:
+        if mark.mark == RUN_START:
+            self._end_run()
+            self._start_run(mark.run_id)
+        elif mark.mark == RUN_END:
+            self._end_run()
+        elif mark.mark == STOP:
+            self._end_run()
+            self.stopped = True
+        self._flush()
+
+    def _start_run(self, run_id: str) -> None:
+        self._run = run_id
+        self._sample(self._containers, None, stat=True, slow=True)
+        for scope in self._scopes:
+            scope.start()
+
+    def _end_run(self) -> None:
+        if not self._run:
+            return
+        # The runner waits for the acknowledgement, so a last reading still belongs to the run.
+        self._sample(self._containers, None, stat=True, slow=True)
+        for scope in self._scopes:
+            scope.saw_usage()
+            scope.saw_anon()
+            row = scope.peak(self._run, self._config.usage_interval_ns)
+            if self._peaks is not None and not scope.over:
+                self._peaks.write(row_line(row))
+        self._run = ""
+
+    def _flush(self) -> None:
+        for writer in (self._samples, self._peaks):
+            if writer is not None:
+                writer.flush()
+
+    def close(self) -> None:
+        """End a run still in progress, so that it keeps its peaks, and write everything out."""
+        self._end_run()
+        self._flush()
+
+
+def _parent_is_gone() -> bool:
+    fd = sys.stdin.fileno()
+    readable, _, _ = select.select([fd], [], [], 0)
+    return bool(readable) and os.read(fd, 4096) == b""
+
+
+def run(config: SamplerConfig) -> None:
+    """Sample as configured until told to stop, then write the report."""
+    priority = raise_priority()
+    bell = Doorbell(config.run_dir)
+    sampler = HostSampler(config)
+    answer = {"ready": True, "priority": priority, "names": sampler.names, "absent": sampler.absent}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+    started_cpu_ns = own_cpu_ns()
+    started_ns = time.monotonic_ns()
+
+    def sleep(seconds: float) -> None:
+        if bell.sleep(seconds):
+            sampler.handle_marks()
+
+    grid = Grid(config.usage_interval_ns, sleep=sleep)
+    parent_check = Every(_PARENT_CHECK_NS, config.usage_interval_ns)
+    try:
+        for tick in grid.ticks(lambda: bell.stop or sampler.stopped):
+            bell.refill()
+            sampler.handle_marks()
+            sampler.tick(tick.index, tick.late_ns)
+            if parent_check.due(tick.index) and _parent_is_gone():
+                break
+    finally:
+        sampler.close()
+    write_report(
+        Path(config.run_dir),
+        ViewReport(
+            view="cgroup",
+            name="host",
+            grid=grid.report(),
+            priority=priority,
+            cpu_ns=own_cpu_ns() - started_cpu_ns,
+            rss_max_bytes=own_rss_max_bytes(),
+            absent=sampler.absent,
+            ended=sampler.ended,
+            details={
+                "elapsed_ns": time.monotonic_ns() - started_ns,
+                "stat_interval_ns": config.stat_interval_ns,
+                "slow_interval_ns": config.slow_interval_ns,
+                "wakes_at_marks": bell.rings,
+            },
+        ),
+    )
+
+
+def main() -> int:
+    """Read the configuration from standard input and sample."""
+    try:
+        config = config_from_json(sys.stdin.readline())
+    except (ValueError, KeyError, TypeError) as error:
+        sys.stderr.write(f"harness.sampling.cgroup: bad configuration: {error}\n")
+        return 2
+    try:
+        run(config)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"harness.sampling.cgroup: {error}\n")
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What the host sampler is told: one line of JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """A container to sample: its first process's number as this machine sees it, and its ID."""
+
+    name: str
+    service: str
+    pid: int
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerConfig:
+    """Everything the host sampler needs.
+
+    ``service_parents`` maps services to the directories of the cgroups that hold all their
+    containers, ``topology_parent`` holds those; both optional. ``run_dir`` is where the CSV files
+    and the report go and where marks are read and acknowledged. Intervals in nanoseconds.
+    """
+
+    run_dir: str
+    containers: list[ContainerConfig]
+    service_parents: dict[str, str] = field(default_factory=dict)
+    topology_parent: str | None = None
+    usage_interval_ns: int = 20 * MS
+    stat_interval_ns: int = 200 * MS
+    slow_interval_ns: int = 1000 * MS
+    samples_file: str = "memory-cgroup.csv"
+    peaks_file: str = "peaks.csv"
+    marks_file: str = "marks.csv"
+    ack_file: str = ".marks-ack"
+
+    def to_json(self) -> str:
+        """Return the configuration as one line."""
+        return json.dumps(asdict(self)) + "\n"
+
+
+def config_from_json(line: str) -> SamplerConfig:
+    """Read the line ``to_json`` wrote. Raises ValueError, KeyError or TypeError if it is not."""
+    values = json.loads(line)
+    values["containers"] = [ContainerConfig(**each) for each in values["containers"]]
+    return SamplerConfig(**values)

@@ -1,0 +1,174 @@
+"""Where a process's memory cgroup is, on cgroup v1, hybrid and v2, seen from this mount namespace.
+
+No path is assumed: ``/proc/<pid>/cgroup`` names the cgroup inside its hierarchy and
+``/proc/self/mountinfo`` says which part of the hierarchy is mounted where; joined, they give the
+directory. Works on the host and, for a process's own cgroup, inside a container.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.sampling.cgroup_files import PRESSURE, V1, V2, FileNames
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupMount:
+    """One cgroup file system: which part of which hierarchy (``root``) is mounted where."""
+
+    root: str
+    mount_point: str
+    version: int
+    controllers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCgroup:
+    """The directories of one memory cgroup.
+
+    ``pressure`` is where ``memory.pressure`` is, on v1 in the cgroup2 hierarchy beside it.
+    """
+
+    files: FileNames
+    directory: str
+    pressure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Why a memory cgroup cannot be read from here, in words for the summary."""
+
+    reason: str
+
+
+def parse_proc_cgroup(text: str) -> dict[str, str]:
+    """Return the cgroup path of each v1 controller in ``/proc/<pid>/cgroup``; v2's key is ''."""
+    paths = {}
+    for line in text.splitlines():
+        _, _, rest = line.partition(":")
+        controllers, separator, path = rest.partition(":")
+        if separator:
+            for controller in controllers.split(","):
+                paths[controller] = path
+    return paths
+
+
+def parse_mountinfo(text: str) -> list[CgroupMount]:
+    """Return the cgroup mounts of ``/proc/self/mountinfo`` (format: proc(5))."""
+    mounts = []
+    for line in text.splitlines():
+        head, separator, tail = line.partition(" - ")
+        fields = head.split()
+        types = tail.split()
+        if not separator or len(fields) < 5 or len(types) < 3:
+            continue
+        if types[0] not in {"cgroup", "cgroup2"}:
+            continue
+        version = 2 if types[0] == "cgroup2" else 1
+        mounts.append(
+            CgroupMount(
+                root=_unescape(fields[3]),
+                mount_point=_unescape(fields[4]),
+                version=version,
+                controllers=frozenset(types[2].split(",")) if version == 1 else frozenset(),
+            )
+        )
+    return mounts
+
+
+def memory_cgroup(proc_cgroup: str, mountinfo: str) -> MemoryCgroup | Unreachable:
+    """Join the two texts: v1's memory controller if it is in use, else the v2 hierarchy."""
+    paths = parse_proc_cgroup(proc_cgroup)
+    mounts = parse_mountinfo(mountinfo)
+    unified = [mount for mount in mounts if mount.version == 2]
+    on_v2 = _directory(paths[""], unified) if "" in paths else None
+    if "memory" in paths:
+        on_v1 = [m for m in mounts if m.version == 1 and "memory" in m.controllers]
+        directory = _directory(paths["memory"], on_v1)
+        if directory is None:
+            return Unreachable(f"cgroup {paths['memory']} is not under a mount visible here")
+        return MemoryCgroup(V1, directory, on_v2)
+    if "" not in paths:
+        return Unreachable("the kernel lists no cgroup for the process")
+    if on_v2 is None:
+        return Unreachable(f"cgroup {paths['']} is not under a mount visible here")
+    return MemoryCgroup(V2, on_v2, on_v2)
+
+
+def container_cgroup(pid: int, container_id: str = "") -> MemoryCgroup | Unreachable:
+    """Find the memory cgroup of a container by its first process.
+
+    With ``container_id`` the cgroup's path must contain it. That guards against a process that
+    merely has the same number here: a pid reused since, or one of a remote engine's machine.
+    """
+    try:
+        proc_cgroup = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return Unreachable(
+            f"no process {pid} here: the container has ended or runs on another machine"
+        )
+    except OSError as error:
+        return Unreachable(f"/proc/{pid}/cgroup: {error.strerror}")
+    if container_id and container_id not in proc_cgroup:
+        return Unreachable(
+            f"process {pid} here is not the container's: the engine runs on another machine"
+        )
+    return _existing(memory_cgroup(proc_cgroup, _own_mountinfo()))
+
+
+def own_cgroup() -> MemoryCgroup | Unreachable:
+    """Find the memory cgroup of this process, inside a container or not."""
+    try:
+        proc_cgroup = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+        mountinfo = _own_mountinfo()
+    except OSError as error:
+        return Unreachable(f"/proc/self: {error.strerror}")
+    return _existing(memory_cgroup(proc_cgroup, mountinfo))
+
+
+def cgroup_at(directory: str) -> MemoryCgroup | Unreachable:
+    """Describe the memory cgroup whose directory is known already."""
+    for files in (V1, V2):
+        if os.access(Path(directory, files.usage), os.R_OK):
+            return MemoryCgroup(files, directory, directory if files is V2 else None)
+    return Unreachable(f"{directory} is not a readable memory cgroup")
+
+
+def memory_mount(mountinfo: str) -> CgroupMount | None:
+    """Return the mount of the hierarchy that has the memory controller, v1 before v2."""
+    mounts = parse_mountinfo(mountinfo)
+    for mount in mounts:
+        if mount.version == 1 and "memory" in mount.controllers:
+            return mount
+    return next((mount for mount in mounts if mount.version == 2), None)
+
+
+def _own_mountinfo() -> str:
+    return Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+
+
+def _existing(found: MemoryCgroup | Unreachable) -> MemoryCgroup | Unreachable:
+    if isinstance(found, Unreachable):
+        return found
+    if not os.access(Path(found.directory, found.files.usage), os.R_OK):
+        return Unreachable(f"{found.directory} has no readable {found.files.usage}")
+    if found.pressure and not os.access(Path(found.pressure, PRESSURE), os.R_OK):
+        return MemoryCgroup(found.files, found.directory, None)
+    return found
+
+
+def _directory(path: str, mounts: list[CgroupMount]) -> str | None:
+    # A mount shows the hierarchy from its root downwards. Of several that show the cgroup any
+    # would do; a path with ".." lies outside this cgroup namespace.
+    for mount in mounts:
+        root = mount.root.rstrip("/")
+        if (path == root or path.startswith(root + "/")) and "/.." not in path:
+            return mount.mount_point.rstrip("/") + path[len(root) :].rstrip("/")
+    return None
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -1,0 +1,78 @@
+"""Starting and ending a sampler process: it must never outlive or hang its parent.
+
+The child holds the read end of a pipe on its standard input and ends when that closes, which the
+kernel does for us however the parent dies. Ending it is bounded: close the pipe, wait, SIGTERM,
+wait, SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import subprocess
+import sys
+import time
+
+
+class SamplerChild:
+    """A ``python -m <module>`` child whose standard input is a pipe from here.
+
+    It gets its own session, so that a Ctrl-C at the terminal reaches only the parent, which ends
+    it in order.
+    """
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        # Unbuffered, so that select and read speak of the same bytes.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process number of the child."""
+        return self._process.pid
+
+    def send(self, line: str) -> None:
+        """Write a line to the child. Raises BrokenPipeError if it has ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode())
+
+    def read_line(self, timeout_s: float) -> str | None:
+        """Return the child's next line; ``None`` if it ends or none comes in time."""
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + timeout_s
+        line = b""
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                return None
+            byte = self._process.stdout.read(1)
+            if not byte:
+                return None
+            line += byte
+        return line.decode()
+
+    def poll(self) -> int | None:
+        """Return the exit code if the child has ended."""
+        return self._process.poll()
+
+    def stop(self, timeout_s: float) -> int:
+        """End the child within about twice ``timeout_s`` and return its exit code."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it ended and left unread input
+            self._process.stdin.close()
+        self._process.stdout.close()
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        return self._process.wait()

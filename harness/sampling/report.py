@@ -1,0 +1,82 @@
+"""How well each view was sampled: fragments written by the samplers, merged by the host.
+
+Each sampler leaves one JSON file in ``.sampling/`` of the run directory; ``merge_reports`` makes
+them one document for ``sampling.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.sampling.grid import GridReport
+
+FRAGMENTS = ".sampling"
+
+
+@dataclass(frozen=True, slots=True)
+class ViewReport:
+    """What one sampler achieved.
+
+    ``absent`` maps what could not be sampled to the reason, ``ended`` what ended before the
+    sampler did. ``cpu_ns`` and ``rss_max_bytes`` are the sampler's own, ``None`` where it shares
+    its process. ``details`` is what only one view has.
+    """
+
+    view: str
+    name: str
+    grid: GridReport | None = None
+    priority: str = "normal"
+    cpu_ns: int | None = None
+    rss_max_bytes: int | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+    ended: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for a JSON file."""
+        return asdict(self)
+
+
+def own_cpu_ns() -> int:
+    """Return the CPU time this process has used, user and system."""
+    return time.process_time_ns()
+
+
+def own_rss_max_bytes() -> int | None:
+    """Return this process's own resident high-water mark (VmHWM).
+
+    Not ``ru_maxrss``: that starts with the size of the process that forked this one.
+    """
+    try:
+        status = Path("/proc/self/status").read_bytes()
+    except OSError:
+        return None
+    start = status.find(b"VmHWM:")
+    if start < 0:
+        return None
+    return int(status[start + 6 :].split(None, 1)[0]) * 1024
+
+
+def write_report(directory: Path, report: ViewReport) -> None:
+    """Write a fragment into a run directory, whole or not at all; a later one replaces it."""
+    folder = directory / FRAGMENTS
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{report.view}-{report.name}.json"
+    new = path.with_suffix(f".{os.getpid()}.new")
+    new.write_text(json.dumps(report.as_dict()), encoding="utf-8")
+    new.replace(path)
+
+
+def merge_reports(directory: Path) -> dict[str, Any]:
+    """Return all fragments of a run directory by view and name."""
+    merged: dict[str, Any] = {}
+    for path in sorted((directory / FRAGMENTS).glob("*.json")):
+        fragment = json.loads(path.read_text(encoding="utf-8"))
+        merged.setdefault(fragment["view"], {})[fragment["name"]] = fragment
+    return merged
