@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ def _build(item: _Wanted, work: Path, say: Callable[[str], None]) -> None:
     log = work / f"{item.stack}.log"
     say(f"image {item.stack}: building (log: {log})")
     begin = time.monotonic()
-    with _secrets(item, work) as secrets:
+    with build_secrets(work) as secrets:
         engine.build(
             item.context,
             tags=[item.reference, item.latest],
@@ -156,10 +157,16 @@ def image_labels(stack: str) -> dict[str, str]:
 
 
 @contextmanager
-def _secrets(item: _Wanted, work: Path) -> Iterator[list[str]]:
+def build_secrets(work: Path) -> Iterator[list[str]]:
     """Hand the build what is this machine's: its CA, package index and Debian mirror.
 
     None of it may end up in an image, so none of it is a build argument or in the context.
+
+    Args:
+        work: directory for a file that exists only meanwhile.
+
+    Yields:
+        Secrets as ``docker buildx build --secret`` takes them.
     """
     secrets = []
     authority = os.environ.get("SSL_CERT_FILE")
@@ -171,12 +178,10 @@ def _secrets(item: _Wanted, work: Path) -> Iterator[list[str]]:
     if mirror is None:
         yield secrets
         return
-    file = work / f"{item.stack}-mirror"
-    file.write_text(mirror)
-    try:
-        yield [*secrets, f"id=debian_mirror,src={file}"]
-    finally:
-        file.unlink()
+    with tempfile.NamedTemporaryFile("w", dir=work, prefix="mirror-") as file:
+        file.write(mirror)
+        file.flush()
+        yield [*secrets, f"id=debian_mirror,src={file.name}"]
 
 
 def _work_directory(root: Path) -> Path:

@@ -1,0 +1,147 @@
+"""Images are built for real, used as topologies use them, and built again to compare."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.topology.images import Image, engine, ensure, recipe
+from harness.topology.images.base import find_base
+from harness.topology.images.build import build_secrets, image_labels
+
+STACKS = ("dask", "redis")
+USER = "12345:54321"
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, Image]:
+    return ensure(STACKS, print)
+
+
+def run(image: Image, *command: str) -> str:
+    """Run a command as a service runs: any user, nothing writable, no capability, no network."""
+    flags = ["--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL"]
+    flags += ["--security-opt=no-new-privileges", f"--user={USER}", "--rm"]
+    done = subprocess.run(
+        ["docker", "run", *flags, image.reference, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_names_ids_and_labels(images: dict[str, Image]) -> None:
+    for stack, image in images.items():
+        assert re.fullmatch(rf"workflow-memory-harness/{stack}:[0-9a-f]{{12}}", image.reference)
+        latest = engine.find(f"workflow-memory-harness/{stack}:latest")
+        assert latest is not None
+        assert latest.id == image.id
+        assert latest.size_bytes == image.size_bytes
+        assert latest.labels[engine.STACK_LABEL] == stack
+        assert latest.labels["org.opencontainers.image.created"] == "2025-10-09T08:53:20Z"
+    assert images["dask"].size_bytes <= 200e6
+
+
+def test_an_unchanged_image_is_not_built_again(images: dict[str, Image]) -> None:
+    said: list[str] = []
+    begin = time.perf_counter()
+    assert ensure(STACKS, said.append) == images
+    assert said == []
+    # A build, even one with every step cached, takes more than twice as long.
+    assert time.perf_counter() - begin < 1.0
+
+
+def test_dask_image_has_what_a_worker_needs(images: dict[str, Image]) -> None:
+    program = (
+        "import os, distributed, proxystore.store, redis, harness.workflow; print(os.getuid())"
+    )
+    assert run(images["dask"], "python", "-c", program) == "12345\n"
+    assert "--stage-task-counts" in run(images["dask"], "python", "-m", "harness", "run", "--help")
+
+
+def test_sampler_imports_in_both_images(images: dict[str, Image]) -> None:
+    for image in images.values():
+        run(image, "python", "-c", "import harness.sampling.inside")
+
+
+def test_redis_image_has_a_server(images: dict[str, Image]) -> None:
+    script = (
+        "redis-server --save '' --dir /tmp --daemonize yes --logfile /tmp/log >/dev/null;"
+        "for i in 1 2 3 4 5 6 7 8 9; do redis-cli ping && break; sleep 0.2; done"
+    )
+    assert "PONG" in run(images["redis"], "sh", "-c", script)
+    recorded = run(images["redis"], "cat", "/usr/share/harness/debian-packages.txt")
+    assert re.search(r"^redis-server\t5:8\.0\.\S+$", recorded, re.MULTILINE)
+
+
+def test_directories_that_topologies_mount(images: dict[str, Image]) -> None:
+    for image in images.values():
+        modes = run(image, "stat", "-c", "%a %n", "/harness/run", "/harness/store").splitlines()
+        assert modes == ["755 /harness/run", "1777 /harness/store"]
+        assert run(image, "ls", "-A", "/harness/store") == ""
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Add a mark to the certificates this machine's builds use."""
+    mark = "private-authority-of-this-test"
+    given = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+    file = tmp_path / "ca.crt"
+    file.write_text(f"# {mark}\n{Path(given).read_text()}")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    return mark
+
+
+@pytest.fixture
+def reference() -> Iterator[str]:
+    name = f"workflow-memory-harness/test:{os.getpid()}"
+    yield name
+    subprocess.run(["docker", "image", "rm", "--force", name], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_two_builds_have_the_same_layers_and_no_trace_of_the_machine(
+    stack: str, tmp_path: Path, reference: str, authority: str, images: dict[str, Image]
+) -> None:
+    root = recipe.repository_root()
+    base = find_base(recipe.base_recipe(root))
+    assert base is not None
+    context = recipe.stack_context(recipe.stack_files(root, stack))
+    layers = []
+    for _ in range(2):
+        with build_secrets(tmp_path) as secrets:
+            engine.build(
+                context,
+                tags=[reference],
+                build_args={"BASE_IMAGE": base[0], "SOURCE_DATE_EPOCH": str(recipe.EPOCH)},
+                labels=image_labels("test"),
+                secrets=secrets,
+                log=tmp_path / "build.log",
+                no_cache=True,
+            )
+        built = engine.find(reference)
+        assert built is not None
+        layers.append(built.layers)
+    assert layers[0] == layers[1]
+
+    assert traces(reference, authority) == []
+
+
+def traces(reference: str, mark: str) -> list[str]:
+    """Return the files of an image, and lines of its history, that contain a mark."""
+    search = ["docker", "run", "--rm", "--network=none", "--user=0:0", reference]
+    search += ["grep", "-rlF", "-e", mark, "/etc", "/harness", "/opt", "/run", "/usr", "/var"]
+    found = subprocess.run(search, capture_output=True, text=True, check=False, timeout=120)
+    assert found.returncode in (0, 1), found.stderr
+    history = ["docker", "history", "--no-trunc", reference]
+    past = subprocess.run(history, capture_output=True, text=True, check=True).stdout
+    return found.stdout.splitlines() + [line for line in past.splitlines() if mark in line]
