@@ -1,8 +1,8 @@
 # Shared by the scripts beside it, which source it: messages, the system's name, apt.
 # shellcheck shell=bash
 
-# Overridable so that the decisions can be tested on any system.
-readonly OS_RELEASE="${HARNESS_OS_RELEASE:-/etc/os-release}"
+# Stands before every path outside the project, so that the decisions can be tested on any system.
+readonly ROOT="${HARNESS_SYSTEM_ROOT:-}"
 
 say() { printf '%s: %s\n' "${0##*/}" "$*"; }
 
@@ -17,7 +17,7 @@ is_root() { [ "$(id -u)" -eq 0 ]; }
 # Reads one field of os-release without executing the file.
 os_field() {
     local value
-    value="$(sed -n "s/^$1=//p" "$OS_RELEASE" 2>/dev/null | head -n 1)"
+    value="$(sed -n "s/^$1=//p" "$ROOT/etc/os-release" 2>/dev/null | head -n 1)"
     value="${value#[\"\']}"
     printf '%s' "${value%[\"\']}"
 }
