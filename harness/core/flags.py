@@ -104,7 +104,7 @@ def add_flags(
 
 def _add_flag(group: argparse._ArgumentGroup, field: FieldInfo, flag: Flag) -> None:
     kind, is_list = _element_type(field.annotation)
-    default = field.get_default(call_default_factory=True)  # type: ignore[call-arg]  # no data-dependent factories here
+    default = field.get_default(call_default_factory=True)
     shown = "" if default in (None, PydanticUndefined, False) else f" (default: {_show(default)})"
     if kind is bool:
         group.add_argument(

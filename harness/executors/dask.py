@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from pydantic import Field
 
@@ -38,8 +38,7 @@ class DaskExecutor(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Submit a call; the future is Dask's, which has the same methods."""
-        future: Future[Any] = self.client.submit(fn, *args, pure=self.pure, **kwargs)
-        return future
+        return cast(Future[Any], self.client.submit(fn, *args, pure=self.pure, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Close the client."""
@@ -105,14 +104,12 @@ class DaskConfig(ExecutorConfig):
         self, executor: Executor, warm_up: Callable[..., Any], timeout_s: float
     ) -> Mapping[str, Any]:
         """Wait for ``workers`` workers (at least one) and run ``warm_up`` in each."""
-        from distributed.utils import TimeoutError as DaskTimeoutError  # noqa: PLC0415
-
         assert isinstance(executor, DaskExecutor)
         client = executor.client
         wanted = self.workers or 1
         try:
             client.wait_for_workers(wanted, timeout=timeout_s)
-        except (DaskTimeoutError, TimeoutError):
+        except TimeoutError:  # Dask's own is this one too
             found = len(client.scheduler_info(n_workers=-1)["workers"])
             raise InfrastructureError(
                 f"{found} of {wanted} Dask workers joined within {timeout_s:g} s"

@@ -45,6 +45,11 @@ class RunDirectory:
         return self.path / ".marks-ack"
 
     @property
+    def abort(self) -> Path:
+        """Why the host stops the runner, while it does."""
+        return self.path / ".abort"
+
+    @property
     def objects(self) -> Path:
         """Objects in the connector around each run."""
         return self.path / "objects.csv"

@@ -81,3 +81,12 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(manifest, indent=2, sort_keys=False) + "\n")
     draft.replace(path)
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Return a manifest, or ``None`` if there is none or it is not whole."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -143,11 +144,27 @@ class RowWriter(Generic[R]):
 
 
 def read_rows(path: Path, row_type: type[R]) -> list[R]:
-    """Read a file this project wrote, converting numbers by the dataclass's annotations."""
-    convert: dict[str, Any] = {"int": int, "float": float}
-    kinds = {f.name: convert.get(str(f.type), str) for f in dataclasses.fields(row_type)}
+    """Read a file this project wrote, converting cells by the dataclass's annotations.
+
+    Raises:
+        UsageError: one line that names the file and the row that does not fit.
+    """
+    cells = {f.name: _cell(str(f.type)) for f in dataclasses.fields(row_type)}
+    rows = []
     with path.open(newline="") as file:
-        return [
-            row_type(**{name: kinds[name](text) for name, text in row.items()})
-            for row in csv.DictReader(file)
-        ]
+        for number, row in enumerate(csv.DictReader(file), 2):
+            try:
+                rows.append(row_type(**{name: cell(row[name]) for name, cell in cells.items()}))
+            except (KeyError, TypeError, ValueError):
+                raise UsageError(
+                    f"{path}: line {number} is not a row of {','.join(cells)}"
+                ) from None
+    return rows
+
+
+def _cell(annotation: str) -> Callable[[str], Any]:
+    kind, _, optional = annotation.partition(" | ")
+    convert = {"int": int, "float": float}.get(kind, str)
+    if optional:
+        return lambda text: convert(text) if text else None
+    return convert

@@ -93,12 +93,11 @@ class OwnedProxy(DefaultProxy):
     ) -> list[Any]:
         """Lend the inputs to the tasks and own their results."""
         ended = Semaphore(0)
+        submit: Callable[..., Any] = executor.submit
         futures = []
         for items, kwargs in zip(inputs, options, strict=True):
             borrowed = [borrow(item) for item in items]
-            future = submit_in_scope(
-                executor.submit, args=(type(self).task, *borrowed), kwargs=kwargs
-            )
+            future: Any = submit_in_scope(submit, args=(type(self).task, *borrowed), kwargs=kwargs)
             # Callbacks run in the order they were added: this one after the one that ended the
             # borrowing. result() may return before either; an owner that goes out of scope
             # while it is still lent raises inside __del__ and its object stays for ever.

@@ -86,7 +86,7 @@ class PlanRunner:
                     outcomes.write(_outcome(run, "failed", _one_line(error)))
                     raise MeasuredFailure(f"run {run.run_id} failed: {_one_line(error)}") from error
                 except BaseException as error:
-                    outcomes.write(_outcome(run, "interrupted", type(error).__name__))
+                    outcomes.write(self._stopped(run, error))
                     raise
                 results.write(self._result_row(run, timing, executor, store.connector))
                 objects.write(held)
@@ -103,6 +103,14 @@ class PlanRunner:
                 if leak:
                     raise MeasuredFailure(f"run {run.run_id} leaks: {leak}")
             return {"class": type(executor).__name__, **facts}
+
+    def _stopped(self, run: Run, error: BaseException) -> OutcomeRow:
+        """Return how a run ended that was stopped from outside: by the user, or for a reason."""
+        try:
+            reason = " ".join(self._directory.abort.read_text().split())
+        except FileNotFoundError:
+            return _outcome(run, "interrupted", type(error).__name__)
+        return _outcome(run, "failed", reason)
 
     def _measure(
         self, run: Run, executor: Executor, store: Store[Any]

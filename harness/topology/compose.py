@@ -1,0 +1,160 @@
+"""One compose project: choose files, bring up, take down.
+
+``docker compose`` is driven, not re-implemented. Every call carries the project's name, and
+whatever is looked for is found by our own labels.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from docker import DockerClient
+from docker.models.containers import Container
+
+import harness
+from harness.core.errors import InfrastructureError, UsageError
+from harness.topology.engine import ROLE_LABEL, RUN_LABEL
+
+COMPOSE_DIR = Path(harness.__file__).resolve().parent.parent / "compose"
+_IMAGE_VARIABLE = re.compile(r"\$\{(HARNESS_IMAGE_([A-Z0-9_]+))")
+_SERVICE_VARIABLE = re.compile(r"\$\{HARNESS_CGROUP_([A-Z0-9_]+)")
+
+
+def new_project_name() -> str:
+    """Return a name no other bench has; without dashes, which nest systemd slices."""
+    return f"wmh{secrets.token_hex(4)}"
+
+
+def topology_files(executor: str, connector: str) -> list[Path]:
+    """Return the compose files of a topology; a connector needs one only for a service.
+
+    Raises:
+        UsageError: if the executor has no topology.
+    """
+    executor_file = COMPOSE_DIR / f"{executor}.yaml"
+    if not executor_file.is_file():
+        known = sorted(p.stem for p in COMPOSE_DIR.glob("*.yaml") if p.stem != "common")
+        raise UsageError(
+            f"--executor {executor}: has no topology in {COMPOSE_DIR}; choose from"
+            f" {', '.join(known)}, or use 'harness run'"
+        )
+    connector_file = COMPOSE_DIR / "connectors" / f"{connector}.yaml"
+    return [executor_file, *([connector_file] if connector_file.is_file() else [])]
+
+
+def image_stacks(files: Sequence[Path]) -> dict[str, str]:
+    """Return environment variable -> image stack for the images that compose files name."""
+    found = (_IMAGE_VARIABLE.findall(path.read_text()) for path in files)
+    return {variable: stack.lower() for pairs in found for variable, stack in pairs}
+
+
+def services(files: Sequence[Path]) -> list[str]:
+    """Return the services that compose files define, by their cgroup variables."""
+    found = (_SERVICE_VARIABLE.findall(path.read_text()) for path in files)
+    return sorted({name.lower() for names in found for name in names})
+
+
+@dataclass
+class ComposeProject:
+    """A launched topology.
+
+    Attributes:
+        name: the project's name, which is also the value of the run label.
+        files: compose files; paths inside them are relative to the first one's directory.
+        env: variables for the files.
+    """
+
+    name: str
+    files: Sequence[Path]
+    env: Mapping[str, str]
+
+    def _command(self, *args: str) -> list[str]:
+        files = [word for path in self.files for word in ("-f", str(path))]
+        return ["docker", "compose", "-p", self.name, *files, *args]
+
+    def _environment(self) -> dict[str, str]:
+        # What a user's shell has set for our variables must not leak into a benchmark.
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("HARNESS_", "COMPOSE_"))}
+        return own | {"HARNESS_PROJECT_ID": self.name} | dict(self.env)
+
+    def _call(self, *args: str, timeout_s: float) -> str:
+        # A session of its own: Ctrl-C reaches the harness alone, which then decides.
+        process = subprocess.Popen(
+            self._command(*args),
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            output, _ = process.communicate(timeout=timeout_s)
+        except BaseException as error:
+            process.kill()
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise InfrastructureError(
+                    f"docker compose {args[0]} took longer than {timeout_s:g} s"
+                ) from None
+            raise
+        if process.returncode != 0:
+            lines = [line for line in output.splitlines() if line.strip()]
+            raise InfrastructureError(
+                f"docker compose {args[0]} failed: {lines[-1].strip() if lines else 'no output'}"
+            )
+        return output
+
+    def config(self) -> str:
+        """Return the project as one resolved compose file."""
+        return self._call("config", timeout_s=60)
+
+    def up(self, timeout_s: float = 180) -> None:
+        """Start everything and wait until the services are healthy.
+
+        Raises:
+            InfrastructureError: if a service does not start or become healthy in time.
+        """
+        self._call(
+            "up",
+            "--detach",
+            "--wait",
+            "--no-build",
+            "--pull",
+            "never",
+            "--quiet-pull",
+            timeout_s=timeout_s,
+        )
+
+    def logs(self, directory: Path, client: DockerClient) -> None:
+        """Save the output of every container as ``<container>.log``."""
+        directory.mkdir(exist_ok=True)
+        for container in self.containers(client):
+            path = directory / f"{self.short_name(container)}.log"
+            path.write_bytes(container.logs(timestamps=True))
+
+    def down(self, timeout_s: float = 120) -> None:
+        """Remove containers, networks and volumes of the project."""
+        self._call("down", "--volumes", "--remove-orphans", "--timeout", "0", timeout_s=timeout_s)
+
+    def containers(self, client: DockerClient) -> list[Container]:
+        """Return all containers of the project, ended ones included, sorted by name."""
+        found = client.containers.list(
+            all=True, filters={"label": f"{RUN_LABEL}={self.name}"}, ignore_removed=True
+        )
+        return sorted(found, key=lambda container: str(container.name))
+
+    def short_name(self, container: Container) -> str:
+        """Return a container's name without the project: ``worker-2``."""
+        return str(container.name).removeprefix(f"{self.name}-")
+
+
+def role(container: Container) -> str:
+    """Return the service a container belongs to."""
+    return container.labels.get(ROLE_LABEL, "")

@@ -1,0 +1,66 @@
+"""The Docker engine: is there one, and what is it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import docker
+from docker import DockerClient
+from docker.errors import DockerException
+
+from harness.core.errors import InfrastructureError
+
+RUN_LABEL = "org.workflow-memory-harness.run"
+ROLE_LABEL = "org.workflow-memory-harness.role"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the manifest and the cgroup parents need to know of an engine.
+
+    Attributes:
+        version: server version.
+        api_version: the API's.
+        cgroup_version: 1 or 2.
+        cgroup_driver: ``cgroupfs`` or ``systemd``.
+        storage_driver: e.g. ``overlay2``.
+        memory_bytes: memory the engine's machine has.
+        cpus: CPUs it has.
+    """
+
+    version: str
+    api_version: str
+    cgroup_version: int
+    cgroup_driver: str
+    storage_driver: str
+    memory_bytes: int
+    cpus: int
+
+
+def connect() -> DockerClient:
+    """Connect to the engine that the environment names.
+
+    Raises:
+        InfrastructureError: if none answers.
+    """
+    try:
+        return docker.from_env(timeout=60)
+    except DockerException:
+        raise InfrastructureError(
+            "no Docker engine answers: start it, or let 'make engine' install and start one"
+        ) from None
+
+
+def describe(client: DockerClient) -> Engine:
+    """Ask an engine what it is."""
+    info = client.info()
+    version = client.version()
+    return Engine(
+        version=version["Version"],
+        api_version=version["ApiVersion"],
+        cgroup_version=int(info.get("CgroupVersion", "1")),
+        cgroup_driver=info["CgroupDriver"],
+        storage_driver=info["Driver"],
+        memory_bytes=info["MemTotal"],
+        cpus=info["NCPU"],
+    )

@@ -1,0 +1,55 @@
+"""Who the containers run as, and whose the files in the run directory are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# Nobody's: containers started by root must not run as root.
+NONROOT = 65532
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The user who ran the command, and the user id of the containers.
+
+    Attributes:
+        uid, gid: of the user; with sudo, of the one who typed it.
+        container_uid, container_gid: never 0.
+    """
+
+    uid: int
+    gid: int
+    container_uid: int
+    container_gid: int
+
+    @property
+    def compose_user(self) -> str:
+        """The value of a compose file's ``user``."""
+        return f"{self.container_uid}:{self.container_gid}"
+
+
+def current_owner() -> Owner:
+    """Return the owner for this invocation."""
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0 and os.environ.get("SUDO_UID", "").isdigit():
+        uid, gid = int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "0"))
+    return Owner(uid, gid, uid or NONROOT, gid or NONROOT)
+
+
+def give_to_containers(directory: Path, owner: Owner) -> None:
+    """Let the containers write in the run directory; only root needs to, and can."""
+    if os.geteuid() == 0:
+        _chown(directory, owner.container_uid, owner.container_gid)
+
+
+def give_to_user(directory: Path, owner: Owner) -> None:
+    """Make everything in the run directory the user's."""
+    if os.geteuid() == 0:
+        _chown(directory, owner.uid, owner.gid)
+
+
+def _chown(directory: Path, uid: int, gid: int) -> None:
+    for path in [directory, *directory.rglob("*")]:
+        os.chown(path, uid, gid, follow_symlinks=False)

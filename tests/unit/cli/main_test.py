@@ -1,0 +1,109 @@
+"""The command line as a user meets it: exit codes, one line for every mistake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SHORT = (
+    "--executor thread --thread-pool-max-workers 2 --ps-connector file --stage-task-counts 1 2"
+    " --stage-bytes-sizes 10 10 10"
+)
+
+
+def harness(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *line.split()],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_lists_the_commands(tmp_path: Path) -> None:
+    done = harness("--help", tmp_path)
+    assert done.returncode == 0
+    for command in ("bench", "images", "run"):
+        assert f"\n  {command} " in done.stdout
+
+
+def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
+    done = harness("brench", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "unknown command 'brench'" in done.stderr
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    for command in ("run", "bench"):
+        done = harness(f"{command} {SHORT} --ps-file-dir o --task-sleep x", tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert "--task-sleep" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_writes_its_directory_and_exits_with_0(tmp_path: Path) -> None:
+    done = harness(f"run {SHORT} --ps-file-dir objects --task-sleep 0 --run-dir r", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "r").iterdir()
+    assert {
+        "log.txt",
+        "results.csv",
+        "results-memory.csv",
+        "marks.csv",
+        "objects.csv",
+        "outcomes.csv",
+        "manifest.json",
+    } == {path.name for path in directory.iterdir()}
+    header = (directory / "results-memory.csv").read_text().splitlines()[0]
+    assert header == "unix_timestamp,total_bytes,available_bytes,used_bytes,free_bytes"
+    assert not (tmp_path / "objects").exists()
+
+
+def test_a_plan_that_is_no_plan_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"executor_name": "dask"}')
+    for name in ("plan.json", "missing.json"):
+        done = harness(f"run --plan {name}", tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert name in done.stderr
+
+
+def _interrupted(tmp_path: Path, number: int) -> subprocess.CompletedProcess[str]:
+    command = f"run {SHORT} --ps-file-dir objects --task-sleep 0.3 --repeat 50 --run-dir r"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *command.split()],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if any(p.read_text().count("\n") > 1 for p in tmp_path.glob("r/*/outcomes.csv")):
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=30)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def test_ctrl_c_and_sigterm_keep_the_rows_and_exit_with_130(tmp_path: Path) -> None:
+    for name, number in (("int", signal.SIGINT), ("term", signal.SIGTERM)):
+        place = tmp_path / name
+        place.mkdir()
+        done = _interrupted(place, number)
+        assert done.returncode == 130
+        assert done.stderr.count("\n") == 1
+        (directory,) = (place / "r").iterdir()
+        rows = (directory / "outcomes.csv").read_text().splitlines()
+        assert rows[1].endswith("ok,")
+        assert ",interrupted," in rows[-1]
+        assert (directory / "manifest.json").exists()
+        assert not (place / "objects").exists()

@@ -1,0 +1,142 @@
+"""Flags to plans: the reference's flags, and one line for everything that is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.core.errors import UsageError
+from harness.core.flags import Parser
+from harness.plan import Mode, Plan, add_plan_flags, parse_plan
+
+DOCUMENTED = (
+    "--executor dask --dask-workers 4 --ps-connector file --ps-file-dir runs/cache"
+    " --data-management none default-proxy owned-proxy --stage-task-counts 1 3 1 1"
+    " --stage-bytes-sizes 1000 10000 10000 10000 1000 --task-sleep 1.0 --repeat 5"
+)
+SHORT = (
+    "--executor thread --ps-connector file --ps-file-dir x --stage-task-counts 1"
+    " --stage-bytes-sizes 1 1 --task-sleep 0"
+)
+
+
+def plan_of(line: str, *, containers: bool = False) -> Plan:
+    parser = Parser(prog="harness run", allow_abbrev=False)
+    add_plan_flags(parser, containers=containers)
+    return parse_plan(parser, line.split(), containers=containers)
+
+
+def refusal(line: str, *, containers: bool = False) -> str:
+    with pytest.raises(UsageError) as caught:
+        plan_of(line, containers=containers)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_documented_command() -> None:
+    plan = plan_of(DOCUMENTED)
+    assert plan.executor.model_dump()["workers"] == 4
+    assert plan.connector.model_dump() == {"directory": "runs/cache"}
+    assert plan.workload.modes == ("none", "default-proxy", "owned-proxy")
+    assert plan.workload.stage_bytes_sizes == (1000, 10000, 10000, 10000, 1000)
+    assert plan.workload.sleep_s == 4.0
+    assert len(plan.runs()) == 15
+    assert [run.run_id for run in plan.runs()[4:6]] == ["0005-none-5", "0006-default-proxy-1"]
+
+
+def test_the_defaults_are_the_references() -> None:
+    plan = plan_of(SHORT)
+    assert plan.workload.modes == (Mode.DEFAULT_PROXY, Mode.MANUAL_PROXY, Mode.OWNED_PROXY)
+    assert plan.workload.stage_repeat == 1
+    general = plan.general
+    assert (general.repeat, general.run_dir, general.csv_file) == (1, "runs/", "results.csv")
+    assert (general.log_level, general.log_file, general.log_file_level) == (
+        "BENCH",
+        "log.txt",
+        "INFO",
+    )
+    assert general.memory_profile_interval == 0.01
+
+
+def test_sizes_with_units_and_the_equals_form() -> None:
+    plan = plan_of(
+        "--executor=dask --ps-connector=REDIS --ps-host=h --ps-port=1 --stage-task-counts 4 1"
+        " --stage-bytes-sizes 100MB 10MB 1MB --task-sleep=1"
+    )
+    assert plan.workload.stage_bytes_sizes == (100_000_000, 10_000_000, 1_000_000)
+    assert plan.connector.model_dump() == {"host": "h", "port": 1}
+
+
+def test_a_topology_fills_in_the_connectors_options() -> None:
+    line = SHORT.replace("thread", "dask").replace("file --ps-file-dir x", "redis")
+    plan = plan_of(line, containers=True)
+    assert plan.connector.model_dump() == {"host": "redis", "port": 6379}
+    inner = plan.in_topology()
+    assert inner.executor.model_dump()["scheduler"] == "tcp://scheduler:8786"
+    assert inner.executor.model_dump()["workers"] == 4
+
+
+def test_a_plan_survives_its_file() -> None:
+    plan = plan_of(DOCUMENTED, containers=True).in_topology()
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_the_seed_and_dask_pure_are_part_of_the_plan() -> None:
+    plan = plan_of(DOCUMENTED + " --seed 7 --dask-pure")
+    assert plan.workload.seed == 7
+    assert plan.executor.model_dump()["pure"] is True
+    assert plan_of(DOCUMENTED).executor.model_dump()["pure"] is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("--executor thread", "--executor slurm", ["--executor", "slurm", "dask", "thread"]),
+        ("--executor thread", "", ["--executor", "required"]),
+        ("--ps-connector file", "--ps-connector ftp", ["--ps-connector", "ftp", "redis"]),
+        ("--ps-file-dir x", "", ["--ps-file-dir", "required"]),
+        ("file --ps-file-dir x", "redis --ps-host h", ["--ps-port", "required"]),
+        ("file --ps-file-dir x", "redis --ps-host h --ps-port 70000", ["--ps-port", "65536"]),
+        ("--stage-bytes-sizes 1 1", "--stage-bytes-sizes 1", ["--stage-bytes-sizes", "need 2"]),
+        ("--stage-bytes-sizes 1 1", "--stage-bytes-sizes 1 10XB", ["--stage-bytes-sizes", "10XB"]),
+        ("--stage-task-counts 1", "--stage-task-counts 0", ["--stage-task-counts", "zero"]),
+        ("--stage-task-counts 1", "--stage-task-counts -3", ["--stage-task-counts"]),
+        ("--stage-task-counts 1", "--stage-task-counts x", ["--stage-task-counts", "x"]),
+        ("--task-sleep 0", "", ["--task-sleep", "required"]),
+        ("--task-sleep 0", "--task-sleep -1", ["--task-sleep"]),
+        ("--task-sleep 0", "--task-sleep nan", ["--task-sleep", "nan"]),
+        ("--task-sleep 0", "--task-sleep 0 --repeat 0", ["--repeat", "greater than 0"]),
+        ("--task-sleep 0", "--task-sleep 0 --stage-repeat 0", ["--stage-repeat", "zero"]),
+        ("--task-sleep 0", "--task-sleep 0 --data-management all", ["--data-management", "all"]),
+        ("--task-sleep 0", "--task-sleep 0 --csv-file a/b.csv", ["--csv-file", "a/b.csv"]),
+        ("--task-sleep 0", "--task-sleep 0 --reapeat 3", ["--reapeat", "did you mean --repeat"]),
+        ("--task-sleep 0", "--task-sleep 0 --memory-profile-interval 0", ["--memory-profile"]),
+        ("thread", "thread --thread-pool-max-workers 0", ["--thread-pool-max-workers"]),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_flag(old: str, new: str, words: list[str]) -> None:
+    message = refusal(SHORT.replace(old, new))
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("counts", ["2 3", "1 3 2", "3 1 3 2"])
+def test_a_stage_of_many_may_not_follow_another_number(counts: str) -> None:
+    sizes = " ".join(["1"] * (len(counts.split()) + 1))
+    line = SHORT.replace("--stage-task-counts 1", f"--stage-task-counts {counts}")
+    assert "--stage-task-counts" in refusal(line.replace("sizes 1 1", f"sizes {sizes}"))
+
+
+@pytest.mark.parametrize("counts", ["3 3 1 3", "1 5 5", "7 1"])
+def test_stage_orders_that_are_allowed(counts: str) -> None:
+    sizes = " ".join(["1"] * (len(counts.split()) + 1))
+    line = SHORT.replace("--stage-task-counts 1", f"--stage-task-counts {counts}")
+    assert plan_of(line.replace("sizes 1 1", f"sizes {sizes}"))
+
+
+def test_a_small_worker_limit_is_refused_and_a_large_one_is_bytes() -> None:
+    line = SHORT.replace("thread", "dask") + " --worker-memory-limit "
+    assert "--worker-memory-limit" in refusal(line + "1MB", containers=True)
+    topology = plan_of(line + "512MiB", containers=True).topology
+    assert topology is not None
+    assert topology.worker_memory_limit == 512 * 2**20

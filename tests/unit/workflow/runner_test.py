@@ -1,0 +1,146 @@
+"""Plans executed for real, on pools and Dask threads, with the file connector."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import MeasuredFailure
+from harness.plan import Plan
+from harness.results.directory import RunDirectory
+from harness.results.marks import MarkWriter
+from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, read_rows
+from harness.workflow import workflow
+from harness.workflow.runner import PlanRunner
+
+PSBENCH_COLUMNS = (
+    "executor,connector,data_management,stage_task_counts,stage_bytes_sizes,stage_repeat,"
+    "task_sleep,workflow_start_timestamp,workflow_end_timestamp,workflow_makespan_s"
+)
+ALL_MODES = ["none", "default-proxy", "manual-proxy", "owned-proxy"]
+
+
+def make_plan(tmp_path: Path, executor: dict[str, object], **workload: object) -> Plan:
+    name = str(executor.pop("name"))
+    return Plan.model_validate(
+        {
+            "executor_name": name,
+            "executor": executor,
+            "connector_name": "file",
+            "connector": {"directory": str(tmp_path / "objects")},
+            "workload": {
+                "modes": ALL_MODES,
+                "stage_task_counts": [2, 1, 3],
+                "stage_bytes_sizes": [1000, 2000, 3000, 4000],
+                "stage_repeat": 8,
+                "task_sleep": 0.0,
+                **workload,
+            },
+            "general": {"repeat": 2},
+        }
+    )
+
+
+def execute(plan: Plan, tmp_path: Path) -> RunDirectory:
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    with MarkWriter(directory.marks) as marks:
+        PlanRunner(plan, directory, marks).execute()
+    return directory
+
+
+EXECUTORS: list[dict[str, object]] = [
+    {"name": "thread", "max_workers": 3},
+    {"name": "process", "max_workers": 2},
+    {"name": "dask", "workers": 2, "use_threads": True},
+    {"name": "dask", "workers": 2, "use_threads": True, "pure": True},
+]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, ids=lambda e: "-".join(map(str, e.values())))
+def test_every_mode_leaves_what_the_flags_predict(
+    executor: dict[str, object], tmp_path: Path
+) -> None:
+    plan = make_plan(tmp_path, dict(executor))
+    directory = execute(plan, tmp_path)
+
+    outcomes = read_rows(directory.outcomes, OutcomeRow)
+    assert [row.outcome for row in outcomes] == ["ok"] * 8
+    assert [row.run_id for row in outcomes] == [run.run_id for run in plan.runs()]
+    for row in read_rows(directory.objects, ObjectsRow):
+        expected = 8 * (2 + 2 + 1 + 3) if row.data_management == "default-proxy" else 0
+        assert row.objects_predicted == row.objects_at_end == expected
+        # ProxyStore adds three bytes of framing to each object.
+        assert row.bytes_at_end == row.bytes_predicted + 3 * expected
+        assert (row.objects_left, row.bytes_left) == (0, 0)
+    assert not (tmp_path / "objects").exists()
+
+
+def test_results_have_the_references_columns_and_units(tmp_path: Path) -> None:
+    directory = execute(make_plan(tmp_path, {"name": "thread"}, stage_repeat=1), tmp_path)
+    assert directory.results.read_text().splitlines()[0] == PSBENCH_COLUMNS
+    rows = read_rows(directory.results, ResultRow)
+    assert len(rows) == 8
+    assert {row.executor for row in rows} == {"ThreadPoolExecutor"}
+    assert [row.connector for row in rows] == ["None"] * 2 + ["FileConnector"] * 6
+    first = rows[0]
+    assert (first.stage_task_counts, first.stage_bytes_sizes) == ("2-1-3", "1000-2000-3000-4000")
+    for row in rows:
+        span = row.workflow_end_timestamp - row.workflow_start_timestamp
+        assert span == pytest.approx(row.workflow_makespan_s, abs=0.01)
+
+
+def test_marks_frame_every_run(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"name": "thread"}, stage_repeat=1)
+    directory = execute(plan, tmp_path)
+    with directory.marks.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["run_id"], row["mark"]) for row in rows] == [
+        (run.run_id, mark) for run in plan.runs() for mark in ("run_start", "run_end")
+    ]
+    times = [int(row["t_mono_ns"]) for row in rows]
+    assert times == sorted(times)
+
+
+def test_a_failing_task_ends_the_plan_and_keeps_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The fourth payload made on the client is text, which the tasks refuse.
+    calls = iter(range(1000))
+    real = workflow.payload
+    monkeypatch.setattr(
+        workflow, "payload", lambda *args: "text" if next(calls) == 3 else real(*args)
+    )
+    plan = make_plan(tmp_path, {"name": "thread"}, stage_task_counts=[2, 1, 3], stage_repeat=1)
+    with pytest.raises(MeasuredFailure, match="0002-none-2 failed: TypeError"):
+        execute(plan, tmp_path)
+    directory = RunDirectory(tmp_path / "run")
+    outcomes = read_rows(directory.outcomes, OutcomeRow)
+    assert [row.outcome for row in outcomes] == ["ok", "failed"]
+    assert "expects bytes" in outcomes[1].reason
+    assert len(read_rows(directory.results, ResultRow)) == 1
+    assert not (tmp_path / "objects").exists()
+
+
+def test_objects_that_a_mode_forbids_are_a_leak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the reference does: the last stage's results of a repetition stay.
+    monkeypatch.setattr("harness.workflow.modes.ManualProxy.consumed", lambda *_: None)
+    plan = make_plan(tmp_path, {"name": "thread"}, modes=["manual-proxy"], stage_repeat=1)
+    with pytest.raises(MeasuredFailure, match="leaks: 8 objects at the end"):
+        execute(plan, tmp_path)
+    rows = read_rows(tmp_path / "run" / "outcomes.csv", OutcomeRow)
+    assert [row.outcome for row in rows] == ["leak"]
+
+
+def test_the_same_seed_gives_the_same_data(tmp_path: Path) -> None:
+    seen = []
+    for number in range(2):
+        parent = tmp_path / str(number)
+        parent.mkdir()
+        directory = execute(make_plan(parent, {"name": "thread"}, seed=5), parent)
+        seen.append([row.bytes_at_end for row in read_rows(directory.objects, ObjectsRow)])
+    assert seen[0] == seen[1]
