@@ -46,7 +46,8 @@ plugin() {
 }
 case "$1 ${2:-}" in
     "version "*) [ -e "$STATE/up" ] && echo 26.1.5 ;;
-    "compose version") plugin compose && { cat "$STATE/compose-version" 2>/dev/null || echo 2.26.1; } ;;
+    "compose version")
+        plugin compose && { cat "$STATE/compose-version" 2>/dev/null || echo 2.26.1; } ;;
     "buildx version") plugin buildx ;;
     "context show") cat "$STATE/context" 2>/dev/null || echo default ;;
     "--version "*) echo "Docker version 26.1.5" ;;
