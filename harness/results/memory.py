@@ -7,25 +7,20 @@ rows of all views align on it without correction; ``t_unix_ns`` is CLOCK_REALTIM
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from harness.results.rows import columns
-
-
-def _column(doc: str) -> Any:
-    """Return a field that carries its own line of the documentation."""
-    return field(metadata={"doc": doc})
+from harness.results.rows import column, columns
 
 
 @dataclass(frozen=True, slots=True)
 class MarkRow:
     """A row of ``marks.csv``: a moment of the plan, written by the runner."""
 
-    run_id: str = _column("run the mark belongs to, empty for stop")
-    mark: str = _column("run_start, run_end or stop")
-    t_mono_ns: int = _column("CLOCK_MONOTONIC when the mark was set")
-    t_unix_ns: int = _column("CLOCK_REALTIME when the mark was set")
+    run_id: str = column("run the mark belongs to, empty for stop")
+    mark: str = column("run_start, run_end or stop")
+    t_mono_ns: int = column("CLOCK_MONOTONIC when the mark was set")
+    t_unix_ns: int = column("CLOCK_REALTIME when the mark was set")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +32,21 @@ class CgroupRow:
     their own.
     """
 
-    run_id: str = _column("run in progress, empty between runs")
-    container: str = _column("container, for example worker-1")
-    t_mono_ns: int = _column("CLOCK_MONOTONIC of the reading")
-    t_unix_ns: int = _column("CLOCK_REALTIME of the reading")
-    late_ns: int | None = _column("how late the tick woke; empty for a reading made at a mark")
-    usage_bytes: int | None = _column("v1 memory.usage_in_bytes, v2 memory.current")
-    anon_bytes: int | None = _column("v1 total_rss, v2 anon")
-    file_bytes: int | None = _column("page cache without shmem: v1 total_cache, v2 file")
-    shmem_bytes: int | None = _column("tmpfs and shared memory: v1 total_shmem, v2 shmem")
-    kernel_bytes: int | None = _column("v1 memory.kmem.usage_in_bytes, v2 kernel (from 5.18)")
-    inactive_file_bytes: int | None = _column("v1 total_inactive_file, v2 inactive_file")
-    psi_some_us: int | None = _column("cumulative memory.pressure, some, microseconds")
-    psi_full_us: int | None = _column("cumulative memory.pressure, full, microseconds")
-    oom_kill: int | None = _column("cumulative OOM kills: v1 memory.oom_control, v2 memory.events")
-    source: str = _column("v1 or v2, the cgroup version the files belong to")
+    run_id: str = column("run in progress, empty between runs")
+    container: str = column("container, for example worker-1")
+    t_mono_ns: int = column("CLOCK_MONOTONIC of the reading")
+    t_unix_ns: int = column("CLOCK_REALTIME of the reading")
+    late_ns: int | None = column("how late the tick woke; empty for a reading made at a mark")
+    usage_bytes: int | None = column("v1 memory.usage_in_bytes, v2 memory.current")
+    anon_bytes: int | None = column("v1 total_rss, v2 anon")
+    file_bytes: int | None = column("page cache without shmem: v1 total_cache, v2 file")
+    shmem_bytes: int | None = column("tmpfs and shared memory: v1 total_shmem, v2 shmem")
+    kernel_bytes: int | None = column("v1 memory.kmem.usage_in_bytes, v2 kernel (from 5.18)")
+    inactive_file_bytes: int | None = column("v1 total_inactive_file, v2 inactive_file")
+    psi_some_us: int | None = column("cumulative memory.pressure, some, microseconds")
+    psi_full_us: int | None = column("cumulative memory.pressure, full, microseconds")
+    oom_kill: int | None = column("cumulative OOM kills: v1 memory.oom_control, v2 memory.events")
+    source: str = column("v1 or v2, the cgroup version the files belong to")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +57,35 @@ class InsideRow:
     of ``memory-cgroup.csv`` for what the container is charged with.
     """
 
-    run_id: str = _column("run in progress, empty between runs")
-    container: str = _column("container, for example worker-1")
-    t_mono_ns: int = _column("CLOCK_MONOTONIC of the reading")
-    t_unix_ns: int = _column("CLOCK_REALTIME of the reading")
-    late_ns: int = _column("how late the tick woke")
-    n_procs: int = _column("processes in the sums, the sampler itself not counted")
-    rss_sum_bytes: int = _column("sum of the resident set sizes")
-    uss_sum_bytes: int | None = _column("sum of the unique set sizes, at marks only")
-    pss_sum_bytes: int | None = _column("sum of the proportional set sizes, at marks only")
-    sampler_rss_bytes: int = _column("resident set size of the sampler itself")
-    cg_usage_bytes: int | None = _column("the container's cgroup usage, read inside")
-    host_total_bytes: int | None = _column("memory of the host, once a second")
-    host_available_bytes: int | None = _column("memory available on the host, once a second")
+    run_id: str = column("run in progress, empty between runs")
+    container: str = column("container, for example worker-1")
+    t_mono_ns: int = column("CLOCK_MONOTONIC of the reading")
+    t_unix_ns: int = column("CLOCK_REALTIME of the reading")
+    late_ns: int = column("how late the tick woke")
+    n_procs: int = column("processes in the sums, the sampler itself not counted")
+    rss_sum_bytes: int = column("sum of the resident set sizes")
+    uss_sum_bytes: int | None = column("sum of the unique set sizes, at marks only")
+    pss_sum_bytes: int | None = column("sum of the proportional set sizes, at marks only")
+    sampler_rss_bytes: int = column("resident set size of the sampler itself")
+    cg_usage_bytes: int | None = column("the container's cgroup usage, read inside")
+    host_total_bytes: int | None = column("memory of the host, once a second")
+    host_available_bytes: int | None = column("memory available on the host, once a second")
 
 
 @dataclass(frozen=True, slots=True)
 class DockerRow:
     """A row of ``memory-docker.csv``: one message of the engine's stats stream (about 1 Hz)."""
 
-    run_id: str = _column("run in progress, empty between runs")
-    container: str = _column("container, for example worker-1")
-    t_mono_recv_ns: int = _column("CLOCK_MONOTONIC when the message arrived")
-    t_read_unix_ns: int | None = _column("the engine's wall clock when it read the values")
-    usage_bytes: int | None = _column("memory_stats.usage, page cache included")
-    inactive_file_bytes: int | None = _column("v1 total_inactive_file, v2 inactive_file")
-    mem_usage_cli_bytes: int | None = _column("usage - inactive_file, as docker stats prints it")
-    max_usage_bytes: int | None = _column("v1 only: the container's high-water mark")
-    limit_bytes: int | None = _column("memory limit, the host's memory where none is set")
-    cpu_total_ns: int | None = _column("cumulative CPU time of the container")
+    run_id: str = column("run in progress, empty between runs")
+    container: str = column("container, for example worker-1")
+    t_mono_recv_ns: int = column("CLOCK_MONOTONIC when the message arrived")
+    t_read_unix_ns: int | None = column("the engine's wall clock when it read the values")
+    usage_bytes: int | None = column("memory_stats.usage, page cache included")
+    inactive_file_bytes: int | None = column("v1 total_inactive_file, v2 inactive_file")
+    mem_usage_cli_bytes: int | None = column("usage - inactive_file, as docker stats prints it")
+    max_usage_bytes: int | None = column("v1 only: the container's high-water mark")
+    limit_bytes: int | None = column("memory limit, the host's memory where none is set")
+    cpu_total_ns: int | None = column("cumulative CPU time of the container")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +98,17 @@ class PeakRow:
     the sum of the services' peaks.
     """
 
-    run_id: str = _column("run the peak belongs to")
-    scope: str = _column("container, service or topology")
-    name: str = _column("name of the container or service; topology for the whole")
-    peak_bytes: int | None = _column("highest usage from run_start to run_end")
-    peak_kind: str = _column("max_usage, memory.peak, memory.peak-fd or sampled")
-    baseline_bytes: int | None = _column("usage at run_start")
-    sampled_anon_peak_bytes: int | None = _column(
+    run_id: str = column("run the peak belongs to")
+    scope: str = column("container, service or topology")
+    name: str = column("name of the container or service; topology for the whole")
+    peak_bytes: int | None = column("highest usage from run_start to run_end")
+    peak_kind: str = column("max_usage, memory.peak, memory.peak-fd or sampled")
+    baseline_bytes: int | None = column("usage at run_start")
+    sampled_anon_peak_bytes: int | None = column(
         "highest sampled anon, a lower bound: the kernel keeps no mark of it"
     )
-    interval_ns: int = _column("what peak_bytes can miss: 0 if exact, else the sampling interval")
-    oom_events: int | None = _column("OOM kills during the run, as far as the counters lived")
+    interval_ns: int = column("what peak_bytes can miss: 0 if exact, else the sampling interval")
+    oom_events: int | None = column("OOM kills during the run, as far as the counters lived")
 
 
 SCOPE_CONTAINER = "container"

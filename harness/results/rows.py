@@ -22,67 +22,55 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="DataclassInstance")
 
 
+def column(doc: str) -> Any:
+    """Return a dataclass field that carries its own line of the documentation."""
+    return dataclasses.field(metadata={"doc": doc})
+
+
 @dataclasses.dataclass(frozen=True)
 class ResultRow:
-    """A finished run: psbench's ``results.csv``, to the letter.
+    """A row of ``results.csv``: a finished run, in psbench's columns, to the letter."""
 
-    Attributes:
-        executor, connector: class names, ``None`` (the word) for a mode without a store.
-        data_management: the mode.
-        stage_task_counts, stage_bytes_sizes: joined by ``-``; bytes.
-        workflow_start_timestamp, workflow_end_timestamp: UNIX time in seconds.
-        workflow_makespan_s, task_sleep: seconds.
-    """
-
-    executor: str
-    connector: str
-    data_management: str
-    stage_task_counts: str
-    stage_bytes_sizes: str
-    stage_repeat: int
-    task_sleep: float
-    workflow_start_timestamp: float
-    workflow_end_timestamp: float
-    workflow_makespan_s: float
+    executor: str = column("class name of the executor")
+    connector: str = column("class name of the connector, the word None for mode none")
+    data_management: str = column("the mode")
+    stage_task_counts: str = column("joined by -")
+    stage_bytes_sizes: str = column("bytes, joined by -")
+    stage_repeat: int = column("times the stages were run within the workflow")
+    task_sleep: float = column("seconds each task slept")
+    workflow_start_timestamp: float = column("UNIX time in seconds")
+    workflow_end_timestamp: float = column("UNIX time in seconds")
+    workflow_makespan_s: float = column("seconds, from the monotonic clock")
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectsRow:
-    """What the connector held around a run, counted in its storage.
+    """A row of ``objects.csv``: what the connector's storage held around one run.
 
-    All counts and bytes (of serialised objects) are on top of what was there before the run.
-
-    Attributes:
-        objects_predicted, bytes_predicted: what the flags say about the end; payload bytes.
-        objects_at_end, bytes_at_end: when the clock stopped, before any clean-up.
-        objects_left, bytes_left: after the mode's clean-up; both must be 0.
+    Counted in the storage itself, on top of what was there before the run; a connector may store
+    more than one thing for an object, only objects count. Bytes at the end and left are of
+    serialised objects, a few bytes more than their payloads.
     """
 
-    run_id: str
-    data_management: str
-    objects_predicted: int
-    bytes_predicted: int
-    objects_at_end: int
-    bytes_at_end: int
-    objects_left: int
-    bytes_left: int
+    run_id: str = column("the run")
+    data_management: str = column("its mode")
+    objects_predicted: int = column("at the end of the run, from the flags alone")
+    bytes_predicted: int = column("payload bytes at the end of the run, from the flags alone")
+    objects_at_end: int = column("when the clock had stopped, before any clean-up")
+    bytes_at_end: int = column("their bytes")
+    objects_left: int = column("after the mode's clean-up; must be 0")
+    bytes_left: int = column("their bytes")
 
 
 @dataclasses.dataclass(frozen=True)
 class OutcomeRow:
-    """How a run ended.
+    """A row of ``outcomes.csv``: how one run ended."""
 
-    Attributes:
-        run_id: the run; the number in it is its place in the plan.
-        outcome: ``ok``, ``failed``, ``leak`` or ``interrupted``.
-        reason: one line, empty when ``ok``.
-    """
-
-    run_id: str
-    data_management: str
-    repetition: int
-    outcome: str
-    reason: str
+    run_id: str = column("the run; the number in it is its place in the plan")
+    data_management: str = column("its mode")
+    repetition: int = column("which of the mode's runs, from 1")
+    outcome: str = column("ok, failed, leak or interrupted")
+    reason: str = column("one line, empty when ok")
 
 
 def columns(row_type: type[Any]) -> list[str]:

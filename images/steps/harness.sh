@@ -6,8 +6,7 @@ site=$(python3 -c 'import sysconfig
 print(sysconfig.get_path("purelib", "venv", vars={"base": "/opt/venv"}))')
 
 mkdir -p "/out$site" /out/harness/run /out/harness/store
-# Any user may run the services, and a new volume takes over the mode of the directory below.
-# Any user id may write: named volumes take over these modes.
+# Any user id may run the services, and a new volume takes over the mode of the directory below.
 chmod 1777 /out/harness/store /out/harness/run
 cp -r /build/harness "/out$site/harness"
 python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /out -p / "/out$site/harness"

@@ -1,0 +1,63 @@
+"""The documentation of the run directory's files, generated from their schemas."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+from tabulate import tabulate
+
+from harness.results.memory import CgroupRow, DockerRow, InsideRow, MarkRow, PeakRow
+from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
+
+SCHEMAS: dict[str, type[Any]] = {
+    "results.csv": ResultRow,
+    "outcomes.csv": OutcomeRow,
+    "objects.csv": ObjectsRow,
+    "marks.csv": MarkRow,
+    "memory-cgroup.csv": CgroupRow,
+    "memory-inside.csv": InsideRow,
+    "memory-docker.csv": DockerRow,
+    "peaks.csv": PeakRow,
+}
+
+_INTRODUCTION = """\
+# The run directory
+
+Made by `harness bench` and `harness run` below `--run-dir`, one for each invocation. This page is
+generated from the schemas in `harness/results/` (`python -m harness.results.document`).
+
+Rules for all files but psbench's two: bytes, nanoseconds and microseconds are integers; an empty
+cell means *not read*, never zero; any value may be missing. `t_mono_ns` is CLOCK_MONOTONIC, which a
+host and its containers share: series of all views align on it without correction. A row once
+written survives any crash after it.
+
+`results-memory.csv` is psbench's:
+`unix_timestamp,total_bytes,available_bytes,used_bytes,free_bytes`
+of the **host**, as psutil reads them. The paper's "used" is total - available.
+"""
+
+
+def schema_section(name: str, row_type: type[Any]) -> str:
+    """Return one file's section in Markdown."""
+    doc = inspect.cleandoc(row_type.__doc__ or "").partition(": ")[2].replace("``", "`")
+    rows = [
+        (
+            f"`{field.name}`",
+            str(field.type).replace(" | None", ", may be empty"),
+            field.metadata["doc"],
+        )
+        for field in dataclasses.fields(row_type)
+    ]
+    table = tabulate(rows, headers=("column", "type", "meaning"), tablefmt="github")
+    return f"## {name}\n\n{doc[0].upper()}{doc[1:]}\n\n{table}\n"
+
+
+def document() -> str:
+    """Return the whole page."""
+    return "\n".join([_INTRODUCTION, *(schema_section(n, t) for n, t in SCHEMAS.items())])
+
+
+if __name__ == "__main__":
+    print(document(), end="")  # noqa: T201

@@ -1,0 +1,99 @@
+"""Benches in real containers, started as a user starts them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker import DockerClient
+
+RUN_LABEL = "org.workflow-memory-harness.run"
+EXAMPLE = [
+    *("--executor", "dask", "--dask-workers", "4"),
+    *("--data-management", "none", "default-proxy", "manual-proxy", "owned-proxy"),
+    *("--stage-task-counts", "1", "3", "1", "1"),
+    *("--stage-bytes-sizes", "1MB", "5MB", "5MB", "5MB", "1000"),
+    *("--task-sleep", "0.2"),
+]
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[DockerClient]:
+    """Connect to the engine; without one every test fails, none is skipped."""
+    connected = docker.from_env()
+    connected.ping()
+    yield connected
+    connected.close()
+
+
+def ours(client: DockerClient) -> set[str]:
+    """Return all containers, networks and volumes with our label."""
+    filters = {"label": RUN_LABEL}
+    return {
+        *(str(c.name) for c in client.containers.list(all=True, filters=filters)),
+        *(str(n.name) for n in client.networks.list(filters=filters)),
+        *(str(v.name) for v in client.volumes.list(filters=filters)),
+    }
+
+
+@dataclass
+class Bench:
+    """A bench that has ended."""
+
+    code: int
+    out: str
+    err: str
+    run_dir: Path
+
+    @property
+    def directory(self) -> Path:
+        """The one run directory."""
+        (found,) = self.run_dir.iterdir()
+        return found
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """Return the rows of one of its CSV files."""
+        with (self.directory / name).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Return its manifest."""
+        found = json.loads((self.directory / "manifest.json").read_text())
+        assert isinstance(found, dict)
+        return found
+
+
+def start_bench(run_dir: Path, *flags: str) -> subprocess.Popen[str]:
+    """Start ``harness bench`` with a run directory."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", "bench", *flags, "--run-dir", str(run_dir)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish_bench(process: subprocess.Popen[str], run_dir: Path, timeout_s: float = 240) -> Bench:
+    """Wait for a bench to end."""
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+        pytest.fail(f"the bench hung\n{out}\n{err}")
+    return Bench(process.returncode, out, err, run_dir)
+
+
+def run_bench(run_dir: Path, *flags: str) -> Bench:
+    """Run ``harness bench`` to its end."""
+    return finish_bench(start_bench(run_dir, *flags), run_dir)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.core.errors import UsageError
+from harness.topology.compose import (
+    COMPOSE_DIR,
+    image_stacks,
+    new_project_name,
+    services,
+    topology_files,
+)
+from harness.topology.ownership import NONROOT, current_owner
+
+
+def test_a_topology_is_its_executors_file_and_the_connectors_if_it_needs_one() -> None:
+    names = [path.name for path in topology_files("dask", "redis")]
+    assert names == ["dask.yaml", "redis.yaml"]
+    assert [path.name for path in topology_files("dask", "file")] == ["dask.yaml"]
+
+
+def test_an_executor_without_a_topology_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--executor slurm: has no topology.*choose from dask"):
+        topology_files("slurm", "file")
+
+
+def test_images_and_services_are_read_off_the_files() -> None:
+    files = topology_files("dask", "redis")
+    assert image_stacks(files) == {"HARNESS_IMAGE_DASK": "dask", "HARNESS_IMAGE_REDIS": "redis"}
+    assert services(files) == ["redis", "runner", "scheduler", "worker"]
+
+
+def test_every_service_has_its_own_cgroup_parent_and_labels() -> None:
+    for path in [*COMPOSE_DIR.glob("*.yaml"), *COMPOSE_DIR.glob("connectors/*.yaml")]:
+        if path.name == "common.yaml":
+            continue
+        for name, service in yaml.safe_load(path.read_text())["services"].items():
+            if "extends" not in service:
+                continue  # only adds to another file's service
+            assert service["cgroup_parent"] == f"${{HARNESS_CGROUP_{name.upper()}:-}}"
+            assert service["labels"]["org.workflow-memory-harness.role"] == name
+
+
+def test_no_container_gets_the_engines_socket_or_a_port() -> None:
+    for path in COMPOSE_DIR.rglob("*.yaml"):
+        text = path.read_text()
+        assert "docker.sock" not in text
+        assert "ports:" not in text
+        assert "privileged: true" not in text
+
+
+def test_project_names_are_distinct_and_without_dashes() -> None:
+    names = {new_project_name() for _ in range(100)}
+    assert len(names) == 100
+    assert not any("-" in name for name in names)
+
+
+def test_containers_never_run_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "getegid", lambda: 0)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    owner = current_owner()
+    assert (owner.uid, owner.container_uid) == (0, NONROOT)
+    assert owner.compose_user == f"{NONROOT}:{NONROOT}"
+    monkeypatch.setenv("SUDO_UID", "1234")
+    monkeypatch.setenv("SUDO_GID", "1234")
+    assert current_owner().compose_user == "1234:1234"
+    monkeypatch.setattr(os, "geteuid", lambda: 1001)
+    monkeypatch.setattr(os, "getegid", lambda: 1002)
+    owner = current_owner()
+    assert (owner.uid, owner.container_uid, owner.container_gid) == (1001, 1001, 1002)
+
+
+def test_compose_files_are_where_the_package_looks() -> None:
+    assert Path(COMPOSE_DIR, "common.yaml").is_file()
