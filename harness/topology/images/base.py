@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
-from harness.topology.images import engine
+from harness.topology.images import docker_cli
 from harness.topology.images.archive import ImageConfig, canonical_tar, write_image_archive
 from harness.topology.images.recipe import EPOCH, REPOSITORY, BaseRecipe
 
@@ -22,7 +22,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RELEASE_FILE = re.compile(r"'(?P<mirror>[^']+)/dists/(?P<suite>[^/']+)/InRelease'")
 
 
-def find_base(recipe: BaseRecipe) -> tuple[str, engine.LocalImage] | None:
+def find_base(recipe: BaseRecipe) -> tuple[str, docker_cli.LocalImage] | None:
     """Return the reference and image of the base, if the engine has one already.
 
     ``BASE_IMAGE`` comes first. Then the base made on this machine: once it exists, a registry
@@ -30,7 +30,7 @@ def find_base(recipe: BaseRecipe) -> tuple[str, engine.LocalImage] | None:
     """
     named = os.environ.get("BASE_IMAGE")
     for reference in [named] if named else [recipe.local_reference, recipe.reference]:
-        image = engine.find(reference)
+        image = docker_cli.find(reference)
         if image:
             return reference, image
     return None
@@ -38,7 +38,7 @@ def find_base(recipe: BaseRecipe) -> tuple[str, engine.LocalImage] | None:
 
 def ensure_base(
     recipe: BaseRecipe, work: Path, say: Callable[[str], None]
-) -> tuple[str, engine.LocalImage]:
+) -> tuple[str, docker_cli.LocalImage]:
     """Return the base's reference and image; pull or build it if it is not there.
 
     Args:
@@ -55,7 +55,7 @@ def ensure_base(
     named = os.environ.get("BASE_IMAGE")
     reference = named or recipe.reference
     log = work / "base-pull.log"
-    if engine.pull(reference, log, _ANSWER_S, _TRANSFER_S):
+    if docker_cli.pull(reference, log, _ANSWER_S, _TRANSFER_S):
         say(f"base image: pulled {reference}")
     elif named:
         raise InfrastructureError(
@@ -64,8 +64,8 @@ def ensure_base(
         )
     else:
         say(
-            f"base image: no registry answers, making it from Debian packages ({recipe.suite}); "
-            "takes about half a minute, once"
+            f"base image: {reference} cannot be pulled (log: {log}); making its like from Debian "
+            f"packages ({recipe.suite}), once, in about half a minute"
         )
         _build(recipe, work, say)
     found = find_base(recipe)
@@ -112,13 +112,13 @@ def _build(recipe: BaseRecipe, work: Path, say: Callable[[str], None]) -> None:
     mirror = debian_mirror()
     if not mirror:
         raise InfrastructureError(
-            f"no registry answers for {recipe.reference}, and this machine has no Debian mirror "
+            f"{recipe.reference} cannot be pulled, and this machine has no Debian mirror "
             "to make a base image from: name one that is here with BASE_IMAGE=<reference>"
         )
     _need_mmdebstrap(work, say)
     with tempfile.TemporaryDirectory(dir=work, prefix="base-") as directory:
         raw, layer, archive = (Path(directory) / n for n in ("raw.tar", "layer.tar", "image.tar"))
-        engine.run_logged(
+        docker_cli.run_logged(
             mmdebstrap_command(recipe, mirror, raw),
             work / "base-build.log",
             "making the base image from Debian packages failed",
@@ -130,15 +130,15 @@ def _build(recipe: BaseRecipe, work: Path, say: Callable[[str], None]) -> None:
             architecture=recipe.architecture,
             environment={"PATH": _PATH},
             labels={
-                engine.STACK_LABEL: "base",
+                docker_cli.STACK_LABEL: "base",
                 "org.opencontainers.image.title": f"{REPOSITORY} base",
             },
             created_by=f"Debian {recipe.suite} packages",
         )
         with archive.open("wb") as target:
             write_image_archive(target, recipe.local_reference, [layer], config, EPOCH)
-        engine.load(archive)
-    engine.tag(recipe.local_reference, f"{REPOSITORY}/base:latest")
+        docker_cli.load(archive)
+    docker_cli.tag(recipe.local_reference, f"{REPOSITORY}/base:latest")
 
 
 def _need_mmdebstrap(work: Path, say: Callable[[str], None]) -> None:
@@ -155,6 +155,6 @@ def _need_mmdebstrap(work: Path, say: Callable[[str], None]) -> None:
     apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     failure = "installing mmdebstrap failed"
-    engine.run_logged([*apt, "update"], log, failure, environment=environment)
+    docker_cli.run_logged([*apt, "update"], log, failure, environment=environment)
     install = [*apt, "install", "-y", "--no-install-recommends", "mmdebstrap"]
-    engine.run_logged(install, log, failure, environment=environment)
+    docker_cli.run_logged(install, log, failure, environment=environment)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import harness
 from harness.core.errors import InfrastructureError
-from harness.topology.images import engine, recipe
+from harness.topology.images import docker_cli, recipe
 from harness.topology.images.base import debian_mirror, ensure_base, find_base
 from harness.topology.images.recipe import EPOCH, REPOSITORY
 
@@ -95,8 +95,8 @@ def installed() -> list[Image]:
         InfrastructureError: if the engine does not answer.
     """
     images = []
-    for local in engine.labelled():
-        stack = local.labels[engine.STACK_LABEL]
+    for local in docker_cli.labelled():
+        stack = local.labels[docker_cli.STACK_LABEL]
         hashed = [tag for tag in local.tags if not tag.endswith(":latest")]
         reference = next(iter([*hashed, *local.tags]), local.id)
         images.append(Image(stack, reference, local.id, local.size_bytes))
@@ -104,7 +104,7 @@ def installed() -> list[Image]:
 
 
 def _wanted(
-    contexts: dict[str, bytes], base_reference: str, base: engine.LocalImage
+    contexts: dict[str, bytes], base_reference: str, base: docker_cli.LocalImage
 ) -> list[_Wanted]:
     wanted = []
     for stack, context in contexts.items():
@@ -118,14 +118,14 @@ def _wanted(
 
 def _present(wanted: Sequence[_Wanted]) -> dict[str, Image]:
     """Return those images the engine has, with ``:latest`` on each."""
-    found = engine.inspect([item.reference for item in wanted])
+    found = docker_cli.inspect([item.reference for item in wanted])
     images = {}
     for item in wanted:
         local = next((image for image in found if item.reference in image.tags), None)
         if local is None:
             continue
         if item.latest not in local.tags:
-            engine.tag(item.reference, item.latest)
+            docker_cli.tag(item.reference, item.latest)
         images[item.stack] = Image(item.stack, item.reference, local.id, local.size_bytes)
     return images
 
@@ -135,7 +135,7 @@ def _build(item: _Wanted, work: Path, say: Callable[[str], None]) -> None:
     say(f"image {item.stack}: building (log: {log})")
     begin = time.monotonic()
     with build_secrets(work) as secrets:
-        engine.build(
+        docker_cli.build(
             item.context,
             tags=[item.reference, item.latest],
             build_args=item.build_args,
@@ -149,7 +149,7 @@ def _build(item: _Wanted, work: Path, say: Callable[[str], None]) -> None:
 def image_labels(stack: str) -> dict[str, str]:
     """Return the labels of a stack's image."""
     return {
-        engine.STACK_LABEL: stack,
+        docker_cli.STACK_LABEL: stack,
         "org.opencontainers.image.title": f"{REPOSITORY} {stack}",
         "org.opencontainers.image.version": harness.__version__,
         "org.opencontainers.image.created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(EPOCH)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,10 @@ from harness.core.errors import InfrastructureError
 _TERMINATE_S = 20.0
 # BuildKit's own names: it keeps their values out of the image and of the cache's keys.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+_PROGRESS = re.compile(r"^(#\d+ )?([\d.]+ )?")
+_ERROR = re.compile(r"(E|\w*error)\b.*:", re.IGNORECASE)
+_FRAME = re.compile(r"failed to solve|executor failed|did not complete successfully")
 
 STACK_LABEL = "org.workflow-memory-harness.stack"
 
@@ -189,13 +194,23 @@ def run_logged(
                 process.wait()
             raise
     if process.returncode:
-        raise InfrastructureError(f"{failure}: {_last_error(log)} (log: {log})")
+        raise InfrastructureError(
+            f"{failure}: {last_error(log.read_text(errors='replace'))} (log: {log})"
+        )
 
 
-def _last_error(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    errors = [line for line in lines if "error" in line.lower()]
-    return next(reversed(errors or [line for line in lines if line]), "no output")
+def last_error(output: str) -> str:
+    """Return the line of a command's output that says best why it failed.
+
+    The last error of pip or apt, rather than the builder's "did not complete successfully";
+    the last line of all where nothing looks like an error.
+    """
+    lines = [_PROGRESS.sub("", line).strip() for line in output.splitlines()]
+    lines = [line for line in lines if line]
+    errors = [line for line in lines if _ERROR.match(line)]
+    return next(
+        reversed([e for e in errors if not _FRAME.search(e)] or errors or lines), "no output"
+    )
 
 
 def _builder() -> str:
