@@ -98,23 +98,24 @@ def pull(reference: str, log: Path, answer_within_s: float, finish_within_s: flo
         finish_within_s: time for everything.
     """
     begin = time.monotonic()
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
+    with log.open("wb") as output:
+        process = subprocess.Popen(
             ["docker", "pull", reference],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        while process.poll() is None:
-            waited = time.monotonic() - begin
-            answered = waited < answer_within_s or b"Pulling from" in log.read_bytes()
-            if not answered or waited > finish_within_s:
-                process.terminate()
-                process.wait()
-                return False
-            time.sleep(0.05)
+        )
+        try:
+            while process.poll() is None:
+                waited = time.monotonic() - begin
+                answered = waited < answer_within_s or b"Pulling from" in log.read_bytes()
+                if not answered or waited > finish_within_s:
+                    return False
+                time.sleep(0.05)
+        finally:
+            # Does nothing to one that has ended; the engine drops a pull whose client is gone.
+            process.terminate()
+            process.wait()
     return process.returncode == 0
 
 

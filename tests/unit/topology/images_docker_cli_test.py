@@ -1,14 +1,16 @@
-"""A failed build says why in one line."""
+"""A failed build says why in one line; a registry that does not answer is given up soon."""
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import InfrastructureError
-from harness.topology.images.docker_cli import last_error, run_logged
+from harness.topology.images.docker_cli import last_error, pull, run_logged
 
 PIP = """\
 #6 [venv 3/3] RUN sh /build/venv.sh
@@ -60,3 +62,26 @@ def test_a_failed_command_is_one_line_with_its_log(tmp_path: Path) -> None:
 def test_a_missing_command_is_named(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="no-such-command is not installed"):
         run_logged(["no-such-command"], tmp_path / "log", "building failed")
+
+
+@pytest.mark.parametrize(
+    ("client", "worked"),
+    [
+        ("echo 'trixie: Pulling from library/python'", True),
+        ("echo 'trixie: Pulling from library/python'; sleep 0.3", True),
+        ("echo 'trixie: Pulling from library/python'; exec sleep 20", False),
+        ("echo 'no such host' >&2; exit 1", False),
+        ("exec sleep 20", False),
+    ],
+)
+def test_pull_waits_for_a_registry_that_answers(
+    client: str, worked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\n{client}\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    begin = time.monotonic()
+    answer = pull("python:3", tmp_path / "log", answer_within_s=0.1, finish_within_s=1.0)
+    assert answer is worked
+    assert time.monotonic() - begin < 10
