@@ -48,3 +48,8 @@ apt() {
         -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 -o Dpkg::Use-Pty=0 "$@"
 }
 
+# Fetches the package lists. A broken third-party source must not stop us (a missing package will), but
+# its message may be what explains the rest: without the option apt-get is silent about it.
+apt_update() {
+    apt -o APT::Update::Error-Mode=any update || say "apt-get update failed at least in part (see above), going on"
+}
