@@ -45,8 +45,8 @@ class _Service:
         self._readiness: Readiness | None = None
         try:
             self._readiness = Readiness(environment)
-        except ValueError as error:
-            _say(f"no readiness file: {error}")
+        except (OSError, ValueError) as error:
+            _say(f"no readiness signal: {error}")
 
     def sleep(self, seconds: float) -> None:
         """Wait at most ``seconds``, shorter while there is something to look for."""
@@ -57,7 +57,7 @@ class _Service:
         try:
             self._readiness.poll()
         except OSError as error:
-            _say(f"no readiness file: {error}")
+            _say(f"no readiness signal: {error}")
             self._readiness = None
             return
         if not self._readiness.pending:

@@ -28,10 +28,11 @@ class FullSum:
 
 
 class ProcessSums:
-    """All processes of this PID namespace except this one.
+    """All processes of this PID namespace except this one and those without a parent in it.
 
-    Process objects are kept because finding processes costs ten times what reading them does;
-    ``refresh`` looks for new ones.
+    Without a parent is what the engine put into a running container: health checks and ``docker
+    exec``. Process objects are kept because finding processes costs ten times what reading them
+    does; ``refresh`` looks for new ones.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,8 @@ class ProcessSums:
             try:
                 if process is None or not process.is_running():
                     process = psutil.Process(pid)
+                    if process.ppid() == 0:
+                        continue
             except psutil.Error:
                 continue
             known[pid] = process

@@ -1,12 +1,19 @@
 """Telling a health check that the service is up, without touching the service.
 
-A health check that starts a Python process or opens a connection costs the container memory and
-the service log lines. The sampler is there anyway: it looks at the container's sockets in
-``/proc/net`` and creates a file once the right one is there; the check is then ``test -e``.
+The sampler is there anyway: it looks at the container's sockets in ``/proc/net`` and needs to
+open no connection, which a service would log.
+
+A health check that the engine repeats for as long as the container lives costs about 75 ms of CPU
+and a 2 MiB bump in the container's high-water mark each time. So the check is a blocking one:
+``cat /tmp/ready.fifo``. It waits in ``open`` until the service is up and then ends well; the next
+one finds nobody at the other end and stays asleep, which keeps the container healthy and quiet.
+For a check that polls, ``/tmp/ready`` is created as well.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,25 +50,37 @@ def parse_sockets(text: str) -> Sockets:
 
 
 class Readiness:
-    """Creates a file once a port is listened on or a connection to a port stands.
+    """Says once that a port is listened on or that a connection to a port stands.
 
     From the environment: ``HARNESS_READY_PORT`` (a server such as the scheduler or redis),
     ``HARNESS_READY_PEER_PORT`` (a client such as a worker; the port of its server),
-    ``HARNESS_READY_FILE`` (default /tmp/ready). With neither port there is nothing to do and
-    ``pending`` is false. Raises ValueError for a port that is not a number.
+    ``HARNESS_READY_FILE`` (default /tmp/ready; the pipe is this name with ``.fifo``). With
+    neither port there is nothing to say. ``pending`` is true until a check was answered.
+    Raises ValueError for a port that is not a number, OSError if the pipe cannot be made.
     """
 
     def __init__(self, environment: Mapping[str, str], net: Path = Path("/proc/net")) -> None:
         self._listen = int(environment.get("HARNESS_READY_PORT") or 0)
         self._peer = int(environment.get("HARNESS_READY_PEER_PORT") or 0)
         self._file = Path(environment.get("HARNESS_READY_FILE") or DEFAULT_FILE)
+        self._fifo = Path(f"{self._file}.fifo")
         self._net = net
+        self._up = False
         self.pending = bool(self._listen or self._peer)
+        if self.pending:
+            self._file.unlink(missing_ok=True)
+            self._fifo.unlink(missing_ok=True)
+            os.mkfifo(self._fifo)
 
     def poll(self) -> None:
         """Look once. Raises OSError if the file cannot be created."""
-        if not self.pending:
-            return
+        if not self._up and self._look():
+            self._file.touch()
+            self._up = True
+        if self._up and self.pending:
+            self.pending = not self._answer()
+
+    def _look(self) -> bool:
         listening: set[int] = set()
         connected: set[int] = set()
         for name in ("tcp", "tcp6"):
@@ -71,9 +90,17 @@ class Readiness:
                 continue
             listening |= sockets.listening
             connected |= sockets.connected
-        if self._listen and self._listen not in listening:
-            return
-        if self._peer and self._peer not in connected:
-            return
-        self._file.touch()
-        self.pending = False
+        return (not self._listen or self._listen in listening) and (
+            not self._peer or self._peer in connected
+        )
+
+    def _answer(self) -> bool:
+        # Opening wakes a check that waits in open(), closing gives it the end of file.
+        try:
+            fd = os.open(self._fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no check waits yet
+                return False
+            raise
+        os.close(fd)
+        return True

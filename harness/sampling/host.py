@@ -1,0 +1,129 @@
+"""Host-wide memory as psbench records it: ``results-memory.csv``.
+
+The columns and their meaning are psbench's. Unlike there, samples keep an absolute grid, none is
+kept in memory, and the sampler is a process that ends with its parent however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from harness.core.errors import InfrastructureError
+from harness.results.rows import columns
+from harness.sampling.grid import Grid
+from harness.sampling.meminfo import HostMemoryReader
+from harness.sampling.report import ViewReport, own_cpu_ns, own_rss_max_bytes, write_report
+from harness.sampling.writer import RowWriter
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_READY_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """A row of ``results-memory.csv``: the host's memory, to psbench's letter.
+
+    Attributes:
+        unix_timestamp: seconds since the epoch.
+        total_bytes, available_bytes, free_bytes: as ``psutil.virtual_memory()`` has them.
+        used_bytes: total - available, as in psutil since 7.1.0.
+    """
+
+    unix_timestamp: float
+    total_bytes: int
+    available_bytes: int
+    used_bytes: int
+    free_bytes: int
+
+
+class HostProfiler:
+    """Writes host-wide samples to ``csv_path`` while in its context.
+
+    ``interval_s`` is the time between samples in seconds. A report goes beside the file, see
+    ``report``. Raises InfrastructureError if sampling cannot start.
+    """
+
+    def __init__(self, interval_s: float, csv_path: str | Path) -> None:
+        self._interval_s = interval_s
+        self._path = Path(csv_path)
+
+    def __enter__(self) -> Self:
+        # Imported here so that the sampler itself, which is this module too, stays small.
+        from harness.sampling.child import SamplerChild  # noqa: PLC0415
+
+        self._child = SamplerChild("harness.sampling.host", str(self._path), str(self._interval_s))
+        if self._child.read_line(_READY_TIMEOUT_S) is None:
+            code = self._child.stop(_STOP_TIMEOUT_S)
+            raise InfrastructureError(
+                f"{self._path}: host memory sampling did not start (exit code {code});"
+                " its message is above"
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._child.stop(_STOP_TIMEOUT_S)
+
+
+def sample(path: Path, interval_s: float) -> None:
+    """Sample until standard input ends. Raises OSError or ValueError."""
+    parent = sys.stdin.fileno()
+    parent_gone = False
+
+    def sleep(seconds: float) -> None:
+        nonlocal parent_gone
+        readable, _, _ = select.select([parent], [], [], seconds)
+        if readable:
+            parent_gone = os.read(parent, 4096) == b""
+
+    grid = Grid(round(interval_s * 1e9), sleep=sleep)
+    reader = HostMemoryReader()
+    writer = RowWriter(str(path), columns(HostRow))
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    try:
+        for _ in grid.ticks(lambda: parent_gone):
+            now = time.time()
+            memory = reader.read()
+            writer.write(f"{now},{memory.total},{memory.available},{memory.used},{memory.free}\n")
+            writer.flush_if_due()
+    finally:
+        writer.close()
+    write_report(
+        path.parent,
+        ViewReport(
+            view="host",
+            name=path.stem,
+            grid=grid.report(),
+            cpu_ns=own_cpu_ns(),
+            rss_max_bytes=own_rss_max_bytes(),
+        ),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Sample into the file and at the interval given."""
+    path, interval_s = arguments
+    try:
+        sample(Path(path), float(interval_s))
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"harness.sampling.host: {error}\n")
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,200 @@
+"""Parent cgroups: one for the topology and one in it for each service.
+
+They outlive the containers, so the kernel's high-water mark of a service can still be read when
+its container is gone, and the topology's is the simultaneous peak of all. Compose passes them as
+``cgroup_parent``. The engine creates the missing ones but removes none, under no controller: all
+of that is done here. Needs root on the engine's machine; without, there are no parents, for a
+stated reason, and sampling reads each container's own cgroup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.sampling.cgroup_paths import CgroupMount, memory_mount, parse_mountinfo
+from harness.sampling.meminfo import parse_meminfo
+from harness.topology.engine import Engine
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+# The engine has let go of a container's cgroups when it reports it removed; the kernel may need a
+# moment longer.
+_REMOVE_TIMEOUT_S = 2.0
+_RETRY_S = 0.02
+
+
+@dataclass(frozen=True)
+class CgroupParents:
+    """Names and directories of a project's parent cgroups.
+
+    Attributes:
+        compose: service -> value of its ``cgroup_parent``; empty without parents.
+        service_directories: service -> where its files can be read.
+        topology_directory: the directory above them, ``None`` without parents.
+        reason: why there are no parents; empty if there are.
+    """
+
+    project: str
+    compose: dict[str, str] = field(default_factory=dict)
+    service_directories: dict[str, str] = field(default_factory=dict)
+    topology_directory: str | None = None
+    reason: str = ""
+
+
+def plan_parents(
+    driver: str, mount_point: str, project: str, services: Sequence[str]
+) -> CgroupParents:
+    """Return the names for a cgroup driver; nothing is created.
+
+    A dash in a slice's name makes it a child of the part before the dash (systemd.slice(5)), so
+    services lose theirs with the systemd driver.
+    """
+    if driver == "systemd":
+        slices = {s: f"{project}-{s.replace('-', '_')}.slice" for s in services}
+        top = f"{mount_point}/{project}.slice"
+        return CgroupParents(
+            project=project,
+            compose=slices,
+            service_directories={s: f"{top}/{name}" for s, name in slices.items()},
+            topology_directory=top,
+        )
+    return CgroupParents(
+        project=project,
+        compose={s: f"/{project}/{s}" for s in services},
+        service_directories={s: f"{mount_point}/{project}/{s}" for s in services},
+        topology_directory=f"{mount_point}/{project}",
+    )
+
+
+def create_parents(engine: Engine, project: str, services: Sequence[str]) -> CgroupParents:
+    """Create a project's parent cgroups, or say in ``reason`` why there are none."""
+    mountinfo = _MOUNTINFO.read_text(encoding="utf-8") if _MOUNTINFO.exists() else ""
+    mount = memory_mount(mountinfo)
+    reason = _obstacle(engine, mount)
+    if reason or mount is None:
+        return CgroupParents(project, reason=reason)
+    parents = plan_parents(engine.cgroup_driver, mount.mount_point, project, services)
+    try:
+        if engine.cgroup_driver == "systemd":
+            _systemctl("start", *parents.compose.values())
+        else:
+            _make_directories(mount, parents)
+        _require(parents)
+    except OSError as error:
+        remove_cgroups(project)
+        where = f"{error.filename}: " if error.filename else ""
+        return CgroupParents(project, reason=f"{where}{error.strerror or error}")
+    return parents
+
+
+def remove_parents(parents: CgroupParents) -> list[str]:
+    """Remove what ``create_parents`` and the engine created; return the directories that stay."""
+    return [] if parents.reason else remove_cgroups(parents.project)
+
+
+def remove_cgroups(project: str) -> list[str]:
+    """Remove a project's cgroups under every controller, also those a dead bench left.
+
+    Returns the directories that could not be removed, for example because a process is in them.
+    """
+    mounts = parse_mountinfo(_MOUNTINFO.read_text(encoding="utf-8"))
+    slices = [m for m in mounts if Path(m.mount_point, f"{project}.slice").is_dir()]
+    if slices:
+        with contextlib.suppress(OSError):  # what is left shows below
+            _systemctl("stop", f"{project}.slice")
+    left = []
+    for mount in mounts:
+        for name in (project, f"{project}.slice"):
+            top = Path(mount.mount_point, name)
+            if not _remove_tree(top):
+                left.append(str(top))
+    return left
+
+
+def _obstacle(engine: Engine, mount: CgroupMount | None) -> str:
+    """Return why parents cannot be created here, empty if nothing speaks against it."""
+    if mount is None:
+        return "no cgroup hierarchy with the memory controller is mounted here"
+    elsewhere = _elsewhere(engine, mount)
+    if elsewhere:
+        return f"the engine runs on another machine: {elsewhere}"
+    if mount.root != "/":
+        return "only a part of the cgroup tree is visible here, as in a container"
+    if os.geteuid() != 0:
+        return "creating cgroups needs root"
+    return ""
+
+
+def _elsewhere(engine: Engine, mount: CgroupMount) -> str:
+    """Return what tells that the engine's machine is not this one."""
+    host = os.environ.get("DOCKER_HOST", "")
+    if host and not host.startswith("unix://"):
+        return f"DOCKER_HOST is {host}"
+    if mount.version != engine.cgroup_version:
+        return f"it uses cgroup v{engine.cgroup_version}, this one v{mount.version}"
+    here = parse_meminfo(Path("/proc/meminfo").read_bytes())
+    if here is not None and here.total != engine.memory_bytes:
+        return f"it has {engine.memory_bytes} bytes of memory, this one {here.total}"
+    return ""
+
+
+def _make_directories(mount: CgroupMount, parents: CgroupParents) -> None:
+    assert parents.topology_directory is not None
+    top = Path(parents.topology_directory)
+    top.mkdir()
+    if mount.version == 2:
+        # A child has the memory files only if each directory above it hands the controller down.
+        for above in (Path(mount.mount_point), top):
+            control = above / "cgroup.subtree_control"
+            if "memory" not in control.read_text(encoding="ascii").split():
+                control.write_text("+memory", encoding="ascii")
+    else:
+        # Before Linux 5.11 a v1 cgroup may count only itself; this must precede its children.
+        hierarchy = top / "memory.use_hierarchy"
+        if hierarchy.exists() and hierarchy.read_text(encoding="ascii").strip() == "0":
+            hierarchy.write_text("1", encoding="ascii")
+    for directory in parents.service_directories.values():
+        Path(directory).mkdir()
+
+
+def _require(parents: CgroupParents) -> None:
+    for directory in parents.service_directories.values():
+        if not any(
+            Path(directory, name).exists() for name in ("memory.current", "memory.usage_in_bytes")
+        ):
+            raise OSError(errno.ENOENT, "no memory files in it", directory)
+
+
+def _systemctl(verb: str, *units: str) -> None:
+    """Call systemctl. Raises OSError with its message if it fails or is not there."""
+    called = subprocess.run(
+        ["systemctl", "--quiet", verb, *units], capture_output=True, text=True, check=False
+    )
+    if called.returncode != 0:
+        lines = called.stderr.strip().splitlines() or [f"exit code {called.returncode}"]
+        raise OSError(errno.EIO, f"systemctl {verb}: {lines[-1]}")
+
+
+def _remove_tree(top: Path) -> bool:
+    """Remove a cgroup and those below it; return whether it is gone.
+
+    A cgroup's files cannot be removed, only the directories, children first.
+    """
+    deadline = time.monotonic() + _REMOVE_TIMEOUT_S
+    while top.is_dir():
+        try:
+            for directory, _, _ in os.walk(top, topdown=False):
+                Path(directory).rmdir()
+        except FileNotFoundError:
+            continue  # the engine removes its part of it at the same time
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_RETRY_S)
+    return True
