@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import docker
+from docker.errors import DockerException
 from docker.models.containers import Container
 
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig
 from harness.sampling.cgroup_process import CgroupSamplerProcess
+from harness.sampling.docker_stats import DockerView
+from harness.sampling.report import FRAGMENTS, merge_reports
 from harness.topology.cgroups import CgroupParents
 from harness.topology.compose import ComposeProject, role
 
 
 @contextmanager
-def host_views(
+def docker_view(directory: RunDirectory) -> Iterator[DockerView]:
+    """Provide the view of the engine's stats streams; leave it after the containers are gone.
+
+    A stream ends with its container, else only with its next message, up to a second later.
+    """
+    with DockerView(directory.path, stream_errors=(DockerException, OSError, ValueError)) as view:
+        yield view
+
+
+def follow(view: DockerView, project: ComposeProject, containers: Sequence[Container]) -> None:
+    """Start following the containers' stats streams, each on a connection of its own."""
+    client = docker.from_env(max_pool_size=len(containers) + 1)
+    for container in containers:
+        view.follow(
+            project.short_name(container),
+            client.containers.get(str(container.id)).stats(stream=True, decode=True),
+        )
+
+
+@contextmanager
+def cgroup_view(
     plan: Plan,
     directory: RunDirectory,
     project: ComposeProject,
     containers: Sequence[Container],
     parents: CgroupParents,
-) -> Iterator[dict[str, Any]]:
-    """Sample all containers from outside while in this context.
+) -> Iterator[dict[str, str]]:
+    """Read all containers' cgroup files from the host while in this context.
 
     Yields:
-        For the manifest: what each view could not reach, and why.
+        What cannot be read, and why.
     """
     assert plan.topology is not None
     for container in containers:
@@ -48,7 +74,12 @@ def host_views(
         usage_interval_ns=round(plan.topology.cgroup_interval * 1e9),
     )
     with CgroupSamplerProcess(config) as cgroup:
-        yield {
-            "cgroup": {"absent": cgroup.answer.absent, "priority": cgroup.answer.priority},
-            "cgroup_parents": {"absent": parents.reason},
-        }
+        yield cgroup.answer.absent
+
+
+def collect_reports(directory: RunDirectory) -> dict[str, Any]:
+    """Merge what all samplers say of themselves into ``sampling.json`` and return it."""
+    merged = merge_reports(directory.path)
+    directory.sampling.write_text(json.dumps(merged, indent=2) + "\n")
+    shutil.rmtree(directory.path / FRAGMENTS, ignore_errors=True)
+    return merged

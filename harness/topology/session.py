@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -31,8 +30,6 @@ from harness.topology.compose import (
 from harness.topology.engine import connect, describe
 from harness.topology.images import Image, ensure
 from harness.topology.watch import watch_runner
-
-logger = logging.getLogger("bench.workflow-memory")
 
 RUN_MOUNT = "/harness/run"
 _RUNNER_COMMAND = f"python -m harness run --plan {RUN_MOUNT}/plan.json"
@@ -79,14 +76,24 @@ class Bench:
         try:
             with ExitStack() as stack:
                 stack.callback(ownership.give_to_user, self.directory.path, owner)
+                stack.callback(sampling.collect_reports, self.directory)
                 parents = create_parents(engine, name, services(files))
                 stack.callback(remove_parents, parents)
                 env = self._environment(variables, images, owner, parents)
                 project = ComposeProject(name, files, env)
                 self._write_inputs(project)
                 ownership.give_to_containers(self.directory.path, owner)
+                view = stack.enter_context(sampling.docker_view(self.directory))
                 stack.callback(self._take_down, project, client)
-                self._run_in(project, client, parents)
+                self.say(f"Starting the topology {project.name}")
+                project.up()
+                containers = project.containers(client)
+                sampling.follow(view, project, containers)
+                with sampling.cgroup_view(
+                    self.plan, self.directory, project, containers, parents
+                ) as absent:
+                    self._facts["cgroup_view_lacks"] = absent | parents.absent
+                    self._watch(project, client, containers)
         finally:
             self._complete_manifest()
 
@@ -122,18 +129,14 @@ class Bench:
         resolved.mkdir()
         (resolved / "project.yaml").write_text(project.config())
 
-    def _run_in(
-        self, project: ComposeProject, client: DockerClient, parents: CgroupParents
+    def _watch(
+        self, project: ComposeProject, client: DockerClient, containers: Sequence[Container]
     ) -> None:
-        self.say(f"Starting the topology {project.name}")
-        # Sampling ends with the topology, but its reports are wanted whatever ends the runs.
-        project.up()
-        containers = project.containers(client)
-        with sampling.host_views(self.plan, self.directory, project, containers, parents) as views:
-            self._facts["sampling"] = views
-            runner = next(c for c in containers if role(c) == "runner")
+        runner = next(container for container in containers if role(container) == "runner")
+        try:
             with _terminated_on_exit(runner):
                 code, reason = watch_runner(client, project, runner, self.directory, self.progress)
+        finally:
             self._write_stop_mark()
         if code != 0:
             raise _failure(code, reason)
