@@ -6,9 +6,10 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import docker
+from docker import DockerClient
 from docker.errors import DockerException
 from docker.models.containers import Container
 
@@ -38,8 +39,14 @@ def follow(view: DockerView, project: ComposeProject, containers: Sequence[Conta
     for container in containers:
         view.follow(
             project.short_name(container),
-            client.containers.get(str(container.id)).stats(stream=True, decode=True),
+            _stats(client, str(container.id)),
         )
+
+
+def _stats(client: DockerClient, container_id: str) -> Iterator[dict[str, Any]]:
+    # The SDK's stubs know one return type for both ways of calling this.
+    stream = client.containers.get(container_id).stats(stream=True, decode=True)
+    return cast(Iterator[dict[str, Any]], stream)
 
 
 @contextmanager

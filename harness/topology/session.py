@@ -78,7 +78,7 @@ class Bench:
                 stack.callback(ownership.give_to_user, self.directory.path, owner)
                 stack.callback(sampling.collect_reports, self.directory)
                 parents = create_parents(engine, name, services(files))
-                stack.callback(remove_parents, parents)
+                stack.callback(self._remove_parents, parents)
                 env = self._environment(variables, images, owner, parents)
                 project = ComposeProject(name, files, env)
                 self._write_inputs(project)
@@ -92,7 +92,8 @@ class Bench:
                 with sampling.cgroup_view(
                     self.plan, self.directory, project, containers, parents
                 ) as absent:
-                    self._facts["cgroup_view_lacks"] = absent | parents.absent
+                    lacks = {"cgroup parents": parents.reason} if parents.reason else {}
+                    self._facts["cgroup_view_lacks"] = lacks | absent
                     self._watch(project, client, containers)
         finally:
             self._complete_manifest()
@@ -145,6 +146,10 @@ class Bench:
         """Let every sampler write out what it has."""
         with MarkWriter(self.directory.marks) as marks:
             marks.write("", STOP)
+
+    def _remove_parents(self, parents: CgroupParents) -> None:
+        for directory in remove_parents(parents):
+            self.say(f"warning: {directory} could not be removed")
 
     def _take_down(self, project: ComposeProject, client: DockerClient) -> None:
         self.say("Taking the topology down")
