@@ -53,3 +53,65 @@ apt() {
 apt_update() {
     apt -o APT::Update::Error-Mode=any update || say "apt-get update failed at least in part (see above), going on"
 }
+
+# The version of a package that apt would install; nothing where it knows none.
+candidate() {
+    LC_ALL=C apt-cache "${apt_options[@]}" policy "$1" 2>/dev/null |
+        sed -n -e '/(none)/d' -e 's/^  Candidate: //p'
+}
+
+# The mirror this machine uses for its own release, so that none has to be named here.
+own_mirror() {
+    # shellcheck disable=SC2016  # apt expands it
+    apt-get "${apt_options[@]}" indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
+        'Origin: Debian' "Codename: $(os_field VERSION_CODENAME)" 'Component: main' 2>/dev/null |
+        sed -E '/^(cdrom|file|copy):/d' | head -n 1
+}
+
+# Makes apt work on lists, a cache and sources in the directory $1 instead of the machine's own, so
+# that nothing the machine knows or would install changes. With further arguments, on exactly these
+# Debian releases, whatever the machine's own is.
+use_temporary_apt_state() {
+    local work="$1" release mirror keyring="$ROOT/usr/share/keyrings/debian-archive-keyring.gpg"
+    shift
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/debs"
+    # As root, apt downloads as a user of its own.
+    chmod 755 "$work"
+    if is_root && id -u _apt >/dev/null 2>&1; then
+        chown _apt "$work/lists/partial" "$work/cache/archives/partial" "$work/debs"
+    fi
+    # Other packages hang hooks on an update of the machine's own lists: not for this one.
+    cat >"$work/apt.conf" <<-CONF
+		#clear APT::Update::Pre-Invoke;
+		#clear APT::Update::Post-Invoke;
+		#clear APT::Update::Post-Invoke-Success;
+		Acquire::Languages "none";
+		Dir::State::lists "$work/lists";
+		Dir::Cache "$work/cache";
+	CONF
+    if [ $# -gt 0 ]; then
+        mirror="$(own_mirror)"
+        if [ -z "$mirror" ]; then
+            # A machine whose lists were never fetched (or were deleted, as in many container images).
+            apt_options=(-c "$work/apt.conf")
+            apt update || true
+            mirror="$(own_mirror)"
+        fi
+        [ -n "$mirror" ] ||
+            fail "apt has no source for main of $(os_field PRETTY_NAME): add one to its sources"
+        [ -r "$keyring" ] || fail "$keyring is missing: install the package debian-archive-keyring"
+        for release in "$@"; do
+            echo "deb [signed-by=$keyring] $mirror $release main"
+        done >"$work/sources.list"
+        # A pinned release or package would hide what we look for.
+        cat >>"$work/apt.conf" <<-CONF
+			Dir::Etc::sourcelist "$work/sources.list";
+			Dir::Etc::sourceparts "-";
+			Dir::Etc::preferences "-";
+			Dir::Etc::preferencesparts "-";
+			APT::Default-Release "";
+		CONF
+    fi
+    apt_options=(-c "$work/apt.conf")
+    apt -o APT::Update::Error-Mode=any update || fail "apt-get could not fetch the package lists${1:+ of $*}: see above"
+}
