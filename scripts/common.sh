@@ -74,7 +74,7 @@ own_mirror() {
 use_temporary_apt_state() {
     local work="$1" release mirror keyring="$ROOT/usr/share/keyrings/debian-archive-keyring.gpg"
     shift
-    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/debs"
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/debs" "$work/empty"
     # As root, apt downloads as a user of its own.
     chmod 755 "$work"
     if is_root && id -u _apt >/dev/null 2>&1; then
@@ -106,9 +106,9 @@ use_temporary_apt_state() {
         # A pinned release or package would hide what we look for.
         cat >>"$work/apt.conf" <<-CONF
 			Dir::Etc::sourcelist "$work/sources.list";
-			Dir::Etc::sourceparts "-";
-			Dir::Etc::preferences "-";
-			Dir::Etc::preferencesparts "-";
+			Dir::Etc::sourceparts "$work/empty";
+			Dir::Etc::preferences "$work/empty/none";
+			Dir::Etc::preferencesparts "$work/empty";
 			APT::Default-Release "";
 		CONF
     fi
