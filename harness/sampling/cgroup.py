@@ -87,7 +87,10 @@ class HostSampler:
     def _open_containers(self) -> list[Container]:
         containers = []
         for each in self._config.containers:
-            found = container_cgroup(each.pid, each.id)
+            if each.directory:
+                found = cgroup_at(each.directory)
+            else:
+                found = container_cgroup(each.pid, each.id)
             if isinstance(found, Unreachable):
                 self.absent[each.name] = found.reason
                 continue

@@ -10,12 +10,17 @@ MS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ContainerConfig:
-    """A container to sample: its first process's number as this machine sees it, and its ID."""
+    """A container to sample.
+
+    Its cgroup is found by ``pid``, its first process's number as this machine sees it, and
+    checked by ``id``; or it is ``directory``, where that is known.
+    """
 
     name: str
     service: str
-    pid: int
+    pid: int = 0
     id: str = ""
+    directory: str = ""
 
 
 @dataclass(frozen=True, slots=True)

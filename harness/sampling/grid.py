@@ -43,7 +43,7 @@ class Histogram:
         seen = 0
         for index, count in enumerate(self._counts):
             seen += count
-            if count and seen >= wanted:
+            if count and seen >= wanted and index < _BUCKETS - 1:
                 shift = max(index // _SUB - 1, 0)
                 upper = ((index - shift * _SUB + 1) << shift) - 1
                 return min(upper, self.max)

@@ -74,10 +74,12 @@ class Readiness:
 
     def poll(self) -> None:
         """Look once. Raises OSError if the file cannot be created."""
+        if not self.pending:
+            return
         if not self._up and self._look():
             self._file.touch()
             self._up = True
-        if self._up and self.pending:
+        if self._up:
             self.pending = not self._answer()
 
     def _look(self) -> bool:

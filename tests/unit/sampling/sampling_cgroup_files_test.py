@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.sampling.cgroup_files import (
+    MemoryStat,
+    Pressure,
+    parse_bytes,
+    parse_oom_kill,
+    parse_pressure,
+    parse_stat_v1,
+    parse_stat_v2,
+)
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def recorded(name: str) -> bytes:
+    return (RECORDED / name).read_bytes()
+
+
+def test_v1_stat_is_the_hierarchical_one_with_shmem_taken_out_of_the_cache() -> None:
+    assert parse_stat_v1(recorded("v1/memory.stat")) == MemoryStat(
+        anon_bytes=72867840,
+        file_bytes=40067072 - 10002432,
+        shmem_bytes=10002432,
+        kernel_bytes=None,
+        inactive_file_bytes=30007296,
+    )
+
+
+def test_v1_parts_add_up_to_the_usage() -> None:
+    stat = parse_stat_v1(recorded("v1/memory.stat"))
+    kernel = parse_bytes(recorded("v1/memory.kmem.usage_in_bytes"))
+    usage = parse_bytes(recorded("v1/memory.usage_in_bytes"))
+    assert stat.anon_bytes is not None
+    assert stat.file_bytes is not None
+    assert stat.shmem_bytes is not None
+    assert kernel is not None
+    assert usage is not None
+    parts = stat.anon_bytes + stat.file_bytes + stat.shmem_bytes + kernel
+    # The difference is what each of the two CPUs holds in stock, up to 64 pages.
+    assert 0 <= usage - parts <= 2 * 64 * 4096
+
+
+def test_v2_stat() -> None:
+    assert parse_stat_v2(recorded("v2/memory.stat")) == MemoryStat(
+        anon_bytes=33800192,
+        file_bytes=60518400 - 10002432,
+        shmem_bytes=10002432,
+        kernel_bytes=2871296,
+        inactive_file_bytes=50450432,
+    )
+
+
+def test_v2_stat_of_an_older_kernel_has_no_kernel_memory() -> None:
+    text = recorded("v2/memory.stat").replace(b"kernel 2871296\n", b"")
+    assert parse_stat_v2(text).kernel_bytes is None
+    assert parse_stat_v2(text).anon_bytes == 33800192
+
+
+def test_a_difference_never_goes_below_zero() -> None:
+    assert parse_stat_v2(b"anon 1\nfile 4096\nshmem 8192\n").file_bytes == 0
+
+
+@pytest.mark.parametrize("parse", [parse_stat_v1, parse_stat_v2])
+def test_an_empty_stat_has_no_values(parse: object) -> None:
+    assert callable(parse)
+    assert parse(b"") == MemoryStat(None, None, None, None, None)
+
+
+def test_the_last_line_may_lack_its_newline() -> None:
+    assert parse_stat_v2(b"anon 12").anon_bytes == 12
+    assert parse_oom_kill(b"oom_kill 3") == 3
+
+
+def test_oom_kills() -> None:
+    assert parse_oom_kill(recorded("v1/memory.oom_control")) == 0
+    # oom_kill_disable and oom_group_kill are other fields.
+    assert parse_oom_kill(b"oom_kill_disable 1\nunder_oom 0\noom_kill 2\n") == 2
+    assert parse_oom_kill(recorded("v2/memory.events")) == 1
+    assert parse_oom_kill(b"oom_kill_disable 0\nunder_oom 0\n") is None  # before Linux 4.13
+
+
+def test_pressure_is_the_cumulative_stall_time() -> None:
+    assert parse_pressure(recorded("v2/memory.pressure")) == Pressure(853931, 850002)
+    assert parse_pressure(recorded("v1/memory.pressure")) == Pressure(0, 0)
+    assert parse_pressure(b"some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n") == Pressure(7, None)
+    assert parse_pressure(b"") == Pressure(None, None)
+
+
+def test_single_values() -> None:
+    assert parse_bytes(recorded("v1/memory.max_usage_in_bytes")) == 114704384
+    assert parse_bytes(recorded("v2/memory.current")) == 97222656
+    assert parse_bytes(b"max\n") is None
+    assert parse_bytes(b"") is None

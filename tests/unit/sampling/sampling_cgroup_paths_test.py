@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.sampling.cgroup_files import V1, V2
+from harness.sampling.cgroup_paths import (
+    MemoryCgroup,
+    Unreachable,
+    cgroup_at,
+    container_cgroup,
+    memory_cgroup,
+    memory_mount,
+    parse_mountinfo,
+    parse_proc_cgroup,
+)
+
+RECORDED = Path(__file__).parent / "recorded"
+ID = "13402669e95ed2ac45679d17f86a14fb53d27efcd9ca28d40fea3e4eec85a34a"
+
+
+def recorded(name: str) -> str:
+    return (RECORDED / name).read_text()
+
+
+def test_v1_host_with_a_unified_hierarchy_beside_it() -> None:
+    found = memory_cgroup(recorded("v1/proc-cgroup.txt"), recorded("v1/mountinfo-host.txt"))
+    assert found == MemoryCgroup(
+        V1, f"/sys/fs/cgroup/memory/docker/{ID}", f"/sys/fs/cgroup/unified/docker/{ID}"
+    )
+
+
+def test_v1_inside_a_container_that_sees_its_own_cgroup_only() -> None:
+    found = memory_cgroup(recorded("v1/proc-cgroup.txt"), recorded("v1/mountinfo-inside.txt"))
+    assert found == MemoryCgroup(V1, "/sys/fs/cgroup/memory", None)
+
+
+def test_v2_host_with_the_systemd_driver() -> None:
+    directory = f"/sys/fs/cgroup/system.slice/docker-{ID}.scope"
+    found = memory_cgroup(recorded("v2/proc-cgroup.txt"), recorded("v2/mountinfo-host.txt"))
+    assert found == MemoryCgroup(V2, directory, directory)
+
+
+def test_v2_inside_a_private_namespace() -> None:
+    found = memory_cgroup("0::/\n", recorded("v2/mountinfo-inside.txt"))
+    assert found == MemoryCgroup(V2, "/sys/fs/cgroup", "/sys/fs/cgroup")
+
+
+def test_a_parent_of_our_own_and_rootless() -> None:
+    for path in (f"/wmh1a2b3c4d/worker/{ID}", f"/user.slice/user-1.slice/docker-{ID}.scope"):
+        found = memory_cgroup(f"0::{path}\n", recorded("v2/mountinfo-host.txt"))
+        assert isinstance(found, MemoryCgroup)
+        assert found.directory == f"/sys/fs/cgroup{path}"
+
+
+def test_hybrid_with_the_memory_controller_on_v2() -> None:
+    # v1 hierarchies are mounted, but none has memory: the v2 one counts.
+    mountinfo = (
+        "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n"
+        "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+    )
+    found = memory_cgroup("9:name=systemd:/x\n0::/x\n", mountinfo)
+    assert found == MemoryCgroup(V2, "/sys/fs/cgroup/unified/x", "/sys/fs/cgroup/unified/x")
+
+
+@pytest.mark.parametrize(
+    ("proc_cgroup", "mountinfo", "words"),
+    [
+        ("4:memory:/docker/a\n", "v2/mountinfo-host.txt", "not under a mount visible here"),
+        ("4:memory:/elsewhere/a\n", "v1/mountinfo-inside.txt", "/elsewhere/a is not under"),
+        (f"4:memory:/docker/{ID}0\n", "v1/mountinfo-inside.txt", "is not under"),
+        ("0::/../sibling\n", "v2/mountinfo-inside.txt", "/../sibling is not under"),
+        ("9:name=systemd:/\n", "v1/mountinfo-host.txt", "lists no cgroup"),
+        ("", "v1/mountinfo-host.txt", "lists no cgroup"),
+    ],
+)
+def test_what_cannot_be_reached_says_why(proc_cgroup: str, mountinfo: str, words: str) -> None:
+    found = memory_cgroup(proc_cgroup, recorded(mountinfo))
+    assert isinstance(found, Unreachable)
+    assert words in found.reason
+
+
+def test_proc_cgroup_lines_may_name_several_controllers_and_hold_colons() -> None:
+    paths = parse_proc_cgroup("3:cpu,cpuacct:/a:b\n0::/c\nnonsense\n")
+    assert paths == {"cpu": "/a:b", "cpuacct": "/a:b", "": "/c"}
+
+
+def test_mount_points_with_spaces_are_unescaped() -> None:
+    (mount,) = parse_mountinfo(
+        "1 2 0:3 /r\\134x /a\\040b rw,x shared:1 - cgroup2 c rw\nshort - x\n"
+    )
+    assert (mount.root, mount.mount_point, mount.version) == ("/r\\x", "/a b", 2)
+
+
+def test_the_memory_mount_prefers_v1() -> None:
+    v1 = memory_mount(recorded("v1/mountinfo-host.txt"))
+    v2 = memory_mount(recorded("v2/mountinfo-host.txt"))
+    assert v1 is not None
+    assert v2 is not None
+    assert (v1.version, v1.mount_point) == (1, "/sys/fs/cgroup/memory")
+    assert (v2.version, v2.mount_point) == (2, "/sys/fs/cgroup")
+    assert memory_mount("") is None
+
+
+def test_a_process_that_is_not_there() -> None:
+    found = container_cgroup(2**22 + 1)
+    assert isinstance(found, Unreachable)
+    assert "has ended or runs on another machine" in found.reason
+
+
+def test_a_process_that_is_not_the_containers() -> None:
+    found = container_cgroup(os.getpid(), ID)
+    assert isinstance(found, Unreachable)
+    assert "is not the container's" in found.reason
+
+
+def test_a_known_directory_tells_its_version(tmp_path: Path) -> None:
+    assert isinstance(cgroup_at(str(tmp_path)), Unreachable)
+    (tmp_path / "memory.current").write_text("1\n")
+    found = cgroup_at(str(tmp_path))
+    assert isinstance(found, MemoryCgroup)
+    assert found.files is V2

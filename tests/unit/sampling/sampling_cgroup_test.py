@@ -1,0 +1,384 @@
+"""The host sampler as the process it is, on directories that look like cgroups."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.errors import InfrastructureError
+from harness.results.marks import MarkWriter
+from harness.results.memory import CgroupRow, PeakRow
+from harness.results.rows import columns
+from harness.sampling.cgroup_config import MS, ContainerConfig, SamplerConfig, config_from_json
+from harness.sampling.cgroup_process import CgroupSamplerProcess
+from harness.sampling.report import merge_reports
+
+TIMEOUT_S = 30
+V1_STAT = "total_cache 30\ntotal_rss {anon}\ntotal_shmem 10\ntotal_inactive_file 5\n"
+V2_STAT = "anon {anon}\nfile 30\nkernel 7\nshmem 10\ninactive_file 5\n"
+
+
+def v1(path: Path, usage: int, *, anon: int = 50, peak: int = 8) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "memory.usage_in_bytes").write_text(f"{usage}\n")
+    (path / "memory.stat").write_text("cache 0\n" + V1_STAT.format(anon=anon))
+    (path / "memory.kmem.usage_in_bytes").write_text("7\n")
+    # One digit, so that the reset, a write of "0\n", replaces the whole content as in the kernel.
+    (path / "memory.max_usage_in_bytes").write_text(f"{peak}\n")
+    (path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
+    return path
+
+
+def v2(path: Path, usage: int, *, anon: int = 50, peak: int | None = None) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "memory.current").write_text(f"{usage}\n")
+    (path / "memory.stat").write_text(V2_STAT.format(anon=anon))
+    (path / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
+    (path / "memory.pressure").write_text("some avg10=0 total=11\nfull avg10=0 total=12\n")
+    if peak is not None:
+        (path / "memory.peak").write_text(f"{peak}\n")
+    return path
+
+
+def config(run_dir: Path, *containers: ContainerConfig, **values: Any) -> SamplerConfig:
+    run_dir.mkdir(exist_ok=True)
+    return SamplerConfig(
+        run_dir=str(run_dir),
+        containers=list(containers),
+        usage_interval_ns=10 * MS,
+        stat_interval_ns=20 * MS,
+        slow_interval_ns=40 * MS,
+        **values,
+    )
+
+
+def container(path: Path, name: str, service: str = "worker") -> ContainerConfig:
+    return ContainerConfig(name, service, directory=str(path))
+
+
+def read(path: Path, row_type: type) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    assert reader.fieldnames == columns(row_type)
+    return rows
+
+
+def wait_until(what: str, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not done():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> Iterator[MarkWriter]:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    with MarkWriter(run_dir / "marks.csv", run_dir / ".marks-ack", TIMEOUT_S) as writer:
+        yield writer
+
+
+def test_v1_rows_peaks_and_report(tmp_path: Path, marks: MarkWriter) -> None:
+    run = tmp_path / "run"
+    top = v1(tmp_path / "top", 700)
+    service = v1(top / "worker", 600)
+    one = v1(service / "c1", 100)
+    two = v1(service / "c2", 200)
+    sampler = CgroupSamplerProcess(
+        config(
+            run,
+            container(one, "worker-1"),
+            container(two, "worker-2"),
+            service_parents={"worker": str(service)},
+            topology_parent=str(top),
+        )
+    )
+    with sampler:
+        assert sampler.answer.names == ["worker-1", "worker-2"]
+        assert sampler.answer.absent == {}
+        marks.write("r1", "run_start")
+        # Acknowledged means reset: the test now plays the kernel, which raises the marks again.
+        for path in (top, service, one, two):
+            assert (path / "memory.max_usage_in_bytes").read_text() == "0\n"
+        (top / "memory.max_usage_in_bytes").write_text("990\n")
+        (service / "memory.max_usage_in_bytes").write_text("880\n")
+        (one / "memory.max_usage_in_bytes").write_text("170\n")
+        (two / "memory.max_usage_in_bytes").write_text("270\n")
+        (one / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+        (one / "memory.stat").write_text("cache 0\n" + V1_STAT.format(anon=90))
+        time.sleep(0.3)
+        (one / "memory.stat").write_text("cache 0\n" + V1_STAT.format(anon=60))
+        marks.write("r1", "run_end")
+        peaks = read(run / "peaks.csv", PeakRow)
+        marks.write("", "stop")
+    assert [(p["scope"], p["name"], p["peak_bytes"], p["baseline_bytes"]) for p in peaks] == [
+        ("container", "worker-1", "170", "100"),
+        ("container", "worker-2", "270", "200"),
+        ("service", "worker", "880", "600"),
+        ("topology", "topology", "990", "700"),
+    ]
+    assert {(p["run_id"], p["peak_kind"], p["interval_ns"]) for p in peaks} == {
+        ("r1", "max_usage", "0")
+    }
+    assert [p["sampled_anon_peak_bytes"] for p in peaks] == ["90", "50", "140", "140"]
+    # v1 counts each cgroup's own kills, so the scopes add up their containers'.
+    assert [p["oom_events"] for p in peaks] == ["2", "0", "2", "2"]
+    rows = read(run / "memory-cgroup.csv", CgroupRow)
+    of_run = [row for row in rows if row["run_id"] == "r1" and row["container"] == "worker-1"]
+    assert {row["usage_bytes"] for row in of_run} == {"100"}
+    assert {row["source"] for row in rows} == {"v1"}
+    # The first and the last row of a run are complete and not on the grid.
+    for row in (of_run[0], of_run[-1]):
+        assert row["late_ns"] == ""
+        assert (row["file_bytes"], row["shmem_bytes"], row["kernel_bytes"]) == ("20", "10", "7")
+        assert (row["inactive_file_bytes"], row["psi_some_us"]) == ("5", "")
+    assert of_run[-1]["oom_kill"] == "3"
+    # Slower readings leave their cells empty in between.
+    on_grid = [row for row in rows if row["late_ns"] != ""]
+    assert 0 < len([row for row in on_grid if row["anon_bytes"]]) < len(on_grid)
+    assert (
+        0
+        < len([row for row in on_grid if row["oom_kill"]])
+        < len([row for row in on_grid if row["anon_bytes"]])
+    )
+    times = [int(row["t_mono_ns"]) for row in rows]
+    assert times == sorted(times)
+    report = merge_reports(run)["cgroup"]["host"]
+    assert report["grid"]["ticks"] * 2 == len(on_grid)
+    assert report["grid"]["interval_ns"] == 10 * MS
+    assert report["priority"] in {"SCHED_FIFO 1", "normal"} or report["priority"].startswith("nice")
+
+
+def test_v2_columns_and_a_reset_peak(tmp_path: Path, marks: MarkWriter) -> None:
+    run = tmp_path / "run"
+    one = v2(tmp_path / "c1", 100, peak=8)
+    with CgroupSamplerProcess(config(run, container(one, "redis-1", "redis"))):
+        marks.write("r1", "run_start")
+        (one / "memory.peak").write_text("130\n")
+        (one / "memory.events").write_text("low 0\noom 2\noom_kill 2\n")
+        marks.write("r1", "run_end")
+    peaks = read(run / "peaks.csv", PeakRow)
+    assert peaks[0] == {
+        "run_id": "r1",
+        "scope": "container",
+        "name": "redis-1",
+        "peak_bytes": "130",
+        "peak_kind": "memory.peak-fd",
+        "baseline_bytes": "100",
+        "sampled_anon_peak_bytes": "50",
+        "interval_ns": "0",
+        "oom_events": "1",
+    }
+    full = next(r for r in read(run / "memory-cgroup.csv", CgroupRow) if r["run_id"] == "r1")
+    assert full["source"] == "v2"
+    assert (full["anon_bytes"], full["file_bytes"], full["kernel_bytes"]) == ("50", "20", "7")
+    assert (full["psi_some_us"], full["psi_full_us"]) == ("11", "12")
+
+
+def test_without_a_high_water_mark_the_peak_is_sampled(tmp_path: Path, marks: MarkWriter) -> None:
+    run = tmp_path / "run"
+    one = v2(tmp_path / "c1", 100)
+    two = v2(tmp_path / "c2", 10)
+    sampler = CgroupSamplerProcess(
+        config(run, container(one, "worker-1"), container(two, "worker-2"))
+    )
+    with sampler:
+        assert "container peak of worker-1" in sampler.answer.absent
+        marks.write("r1", "run_start")
+        (one / "memory.current").write_text("900\n")
+        time.sleep(0.2)
+        (one / "memory.current").write_text("100\n")
+        (two / "memory.current").write_text("300\n")
+        time.sleep(0.2)
+        marks.write("r1", "run_end")
+    peaks = read(run / "peaks.csv", PeakRow)
+    assert {(p["peak_kind"], p["interval_ns"]) for p in peaks} == {("sampled", str(10 * MS))}
+    # The sum's peak is the simultaneous one, not the sum of the peaks.
+    assert [p["peak_bytes"] for p in peaks] == ["900", "300", "910", "910"]
+    assert [p["baseline_bytes"] for p in peaks] == ["100", "10", "110", "110"]
+
+
+def test_what_cannot_be_reached_is_named_and_leaves_no_file(
+    tmp_path: Path, marks: MarkWriter
+) -> None:
+    run = tmp_path / "run"
+    sampler = CgroupSamplerProcess(
+        config(
+            run,
+            ContainerConfig("worker-1", "worker", pid=2**22 + 1),
+            ContainerConfig("worker-2", "worker", pid=os.getpid(), id="0" * 64),
+            service_parents={"worker": str(tmp_path / "missing")},
+        )
+    )
+    with sampler:
+        marks.write("r1", "run_start")
+        marks.write("r1", "run_end")
+        assert sampler.answer.names == []
+        absent = sampler.answer.absent
+        assert "has ended" in absent["worker-1"]
+        assert "another machine" in absent["worker-2"]
+        assert "not a readable memory cgroup" in absent[str(tmp_path / "missing")]
+    assert not (run / "memory-cgroup.csv").exists()
+    assert not (run / "peaks.csv").exists()
+
+
+def test_a_parent_that_does_not_hold_its_containers_is_not_used(
+    tmp_path: Path, marks: MarkWriter
+) -> None:
+    run = tmp_path / "run"
+    one = v1(tmp_path / "elsewhere", 100)
+    parent = v1(tmp_path / "parent", 0)
+    sampler = CgroupSamplerProcess(
+        config(run, container(one, "worker-1"), service_parents={"worker": str(parent)})
+    )
+    with sampler:
+        assert sampler.answer.absent[str(parent)] == f"worker-1 is in {one}"
+        marks.write("r1", "run_start")
+        marks.write("r1", "run_end")
+    kinds = {p["scope"]: p["peak_kind"] for p in read(run / "peaks.csv", PeakRow)}
+    assert kinds == {"container": "max_usage", "service": "sampled", "topology": "sampled"}
+
+
+def test_a_run_cut_short_keeps_its_peaks(tmp_path: Path, marks: MarkWriter) -> None:
+    run = tmp_path / "run"
+    one = v1(tmp_path / "c1", 100)
+    with CgroupSamplerProcess(config(run, container(one, "worker-1"))):
+        marks.write("r1", "run_start")
+        marks.write("r2", "run_start")  # the runner died in r1 and went on with r2
+        # No end of r2 either: leaving ends the sampler.
+    peaks = read(run / "peaks.csv", PeakRow)
+    assert list(dict.fromkeys(p["run_id"] for p in peaks)) == ["r1", "r2"]
+
+
+def test_marks_written_before_it_started_are_handled(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "marks.csv").write_text("run_id,mark,t_mono_ns,t_unix_ns\nr1,run_start,1,2\n")
+    one = v1(tmp_path / "c1", 100)
+    with CgroupSamplerProcess(config(run, container(one, "worker-1"))):
+        ack = run / ".marks-ack"
+        wait_until("acknowledgement", lambda: ack.exists() and ack.stat().st_size == 1)
+
+
+def start_plain(configuration: SamplerConfig) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.sampling.cgroup"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(configuration.to_json())
+    process.stdin.flush()
+    assert '"ready": true' in process.stdout.readline()
+    return process
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "stop mark", "end of input"])
+def test_every_way_to_end_it_leaves_all_rows_and_a_report(tmp_path: Path, how: str) -> None:
+    run = tmp_path / "run"
+    one = v1(tmp_path / "c1", 100)
+    process = start_plain(config(run, container(one, "worker-1")))
+    time.sleep(0.1)
+    if how == "SIGTERM":
+        process.terminate()
+    elif how == "stop mark":
+        with MarkWriter(run / "marks.csv") as marks:
+            marks.write("", "stop")
+    else:
+        assert process.stdin is not None
+        process.stdin.close()
+    assert process.wait(TIMEOUT_S) == 0
+    rows = read(run / "memory-cgroup.csv", CgroupRow)
+    assert len(rows) == merge_reports(run)["cgroup"]["host"]["grid"]["ticks"] > 0
+    for stream in (process.stdin, process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+
+
+def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    one = v1(tmp_path / "c1", 100)
+    code = (
+        "import sys, time\n"
+        "from harness.sampling.cgroup_config import config_from_json\n"
+        "from harness.sampling.cgroup_process import CgroupSamplerProcess\n"
+        "with CgroupSamplerProcess(config_from_json(sys.argv[1])):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    line = config(run, container(one, "worker-1")).to_json()
+    parent = subprocess.Popen([sys.executable, "-c", code, line], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    parent.send_signal(signal.SIGKILL)
+    parent.wait(TIMEOUT_S)
+    wait_until("report", (run / ".sampling" / "cgroup-host.json").exists)
+    parent.stdout.close()
+
+
+def test_a_ctrl_c_does_not_end_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    one = v1(tmp_path / "c1", 100)
+    process = start_plain(config(run, container(one, "worker-1")))
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.2)
+    process.terminate()
+    assert process.wait(TIMEOUT_S) == 0
+    process.communicate()
+
+
+def test_a_run_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    one = v1(tmp_path / "c1", 100)
+    broken = SamplerConfig(run_dir=str(tmp_path / "no"), containers=[container(one, "worker-1")])
+    with (
+        pytest.raises(InfrastructureError, match="did not start \\(exit code 3\\)"),
+        CgroupSamplerProcess(broken),
+    ):
+        pass
+
+
+def test_a_bad_configuration_is_a_usage_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.sampling.cgroup"],
+        input="{}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == 2
+    assert "bad configuration" in done.stderr
+
+
+def test_the_configuration_survives_its_line(tmp_path: Path) -> None:
+    configuration = config(tmp_path, ContainerConfig("a", "b", 3, "4"), topology_parent="/x")
+    line = configuration.to_json()
+    assert line.count("\n") == 1
+    assert config_from_json(line) == configuration
+
+
+def test_the_sampler_stays_small() -> None:
+    # It competes for the memory it measures; these are what would make it big.
+    code = (
+        "import sys, harness.sampling.cgroup\n"
+        "print([m for m in ('psutil', 'numpy', 'pydantic', 'subprocess', 'docker', 'dask')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=TIMEOUT_S
+    )
+    assert done.stdout == "[]\n"
