@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
 
 import harness.cli
 from harness import __version__
+from harness.core import interrupt
 from harness.core.errors import HarnessError, UsageError
 
 INTERRUPTED = 130
@@ -42,11 +41,6 @@ def _help() -> str:
     return "\n".join(lines)
 
 
-def _terminate(_signum: int, _frame: object) -> NoReturn:
-    # SIGTERM ends a command like Ctrl-C does: orderly, with everything taken down.
-    raise KeyboardInterrupt
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -59,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"harness {__version__}")
         return 0
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupt.install()
     try:
         if args[0] not in _commands():
             raise UsageError(f"unknown command {args[0]!r}: choose from {', '.join(_commands())}")

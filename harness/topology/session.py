@@ -156,7 +156,7 @@ class Bench:
         try:
             project.logs(self.directory.path / "logs", client)
         finally:
-            project.down()
+            project.down(client)
 
     def _complete_manifest(self) -> None:
         """Add the host's and the engine's part to what the runner wrote, if it did."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from docker import DockerClient
 from docker.models.containers import Container
 
+from harness.core import interrupt
 from harness.results.directory import RunDirectory
 from harness.topology.compose import ComposeProject, role
 
@@ -32,6 +33,7 @@ def watch_runner(
     done = -1
     next_look = time.monotonic() + SERVICES_POLL_S
     while True:
+        interrupt.check()
         finished = _count_rows(directory.outcomes)
         if finished != done:
             done = finished

@@ -14,6 +14,7 @@ from proxystore.store import register_store, unregister_store
 from proxystore.store.base import Store
 
 from harness.connectors import Held
+from harness.core import interrupt
 from harness.core.errors import MeasuredFailure
 from harness.plan import Mode, Plan, Run
 from harness.results.directory import RunDirectory
@@ -120,6 +121,7 @@ class PlanRunner:
         # Garbage of the run before is nobody's memory in this one. Collecting takes 60 ms with
         # Dask loaded, so it happens outside of the measured window.
         gc.collect()
+        interrupt.check()
         before = plan.connector.held(store.connector)
         self._marks.write(run.run_id, RUN_START)
         timing = run_workflow(executor, manager, plan.workload)

@@ -36,7 +36,7 @@ def client() -> Iterator[DockerClient]:
 
 def ours(client: DockerClient) -> set[str]:
     """Return all containers, networks and volumes with our label."""
-    filters = {"label": RUN_LABEL}
+    filters: dict[str, str | list[str] | bool] = {"label": RUN_LABEL}
     return {
         *(str(c.name) for c in client.containers.list(all=True, filters=filters)),
         *(str(n.name) for n in client.networks.list(filters=filters)),
@@ -64,12 +64,16 @@ class Bench:
         with (self.directory / name).open(newline="") as file:
             return list(csv.DictReader(file))
 
+    def json(self, name: str) -> dict[str, Any]:
+        """Return one of its JSON files."""
+        found = json.loads((self.directory / name).read_text())
+        assert isinstance(found, dict)
+        return found
+
     @property
     def manifest(self) -> dict[str, Any]:
         """Return its manifest."""
-        found = json.loads((self.directory / "manifest.json").read_text())
-        assert isinstance(found, dict)
-        return found
+        return self.json("manifest.json")
 
 
 def start_bench(run_dir: Path, *flags: str) -> subprocess.Popen[str]:
