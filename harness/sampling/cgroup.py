@@ -39,7 +39,7 @@ from harness.sampling.doorbell import Doorbell
 from harness.sampling.grid import Every, Grid
 from harness.sampling.marks import AckWriter, MarksTail
 from harness.sampling.priority import raise_priority
-from harness.sampling.report import ViewReport, own_cpu_ns, own_rss_max_bytes, write_report
+from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
 from harness.sampling.writer import RowWriter
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 
     from harness.results.memory import MarkRow
 
-# How often standard input is looked at for its end.
+# How often standard input is looked at for its end, and the marks without being told of one.
 _PARENT_CHECK_NS = 100_000_000
+_MARKS_CHECK_NS = 100_000_000
 
 
 class HostSampler:
@@ -262,8 +263,7 @@ def run(config: SamplerConfig) -> None:
     answer = {"ready": True, "priority": priority, "names": sampler.names, "absent": sampler.absent}
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
-    started_cpu_ns = own_cpu_ns()
-    started_ns = time.monotonic_ns()
+    watch = Stopwatch()
 
     def sleep(seconds: float) -> None:
         if bell.sleep(seconds):
@@ -271,10 +271,12 @@ def run(config: SamplerConfig) -> None:
 
     grid = Grid(config.usage_interval_ns, sleep=sleep)
     parent_check = Every(_PARENT_CHECK_NS, config.usage_interval_ns)
+    marks_check = Every(_MARKS_CHECK_NS, config.usage_interval_ns)
     try:
         for tick in grid.ticks(lambda: bell.stop or sampler.stopped):
             bell.refill()
-            sampler.handle_marks()
+            if marks_check.due(tick.index) or not bell.rings:
+                sampler.handle_marks()
             sampler.tick(tick.index, tick.late_ns)
             if parent_check.due(tick.index) and _parent_is_gone():
                 break
@@ -287,12 +289,12 @@ def run(config: SamplerConfig) -> None:
             name="host",
             grid=grid.report(),
             priority=priority,
-            cpu_ns=own_cpu_ns() - started_cpu_ns,
+            elapsed_ns=watch.elapsed_ns(),
+            cpu_ns=watch.cpu_ns(),
             rss_max_bytes=own_rss_max_bytes(),
             absent=sampler.absent,
             ended=sampler.ended,
             details={
-                "elapsed_ns": time.monotonic_ns() - started_ns,
                 "stat_interval_ns": config.stat_interval_ns,
                 "slow_interval_ns": config.slow_interval_ns,
                 "wakes_at_marks": bell.rings,

@@ -18,7 +18,7 @@ from harness.core.errors import InfrastructureError
 from harness.results.rows import columns
 from harness.sampling.grid import Grid
 from harness.sampling.meminfo import HostMemoryReader
-from harness.sampling.report import ViewReport, own_cpu_ns, own_rss_max_bytes, write_report
+from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
 from harness.sampling.writer import RowWriter
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def sample(path: Path, interval_s: float) -> None:
     writer = RowWriter(str(path), columns(HostRow))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
+    watch = Stopwatch()
     try:
         for _ in grid.ticks(lambda: parent_gone):
             now = time.time()
@@ -108,7 +109,8 @@ def sample(path: Path, interval_s: float) -> None:
             view="host",
             name=path.stem,
             grid=grid.report(),
-            cpu_ns=own_cpu_ns(),
+            elapsed_ns=watch.elapsed_ns(),
+            cpu_ns=watch.cpu_ns(),
             rss_max_bytes=own_rss_max_bytes(),
         ),
     )

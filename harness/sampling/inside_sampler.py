@@ -15,7 +15,7 @@ from harness.sampling.grid import Every, Grid
 from harness.sampling.marks import MarksTail
 from harness.sampling.meminfo import HostMemoryReader
 from harness.sampling.process_memory import ProcessSums
-from harness.sampling.report import ViewReport, own_cpu_ns, own_rss_max_bytes, write_report
+from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
 from harness.sampling.writer import RowWriter
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def sample_until(
     interval_ns = round(interval_s * 1e9)
     grid = Grid(interval_ns, sleep=sleep)
     sampler = InsideSampler(directory, container, interval_ns)
-    started_ns = time.monotonic_ns()
+    watch = Stopwatch()
     try:
         for tick in grid.ticks(lambda: ended() or sampler.stopped):
             sampler.tick(tick)
@@ -124,9 +124,9 @@ def sample_until(
             view="inside",
             name=container,
             grid=grid.report(),
-            cpu_ns=own_cpu_ns(),
+            elapsed_ns=watch.elapsed_ns(),
+            cpu_ns=watch.cpu_ns(),
             rss_max_bytes=own_rss_max_bytes(),
             absent=sampler.absent,
-            details={"elapsed_ns": time.monotonic_ns() - started_ns},
         ),
     )

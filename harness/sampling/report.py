@@ -24,14 +24,16 @@ class ViewReport:
     """What one sampler achieved.
 
     ``absent`` maps what could not be sampled to the reason, ``ended`` what ended before the
-    sampler did. ``cpu_ns`` and ``rss_max_bytes`` are the sampler's own, ``None`` where it shares
-    its process. ``details`` is what only one view has.
+    sampler did. ``cpu_ns`` (during the ``elapsed_ns`` of sampling, start-up not counted) and
+    ``rss_max_bytes`` are the sampler's own, ``None`` where it shares its process. ``details`` is
+    what only one view has.
     """
 
     view: str
     name: str
     grid: GridReport | None = None
     priority: str = "normal"
+    elapsed_ns: int | None = None
     cpu_ns: int | None = None
     rss_max_bytes: int | None = None
     absent: dict[str, str] = field(default_factory=dict)
@@ -43,9 +45,20 @@ class ViewReport:
         return asdict(self)
 
 
-def own_cpu_ns() -> int:
-    """Return the CPU time this process has used, user and system."""
-    return time.process_time_ns()
+class Stopwatch:
+    """Wall and CPU time of this process, user and system, since it was made."""
+
+    def __init__(self) -> None:
+        self._started_ns = time.monotonic_ns()
+        self._cpu_ns = time.process_time_ns()
+
+    def elapsed_ns(self) -> int:
+        """Return the wall time in nanoseconds."""
+        return time.monotonic_ns() - self._started_ns
+
+    def cpu_ns(self) -> int:
+        """Return the CPU time in nanoseconds."""
+        return time.process_time_ns() - self._cpu_ns
 
 
 def own_rss_max_bytes() -> int | None:

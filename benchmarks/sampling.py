@@ -1,0 +1,192 @@
+"""What sampling costs outside the containers, and how well it keeps its clock.
+
+``python benchmarks/sampling.py [--containers 6] [--seconds 20]`` starts idle containers, samples
+them as a bench does (cgroup files every 20 ms, the engine's stats streams), first on an otherwise
+idle machine and then with every core busy, and prints the figures. Targets: all sampling outside
+at most 2 % of one core for 6 containers; at least 98 % of the ticks with all cores busy.
+
+CPU figures are the processes' own CPU clocks, so other load on the machine does not add to them
+(but cold caches do). The engine's side of the streams is printed beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import docker
+from docker.errors import DockerException
+from docker.models.containers import Container
+
+from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig
+from harness.sampling.cgroup_process import CgroupSamplerProcess
+from harness.sampling.docker_stats import DockerView
+from harness.sampling.host import HostProfiler
+from harness.sampling.report import merge_reports
+from harness.topology.engine import RUN_LABEL
+
+IMAGE = "workflow-memory-harness/dask:latest"
+ENGINE_PROCESSES = ("dockerd", "containerd", "containerd-shim")
+CPU_TARGET = 0.02
+KEPT_TARGET = 0.98
+
+
+@dataclass(frozen=True)
+class Window:
+    """One measured stretch of time; CPU shares are of one core."""
+
+    cgroup_cpu: float
+    streams_cpu: float
+    host_cpu: float
+    engine_cpu: float
+    kept: float
+    late_median_ms: float
+    late_p99_ms: float
+    late_max_ms: float
+    priority: str
+
+
+def main() -> int:
+    """Measure and print; the exit code says whether the targets were met."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--containers", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    arguments = parser.parse_args()
+    client = docker.from_env(max_pool_size=arguments.containers + 1)
+    with idle_containers(client, arguments.containers) as containers:
+        idle_engine = engine_share(arguments.seconds / 2)
+        quiet = measure(client, containers, arguments.seconds)
+        with busy_cores():
+            busy = measure(client, containers, arguments.seconds)
+    print(f"{arguments.containers} containers, {arguments.seconds:g} s each; % of one core")
+    print(f"{'':34}{'quiet':>12}{'all cores busy':>16}")
+    for name, of_quiet, of_busy in (
+        ("cgroup sampler", quiet.cgroup_cpu, busy.cgroup_cpu),
+        ("stats streams, our side", quiet.streams_cpu, busy.streams_cpu),
+        ("all sampling outside", outside(quiet), outside(busy)),
+        ("host-wide profiler (in the runner)", quiet.host_cpu, busy.host_cpu),
+        ("ticks kept at 20 ms", quiet.kept, busy.kept),
+    ):
+        print(f"{name:34}{of_quiet:12.2%}{of_busy:16.2%}")
+    for name in ("late_median_ms", "late_p99_ms", "late_max_ms"):
+        print(f"{name:34}{getattr(quiet, name):12.2f}{getattr(busy, name):16.2f}")
+    print(f"engine's side of the streams, quiet: {quiet.engine_cpu - idle_engine:.2%}")
+    print(f"priority: {quiet.priority}")
+    met = outside(quiet) <= CPU_TARGET and busy.kept >= KEPT_TARGET
+    print(f"targets (<= {CPU_TARGET:.0%} outside, >= {KEPT_TARGET:.0%} kept): {met}")
+    return 0 if met else 1
+
+
+def outside(window: Window) -> float:
+    """Return the share of a core that all sampling on the host takes."""
+    return window.cgroup_cpu + window.streams_cpu
+
+
+@contextmanager
+def idle_containers(client: docker.DockerClient, count: int) -> Iterator[list[Container]]:
+    """Start containers that do nothing; remove them in the end."""
+    containers: list[Container] = []
+    try:
+        for _ in range(count):
+            containers.append(
+                client.containers.run(
+                    IMAGE,
+                    ["sleep", "infinity"],
+                    detach=True,
+                    network_mode="none",
+                    labels={RUN_LABEL: f"benchmark-{os.getpid()}"},
+                )
+            )
+        for container in containers:
+            container.reload()
+        yield containers
+    finally:
+        for container in containers:
+            container.remove(force=True)
+
+
+@contextmanager
+def busy_cores() -> Iterator[None]:
+    """Keep every core busy with ordinary processes."""
+    loops = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(os.cpu_count() or 1)
+    ]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def measure(client: docker.DockerClient, containers: list[Container], seconds: float) -> Window:
+    """Sample for a while and return what it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = SamplerConfig(
+            run_dir=folder,
+            containers=[
+                ContainerConfig(str(c.name), "idle", int(c.attrs["State"]["Pid"]), str(c.id))
+                for c in containers
+            ],
+        )
+        errors = (DockerException, OSError, ValueError)
+        with (
+            CgroupSamplerProcess(config),
+            HostProfiler(0.01, Path(folder) / "results-memory.csv"),
+            DockerView(folder, stream_errors=errors) as view,
+        ):
+            for container in containers:
+                stream = client.containers.get(str(container.id)).stats(stream=True, decode=True)
+                view.follow(str(container.name), cast(Iterator[dict[str, Any]], stream))
+            time.sleep(2)  # the streams' first messages are slow and not of interest
+            cpu_ns, started_ns = time.process_time_ns(), time.monotonic_ns()
+            engine = engine_share(seconds)
+            streams = (time.process_time_ns() - cpu_ns) / (time.monotonic_ns() - started_ns)
+        reports = merge_reports(Path(folder))
+    cgroup = reports["cgroup"]["host"]
+    host = reports["host"]["results-memory"]
+    return Window(
+        cgroup_cpu=cgroup["cpu_ns"] / cgroup["elapsed_ns"],
+        streams_cpu=streams,
+        host_cpu=host["cpu_ns"] / host["elapsed_ns"],
+        engine_cpu=engine,
+        kept=cgroup["grid"]["kept"],
+        late_median_ms=cgroup["grid"]["late_median_ns"] / 1e6,
+        late_p99_ms=cgroup["grid"]["late_p99_ns"] / 1e6,
+        late_max_ms=cgroup["grid"]["late_max_ns"] / 1e6,
+        priority=cgroup["priority"],
+    )
+
+
+def engine_share(seconds: float) -> float:
+    """Wait, and return the share of a core the engine's processes used meanwhile."""
+    before = engine_cpu_s()
+    time.sleep(seconds)
+    return (engine_cpu_s() - before) / seconds
+
+
+def engine_cpu_s() -> float:
+    """Return the CPU seconds of the engine's processes and of those they have waited for."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, _, rest = stat.read_text().rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if head.partition("(")[2].startswith(ENGINE_PROCESSES):
+            total += sum(int(field) for field in rest.split()[11:15])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
