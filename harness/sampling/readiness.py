@@ -7,13 +7,14 @@ A health check that the engine repeats for as long as the container lives costs 
 and a 2 MiB bump in the container's high-water mark each time. So the check is a blocking one:
 ``cat /tmp/ready.fifo``. It waits in ``open`` until the service is up and then ends well; the next
 one finds nobody at the other end and stays asleep, which keeps the container healthy and quiet.
-For a check that polls, ``/tmp/ready`` is created as well.
+For a check that polls, ``/tmp/ready`` is created as well; the pipe is then given up after a while.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _LISTEN = "0A"
 _ESTABLISHED = "01"
+# Checks come within seconds; if none has by then, the container has another kind of check.
+_ANSWER_TIMEOUT_S = 10.0
 DEFAULT_FILE = "/tmp/ready"  # noqa: S108  # a tmpfs of the container's own
 
 
@@ -65,7 +68,7 @@ class Readiness:
         self._file = Path(environment.get("HARNESS_READY_FILE") or DEFAULT_FILE)
         self._fifo = Path(f"{self._file}.fifo")
         self._net = net
-        self._up = False
+        self._up_at: float | None = None
         self.pending = bool(self._listen or self._peer)
         if self.pending:
             self._file.unlink(missing_ok=True)
@@ -76,11 +79,18 @@ class Readiness:
         """Look once. Raises OSError if the file cannot be created."""
         if not self.pending:
             return
-        if not self._up and self._look():
+        if self._up_at is None and self._look():
             self._file.touch()
-            self._up = True
-        if self._up:
-            self.pending = not self._answer()
+            self._up_at = time.monotonic()
+        if self._up_at is None:
+            return
+        if self._answer():
+            self.pending = False
+        elif time.monotonic() - self._up_at > _ANSWER_TIMEOUT_S:
+            # Nobody looks at the pipe any more after this; whoever still comes must not hang.
+            self._fifo.unlink()
+            self._fifo.touch()
+            self.pending = False
 
     def _look(self) -> bool:
         listening: set[int] = set()

@@ -118,6 +118,9 @@ class Bench:
             "HARNESS_RUN_MOUNT": str(self.directory.path),
             "HARNESS_RUNNER_COMMAND": _RUNNER_COMMAND,
             "HARNESS_MARKS_ACK": "1",
+            # The runner starts beside the services and waits for the workers itself; it cannot
+            # begin before all are healthy, because only then somebody confirms its marks.
+            "HARNESS_RUNNER_AFTER": "service_started",
             "HARNESS_INSIDE_INTERVAL": str(topology.inside_interval),
             "HARNESS_WORKER_MEMORY_LIMIT": str(topology.worker_memory_limit or 0),
         }

@@ -31,14 +31,17 @@ class DataManager:
         """Put one object of start data into the workflow."""
         return data
 
-    def run_tasks(
+    def submit(
         self, executor: Executor, inputs: Sequence[Sequence[Any]], options: Sequence[dict[str, Any]]
     ) -> list[Any]:
-        """Run one task for each list of inputs and return their results, in order."""
-        futures = [
+        """Submit one task for each list of inputs and return their futures, in order."""
+        return [
             executor.submit(type(self).task, *items, **kwargs)
             for items, kwargs in zip(inputs, options, strict=True)
         ]
+
+    def results(self, futures: Sequence[Any]) -> list[Any]:
+        """Wait for tasks and return what they returned, as the next stage's data."""
         return [future.result() for future in futures]
 
     def consumed(self, data: Sequence[Any]) -> None:
@@ -88,11 +91,14 @@ class OwnedProxy(DefaultProxy):
         """Put one object of start data into the store and own it."""
         return self.store.owned_proxy(data, populate_target=True)
 
-    def run_tasks(
+    def __init__(self, store: Store[Any]) -> None:
+        super().__init__(store)
+        self._ended = Semaphore(0)
+
+    def submit(
         self, executor: Executor, inputs: Sequence[Sequence[Any]], options: Sequence[dict[str, Any]]
     ) -> list[Any]:
-        """Lend the inputs to the tasks and own their results."""
-        ended = Semaphore(0)
+        """Lend the inputs to the tasks."""
         submit: Callable[..., Any] = executor.submit
         futures = []
         for items, kwargs in zip(inputs, options, strict=True):
@@ -101,11 +107,15 @@ class OwnedProxy(DefaultProxy):
             # Callbacks run in the order they were added: this one after the one that ended the
             # borrowing. result() may return before either; an owner that goes out of scope
             # while it is still lent raises inside __del__ and its object stays for ever.
-            future.add_done_callback(lambda _: ended.release())
+            future.add_done_callback(lambda _: self._ended.release())
             futures.append(future)
+        return futures
+
+    def results(self, futures: Sequence[Any]) -> list[Any]:
+        """Wait until nothing is lent any more and own what the tasks returned."""
         results = [future.result() for future in futures]
         for _ in futures:
-            ended.acquire()
+            self._ended.acquire()
         return [into_owned(result) for result in results]
 
     def consumed(self, data: Sequence[Any]) -> None:

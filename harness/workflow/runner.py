@@ -77,6 +77,9 @@ class PlanRunner:
             store = stack.enter_context(_open_store(plan))
             executor = stack.enter_context(plan.executor.start())
             facts = dict(plan.executor.wait_ready(executor, warm_up, plan.general.start_timeout))
+            # Collecting garbage before each run need not look at the libraries' objects again.
+            gc.collect()
+            gc.freeze()
             runs = plan.runs()
             logger.log(BENCH, "Executor ready: %s", facts)
             for number, run in enumerate(runs, 1):
@@ -118,8 +121,8 @@ class PlanRunner:
     ) -> tuple[Timing, ObjectsRow]:
         plan = self._plan
         manager = manager_for(run.mode, store)
-        # Garbage of the run before is nobody's memory in this one. Collecting takes 60 ms with
-        # Dask loaded, so it happens outside of the measured window.
+        # Garbage of the run before is nobody's memory in this one. The reference collects it inside
+        # of the measured window, where it takes 60 ms.
         gc.collect()
         interrupt.check()
         before = plan.connector.held(store.connector)

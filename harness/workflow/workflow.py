@@ -45,20 +45,26 @@ def _run_stages(executor: Executor, manager: DataManager, workload: Workload, cy
         manager.enter(payload(workload.seed, f"{cycle}/start/{number}", sizes[0]))
         for number in range(counts[0])
     ]
+    futures: list[Any] = []
     for stage, count in enumerate(counts):
-        results = manager.run_tasks(
-            executor,
-            inputs_of_tasks(data, count),
-            [
-                {
-                    "seed": workload.seed,
-                    "label": f"{cycle}/{stage}/{task}",
-                    "size": sizes[stage + 1],
-                    "sleep_s": workload.task_sleep,
-                }
-                for task in range(count)
-            ],
-        )
+        inputs = inputs_of_tasks(data, count)
+        options = [
+            {
+                "seed": workload.seed,
+                "label": f"{cycle}/{stage}/{task}",
+                "size": sizes[stage + 1],
+                "sleep_s": workload.task_sleep,
+            }
+            for task in range(count)
+        ]
+        # The executor may drop a stage's results once its futures are gone. Dask's client sends
+        # at most one message each 10 ms: let go of here, the release travels with the next
+        # stage's tasks instead of holding them up.
+        futures.clear()
+        futures.extend(manager.submit(executor, inputs, options))
+        del inputs
+        results = manager.results(futures)
         manager.consumed(data)
         data = results
+    futures.clear()
     manager.consumed(data)
