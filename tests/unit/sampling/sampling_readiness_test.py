@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.sampling import readiness
 from harness.sampling.readiness import Readiness, parse_sockets
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
@@ -32,9 +33,9 @@ def make(tmp_path: Path, **environment: str) -> Readiness:
 
 
 def test_without_a_port_there_is_nothing_to_say(tmp_path: Path) -> None:
-    readiness = make(tmp_path)
-    assert not readiness.pending
-    readiness.poll()
+    ready = make(tmp_path)
+    assert not ready.pending
+    ready.poll()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -51,34 +52,47 @@ def test_the_file_comes_with_the_socket(
 ) -> None:
     (tmp_path / "tcp").write_text(HEADER)
     (tmp_path / "ready").touch()  # of an earlier life
-    readiness = make(tmp_path, **{variable: "8786"})
-    readiness.poll()
+    ready = make(tmp_path, **{variable: "8786"})
+    ready.poll()
     assert not (tmp_path / "ready").exists()
     (tmp_path / family).write_text(HEADER + line)
-    readiness.poll()
+    ready.poll()
     assert (tmp_path / "ready").exists()
     # Nobody has asked through the pipe yet, so it is still to be answered.
-    assert readiness.pending
+    assert ready.pending
 
 
 def test_both_conditions_must_hold(tmp_path: Path) -> None:
     (tmp_path / "tcp").write_text(HEADER + TO_8786)
-    readiness = make(tmp_path, HARNESS_READY_PORT="8786", HARNESS_READY_PEER_PORT="8786")
-    readiness.poll()
+    ready = make(tmp_path, HARNESS_READY_PORT="8786", HARNESS_READY_PEER_PORT="8786")
+    ready.poll()
     assert not (tmp_path / "ready").exists()
 
 
 def test_one_waiting_check_is_answered(tmp_path: Path) -> None:
     (tmp_path / "tcp").write_text(HEADER + LISTEN_8786)
-    readiness = make(tmp_path, HARNESS_READY_PORT="8786")
+    ready = make(tmp_path, HARNESS_READY_PORT="8786")
     check = subprocess.Popen(["cat", str(tmp_path / "ready.fifo")])
     for _ in range(1000):
-        readiness.poll()
-        if not readiness.pending:
+        ready.poll()
+        if not ready.pending:
             break
         with pytest.raises(subprocess.TimeoutExpired):
             check.wait(0.01)
     assert check.wait(10) == 0
+
+
+def test_a_pipe_that_nobody_asks_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "_ANSWER_TIMEOUT_S", 0.0)
+    (tmp_path / "tcp").write_text(HEADER + LISTEN_8786)
+    ready = make(tmp_path, HARNESS_READY_PORT="8786")
+    ready.poll()
+    ready.poll()
+    assert not ready.pending
+    # A late check does not hang.
+    subprocess.run(["cat", str(tmp_path / "ready.fifo")], timeout=10, check=True)
 
 
 def test_a_port_must_be_a_number(tmp_path: Path) -> None:
