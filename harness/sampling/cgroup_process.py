@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from harness.sampling.cgroup_config import SamplerConfig
 
-_READY_TIMEOUT_S = 10.0
-_STOP_TIMEOUT_S = 5.0
+# Starting Python takes 50 ms, but a minute is not too much for a loaded or emulated machine.
+_READY_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

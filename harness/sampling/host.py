@@ -24,8 +24,9 @@ from harness.sampling.writer import RowWriter
 if TYPE_CHECKING:
     from types import TracebackType
 
-_READY_TIMEOUT_S = 10.0
-_STOP_TIMEOUT_S = 2.0
+# Starting Python takes 50 ms, but a minute is not too much for a loaded or emulated machine.
+_READY_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)

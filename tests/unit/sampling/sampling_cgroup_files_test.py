@@ -47,18 +47,24 @@ def test_v1_parts_add_up_to_the_usage() -> None:
 
 def test_v2_stat() -> None:
     assert parse_stat_v2(recorded("v2/memory.stat")) == MemoryStat(
-        anon_bytes=33800192,
-        file_bytes=60518400 - 10002432,
+        anon_bytes=23871488,
+        file_bytes=13004800 - 10002432,
         shmem_bytes=10002432,
-        kernel_bytes=2871296,
-        inactive_file_bytes=50450432,
+        kernel_bytes=417792,
+        inactive_file_bytes=3002368,
     )
 
 
+def test_v2_parts_add_up_to_the_usage() -> None:
+    stat = parse_stat_v2(recorded("v2/memory.stat"))
+    parts = (stat.anon_bytes, stat.file_bytes, stat.shmem_bytes, stat.kernel_bytes)
+    assert sum(part or 0 for part in parts) == parse_bytes(recorded("v2/memory.current"))
+
+
 def test_v2_stat_of_an_older_kernel_has_no_kernel_memory() -> None:
-    text = recorded("v2/memory.stat").replace(b"kernel 2871296\n", b"")
+    text = recorded("v2/memory.stat").replace(b"kernel 417792\n", b"")
     assert parse_stat_v2(text).kernel_bytes is None
-    assert parse_stat_v2(text).anon_bytes == 33800192
+    assert parse_stat_v2(text).anon_bytes == 23871488
 
 
 def test_a_difference_never_goes_below_zero() -> None:
@@ -85,7 +91,7 @@ def test_oom_kills() -> None:
 
 
 def test_pressure_is_the_cumulative_stall_time() -> None:
-    assert parse_pressure(recorded("v2/memory.pressure")) == Pressure(853931, 850002)
+    assert parse_pressure(recorded("v2/memory.pressure")) == Pressure(574005, 574005)
     assert parse_pressure(recorded("v1/memory.pressure")) == Pressure(0, 0)
     assert parse_pressure(b"some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n") == Pressure(7, None)
     assert parse_pressure(b"") == Pressure(None, None)
@@ -93,6 +99,6 @@ def test_pressure_is_the_cumulative_stall_time() -> None:
 
 def test_single_values() -> None:
     assert parse_bytes(recorded("v1/memory.max_usage_in_bytes")) == 114704384
-    assert parse_bytes(recorded("v2/memory.current")) == 97222656
+    assert parse_bytes(recorded("v2/memory.current")) == 37294080
     assert parse_bytes(b"max\n") is None
     assert parse_bytes(b"") is None

@@ -37,8 +37,10 @@ def test_v1_inside_a_container_that_sees_its_own_cgroup_only() -> None:
     assert found == MemoryCgroup(V1, "/sys/fs/cgroup/memory", None)
 
 
-def test_v2_host_with_the_systemd_driver() -> None:
-    directory = f"/sys/fs/cgroup/system.slice/docker-{ID}.scope"
+def test_v2_host_with_the_systemd_driver_and_a_slice_of_ours() -> None:
+    id_on_v2 = "c0f357cec3fa54281f440e7fdba038d258384631abb302fa3e60a08ffad3fd97"
+    slices = "wmhdeadbee5.slice/wmhdeadbee5-worker.slice"
+    directory = f"/sys/fs/cgroup/{slices}/docker-{id_on_v2}.scope"
     found = memory_cgroup(recorded("v2/proc-cgroup.txt"), recorded("v2/mountinfo-host.txt"))
     assert found == MemoryCgroup(V2, directory, directory)
 
