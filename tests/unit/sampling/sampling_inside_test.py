@@ -45,6 +45,15 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+# A service that ends with the given code when it is told to.
+UNTIL_TOLD = (
+    "import signal, sys, time\n"
+    "signal.signal(signal.SIGUSR1, lambda *_: sys.exit({code}))\n"
+    "print('ready', flush=True)\n"
+    "time.sleep(60)"
+)
+
+
 def wait_for_line(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == line + "\n"
@@ -201,15 +210,18 @@ def test_samples_marks_and_report(tmp_path: Path) -> None:
 
 def test_rows_are_written_out_when_the_command_ends(tmp_path: Path) -> None:
     process = start(
-        python("import time; time.sleep(0.5); raise SystemExit(9)"),
+        python(UNTIL_TOLD.format(code=9)),
         HARNESS_RUN_DIR=str(tmp_path),
         HARNESS_CONTAINER="worker-2",
         HARNESS_INSIDE_INTERVAL="0.02",
     )
+    wait_for_line(process, "ready")
+    wait_until("file", tmp_path / "memory-inside.csv")
+    process.send_signal(signal.SIGUSR1)
     assert finish(process)[0] == 9
     rows = read_rows(tmp_path)
     report = json.loads((tmp_path / ".sampling" / "inside-worker-2.json").read_text())
-    assert len(rows) == report["grid"]["ticks"] > 0
+    assert len(rows) == report["grid"]["ticks"]
 
 
 @pytest.mark.parametrize(
@@ -226,25 +238,29 @@ def test_no_sampling_error_ends_the_service(
     tmp_path: Path, environment: dict[str, str], words: str
 ) -> None:
     process = start(
-        python("import time; time.sleep(0.6); raise SystemExit(5)"),
+        python(UNTIL_TOLD.format(code=5)),
         **{"HARNESS_CONTAINER": "x", "HARNESS_RUN_DIR": str(tmp_path)} | environment,
     )
-    code, _, err = finish(process)
-    assert code == 5
-    assert words in err
-    assert len(err.splitlines()) == 1
+    assert words in end_after_its_message(process)
 
 
 def test_a_full_disk_stops_sampling_once_and_not_the_service(tmp_path: Path) -> None:
     (tmp_path / "memory-inside.csv").symlink_to("/dev/full")
     process = start(
-        python("import time; time.sleep(0.6); raise SystemExit(5)"),
-        HARNESS_RUN_DIR=str(tmp_path),
-        HARNESS_CONTAINER="x",
+        python(UNTIL_TOLD.format(code=5)), HARNESS_RUN_DIR=str(tmp_path), HARNESS_CONTAINER="x"
     )
-    code, _, err = finish(process)
-    assert code == 5
-    assert err.count("No space left on device") == 1
+    assert "No space left on device" in end_after_its_message(process)
+
+
+def end_after_its_message(process: subprocess.Popen[str]) -> str:
+    # The only line of standard error; the service lives on after it.
+    wait_for_line(process, "ready")
+    assert process.stderr is not None
+    message = process.stderr.readline()
+    assert process.poll() is None
+    process.send_signal(signal.SIGUSR1)
+    assert finish(process) == (5, "", "")
+    return message
 
 
 def test_a_service_that_listens_becomes_ready(tmp_path: Path) -> None:
