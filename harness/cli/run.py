@@ -16,6 +16,7 @@ from harness.results.directory import RunDirectory, create
 from harness.results.logs import BENCH, init_logging
 from harness.results.manifest import base_manifest, git_revision, machine, software, write_manifest
 from harness.results.marks import MarkWriter
+from harness.sampling.collect import collect_reports
 from harness.sampling.host import HostProfiler
 from harness.workflow.runner import PlanRunner
 
@@ -24,7 +25,8 @@ logger = logging.getLogger("run.workflow-memory")
 
 def main(argv: Sequence[str]) -> int:
     """Parse, run, print."""
-    if argv and argv[0] == "--plan":
+    in_topology = bool(argv) and argv[0] == "--plan"
+    if in_topology:
         plan, directory = _from_file(argv[1:])
     else:
         parser = Parser(prog="harness run", description=__doc__, allow_abbrev=False)
@@ -49,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
         manifest["git_revision"] = git_revision(Path(__file__).parent)
         manifest |= {"machine": machine(), "runner": software(), "executor": facts}
         write_manifest(directory.manifest, manifest)
+        if not in_topology:  # there, other containers' samplers still write
+            collect_reports(directory)
     logger.log(BENCH, "All logs and results saved to: %s", directory.path)
     return 0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -18,7 +16,6 @@ from harness.results.directory import RunDirectory
 from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig
 from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
-from harness.sampling.report import FRAGMENTS, merge_reports
 from harness.topology.cgroups import CgroupParents
 from harness.topology.compose import ComposeProject, role
 
@@ -82,11 +79,3 @@ def cgroup_view(
     )
     with CgroupSamplerProcess(config) as cgroup:
         yield cgroup.answer.absent
-
-
-def collect_reports(directory: RunDirectory) -> dict[str, Any]:
-    """Merge what all samplers say of themselves into ``sampling.json`` and return it."""
-    merged = merge_reports(directory.path)
-    directory.sampling.write_text(json.dumps(merged, indent=2) + "\n")
-    shutil.rmtree(directory.path / FRAGMENTS, ignore_errors=True)
-    return merged

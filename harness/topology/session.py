@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from harness.plan import Plan
 from harness.results import manifest
 from harness.results.directory import RunDirectory
 from harness.results.marks import STOP, MarkWriter
+from harness.sampling.collect import collect_reports
 from harness.topology import ownership, sampling
 from harness.topology.cgroups import CgroupParents, create_parents, remove_parents
 from harness.topology.compose import (
@@ -29,7 +31,7 @@ from harness.topology.compose import (
 )
 from harness.topology.engine import connect, describe
 from harness.topology.images import Image, ensure
-from harness.topology.watch import watch_runner
+from harness.topology.watch import Death, deaths, watch_runner
 
 RUN_MOUNT = "/harness/run"
 _RUNNER_COMMAND = f"python -m harness run --plan {RUN_MOUNT}/plan.json"
@@ -76,7 +78,7 @@ class Bench:
         try:
             with ExitStack() as stack:
                 stack.callback(ownership.give_to_user, self.directory.path, owner)
-                stack.callback(sampling.collect_reports, self.directory)
+                stack.callback(collect_reports, self.directory)
                 parents = create_parents(engine, name, services(files))
                 stack.callback(self._remove_parents, parents)
                 env = self._environment(variables, images, owner, parents)
@@ -85,6 +87,7 @@ class Bench:
                 ownership.give_to_containers(self.directory.path, owner)
                 view = stack.enter_context(sampling.docker_view(self.directory))
                 stack.callback(self._take_down, project, client)
+                ended = stack.enter_context(deaths(project))
                 self.say(f"Starting the topology {project.name}")
                 project.up()
                 containers = project.containers(client)
@@ -94,7 +97,7 @@ class Bench:
                 ) as absent:
                     lacks = {"cgroup parents": parents.reason} if parents.reason else {}
                     self._facts["cgroup_view_lacks"] = lacks | absent
-                    self._watch(project, client, containers)
+                    self._watch(project, client, containers, ended)
         finally:
             self._complete_manifest()
 
@@ -134,12 +137,16 @@ class Bench:
         (resolved / "project.yaml").write_text(project.config())
 
     def _watch(
-        self, project: ComposeProject, client: DockerClient, containers: Sequence[Container]
+        self,
+        project: ComposeProject,
+        client: DockerClient,
+        containers: Sequence[Container],
+        ended: queue.SimpleQueue[Death],
     ) -> None:
         runner = next(container for container in containers if role(container) == "runner")
         try:
             with _terminated_on_exit(runner):
-                code, reason = watch_runner(client, project, runner, self.directory, self.progress)
+                code, reason = watch_runner(client, project, self.directory, ended, self.progress)
         finally:
             self._write_stop_mark()
         if code != 0:

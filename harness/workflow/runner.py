@@ -7,11 +7,13 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from proxystore.connectors.protocols import Connector
 from proxystore.store import register_store, unregister_store
 from proxystore.store.base import Store
+from proxystore.store.utils import get_key
 
 from harness.connectors import Held
 from harness.core import interrupt
@@ -76,7 +78,7 @@ class PlanRunner:
             outcomes = stack.enter_context(RowWriter(directory.outcomes, OutcomeRow))
             store = stack.enter_context(_open_store(plan))
             executor = stack.enter_context(plan.executor.start())
-            facts = dict(plan.executor.wait_ready(executor, warm_up, plan.general.start_timeout))
+            facts = self._wait_ready(executor, store)
             # Collecting garbage before each run need not look at the libraries' objects again.
             gc.collect()
             gc.freeze()
@@ -107,6 +109,16 @@ class PlanRunner:
                 if leak:
                     raise MeasuredFailure(f"run {run.run_id} leaks: {leak}")
             return {"class": type(executor).__name__, **facts}
+
+    def _wait_ready(self, executor: Executor, store: Store[Any]) -> dict[str, Any]:
+        """Wait until every worker has resolved a proxy, so that no run pays for its start."""
+        probe = store.proxy(b"ready", evict=False)
+        plan = self._plan
+        facts = plan.executor.wait_ready(
+            executor, partial(warm_up, probe), plan.general.start_timeout
+        )
+        store.evict(get_key(probe))
+        return dict(facts)
 
     def _stopped(self, run: Run, error: BaseException) -> OutcomeRow:
         """Return how a run ended that was stopped from outside: by the user, or for a reason."""

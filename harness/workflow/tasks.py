@@ -12,8 +12,12 @@ from proxystore.store.base import Store
 from harness.workflow.payload import payload
 
 
-def warm_up() -> None:
-    """Do nothing; calling it makes a worker import this module."""
+def warm_up(probe: Proxy[bytes]) -> None:
+    """Resolve a proxy: a worker that has done so has imported what tasks and connector need.
+
+    It has also opened its store, and with it the connection to a server.
+    """
+    resolve(probe)
 
 
 def _check(data: tuple[Any, ...]) -> None:
