@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from harness.analysis.quality import missing_views
 from harness.analysis.summary import summarise
 from harness.core.errors import HarnessError
 from harness.core.flags import Parser
@@ -35,4 +36,7 @@ def _print_summary(directory: RunDirectory) -> None:
     summaries = summarise(directory)
     if summaries:
         print(f"\n{summary_table(summaries)}\n{SUMMARY_NOTE}")
+    for view, lacks in missing_views(directory).items():
+        for what, why in lacks.items():
+            print(f"{view} view: {what}: {why}")
     print(f"\nRun directory: {directory.path}")

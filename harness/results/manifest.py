@@ -83,8 +83,8 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """Return a manifest, or ``None`` if there is none or it is not whole."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, or ``None`` if there is none or it is not whole."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

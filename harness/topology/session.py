@@ -170,7 +170,7 @@ class Bench:
 
     def _complete_manifest(self) -> None:
         """Add the host's and the engine's part to what the runner wrote, if it did."""
-        found = manifest.read_manifest(self.directory.manifest)
+        found = manifest.read_json(self.directory.manifest)
         found = found or manifest.base_manifest(self.plan.model_dump(mode="json"))
         found |= manifest.base_manifest(self.plan.model_dump(mode="json"))
         found["git_revision"] = manifest.git_revision(COMPOSE_DIR.parent)
