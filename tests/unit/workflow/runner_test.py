@@ -12,7 +12,7 @@ from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.marks import MarkWriter
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, read_rows
-from harness.workflow import workflow
+from harness.workflow.payload import payload
 from harness.workflow.runner import PlanRunner
 
 PSBENCH_COLUMNS = (
@@ -109,9 +109,9 @@ def test_a_failing_task_ends_the_plan_and_keeps_the_rows(
 ) -> None:
     # The fourth payload made on the client is text, which the tasks refuse.
     calls = iter(range(1000))
-    real = workflow.payload
     monkeypatch.setattr(
-        workflow, "payload", lambda *args: "text" if next(calls) == 3 else real(*args)
+        "harness.workflow.workflow.payload",
+        lambda *args: "text" if next(calls) == 3 else payload(*args),
     )
     plan = make_plan(tmp_path, {"name": "thread"}, stage_task_counts=[2, 1, 3], stage_repeat=1)
     with pytest.raises(MeasuredFailure, match="0002-none-2 failed: TypeError"):
