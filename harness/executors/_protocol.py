@@ -24,8 +24,15 @@ class ExecutorConfig(BaseModel):
     name: ClassVar[str]
 
     @abstractmethod
-    def start(self) -> AbstractContextManager[Executor]:
-        """Return a context that starts the executor and shuts it down cleanly on exit."""
+    def start(self, timeout_s: float) -> AbstractContextManager[Executor]:
+        """Return a context that starts the executor and shuts it down cleanly on exit.
+
+        Args:
+            timeout_s: how long what runs already may take to answer.
+
+        Raises:
+            InfrastructureError: (on entering) if it does not.
+        """
 
     @abstractmethod
     def wait_ready(

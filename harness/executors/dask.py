@@ -75,12 +75,12 @@ class DaskConfig(ExecutorConfig):
     ] = False
 
     @contextmanager
-    def _start(self) -> Iterator[Executor]:
+    def _start(self, timeout_s: float) -> Iterator[Executor]:
         from distributed import Client, LocalCluster  # noqa: PLC0415  # 0.3 s, only when used
 
         if self.scheduler is not None:
             try:
-                client = Client(self.scheduler, timeout="30s")
+                client = Client(self.scheduler, timeout=timeout_s)
             except (OSError, ValueError) as error:
                 raise InfrastructureError(
                     f"--dask-scheduler {self.scheduler}: no scheduler answers ({error})"
@@ -96,9 +96,9 @@ class DaskConfig(ExecutorConfig):
         ):
             yield DaskExecutor(client, pure=self.pure)
 
-    def start(self) -> AbstractContextManager[Executor]:
+    def start(self, timeout_s: float) -> AbstractContextManager[Executor]:
         """Start a local cluster or connect to ``scheduler``."""
-        return self._start()
+        return self._start(timeout_s)
 
     def wait_ready(
         self, executor: Executor, warm_up: Callable[..., Any], timeout_s: float

@@ -30,7 +30,7 @@ class ThreadPoolConfig(ExecutorConfig):
         """Size of the pool."""
         return cpu_count() if self.max_workers is None else self.max_workers
 
-    def start(self) -> AbstractContextManager[Executor]:
+    def start(self, timeout_s: float) -> AbstractContextManager[Executor]:  # noqa: ARG002
         """Start the pool."""
         return ThreadPoolExecutor(self.workers)
 

@@ -77,7 +77,7 @@ class PlanRunner:
             objects = stack.enter_context(RowWriter(directory.objects, ObjectsRow))
             outcomes = stack.enter_context(RowWriter(directory.outcomes, OutcomeRow))
             store = stack.enter_context(_open_store(plan))
-            executor = stack.enter_context(plan.executor.start())
+            executor = stack.enter_context(plan.executor.start(plan.general.start_timeout))
             facts = self._wait_ready(executor, store)
             # Collecting garbage before each run need not look at the libraries' objects again.
             gc.collect()
