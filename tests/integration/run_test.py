@@ -33,7 +33,7 @@ def redis_port(client: DockerClient) -> Iterator[int]:
         ["redis-server", "--save", "", "--protected-mode", "no"],
         detach=True,
         labels={RUN_LABEL: "test"},
-        ports={"6379/tcp": ("127.0.0.1", None)},
+        ports={"6379/tcp": ("127.0.0.1", 0)},
     )
     try:
         deadline = time.monotonic() + 30

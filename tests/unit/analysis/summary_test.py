@@ -31,7 +31,9 @@ def directory(tmp_path: Path) -> RunDirectory:
     ):
         for number, run in enumerate(RUNS):
             results.write(
-                ResultRow("DaskExecutor", "None", "none", "1", "1-1", 1, 1.0, 0.0, 1.0, 1.0 + number)
+                ResultRow(
+                    "DaskExecutor", "None", "none", "1", "1-1", 1, 1.0, 0.0, 1.0, 1.0 + number
+                )
             )
             outcomes.write(OutcomeRow(run, "none", number + 1, "ok", ""))
             objects.write(ObjectsRow(run, "none", 0, 0, 0, 0, 0, 0))
