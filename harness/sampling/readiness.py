@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LISTEN = "0A"
 _ESTABLISHED = "01"
 # Checks come within seconds; if none has by then, the container has another kind of check.
-_ANSWER_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 3.0
 DEFAULT_FILE = "/tmp/ready"  # noqa: S108  # a tmpfs of the container's own
 
 
