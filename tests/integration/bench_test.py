@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from docker import DockerClient
 
 from harness.results.memory import CgroupRow, DockerRow, InsideRow, PeakRow
 from harness.results.rows import columns
-from tests.integration.conftest import EXAMPLE, Bench, ours, run_bench
+from tests.integration.conftest import EXAMPLE, Bench, left_behind, run_bench
 
 MODES = ("none", "default-proxy", "manual-proxy", "owned-proxy")
 WORKERS = {f"worker-{number}" for number in range(1, 5)}
@@ -27,7 +26,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return done
 
 
-def containers_of(bench: Bench) -> set[str]:
+def names_of(bench: Bench) -> set[str]:
     redis = "redis" in bench.manifest["plan"]["connector_name"]
     return CONTAINERS if redis else CONTAINERS - {"redis-1"}
 
@@ -59,7 +58,7 @@ def test_every_container_has_rows_in_every_view(
 ) -> None:
     rows = bench.rows(f"memory-{view}.csv")
     assert list(rows[0]) == columns(schema)
-    assert {row["container"] for row in rows} == containers_of(bench)
+    assert {row["container"] for row in rows} == names_of(bench)
     runs = {row["run_id"] for row in rows}
     assert {row["run_id"] for row in bench.rows("outcomes.csv")} <= runs
     column = "cg_usage_bytes" if view == "inside" else "usage_bytes"
@@ -93,7 +92,7 @@ def test_the_ledger_adds_up(bench: Bench) -> None:
 def test_every_run_has_the_kernels_peak_of_container_service_and_topology(bench: Bench) -> None:
     peaks = bench.rows("peaks.csv")
     assert list(peaks[0]) == columns(PeakRow)
-    names = containers_of(bench)
+    names = names_of(bench)
     for run in bench.rows("outcomes.csv"):
         of_run = [row for row in peaks if row["run_id"] == run["run_id"]]
         assert {row["name"] for row in of_run if row["scope"] == "container"} == names
@@ -152,7 +151,7 @@ def test_logs_and_inputs_are_kept_and_nothing_of_the_machinery(bench: Bench) -> 
     assert {"log.txt", "plan.json", "results-memory.csv", "sampling.json"} <= names
     assert not any(name.startswith(".") for name in names)
     logs = {path.stem for path in (bench.directory / "logs").iterdir()}
-    assert logs == containers_of(bench)
+    assert logs == names_of(bench)
     assert (bench.directory / "compose" / "project.yaml").stat().st_size > 1000
 
 
@@ -162,6 +161,4 @@ def test_the_files_belong_to_the_user(bench: Bench) -> None:
 
 
 def test_nothing_is_left_behind(bench: Bench, client: DockerClient) -> None:
-    project = bench.manifest["project"]
-    assert not [name for name in ours(client) if name.startswith(project)]
-    assert list(Path("/sys/fs/cgroup").glob(f"**/{project}*")) == []
+    assert left_behind(client, bench.project) == set()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,10 @@ from typing import Any
 import docker
 import pytest
 from docker import DockerClient
+from docker.models.containers import Container
 
-RUN_LABEL = "org.workflow-memory-harness.run"
+from harness.topology.engine import RUN_LABEL
+
 EXAMPLE = [
     *("--executor", "dask", "--dask-workers", "4"),
     *("--data-management", "none", "default-proxy", "manual-proxy", "owned-proxy"),
@@ -34,13 +38,32 @@ def client() -> Iterator[DockerClient]:
     connected.close()
 
 
-def ours(client: DockerClient) -> set[str]:
-    """Return all containers, networks and volumes with our label."""
-    filters: dict[str, str | list[str] | bool] = {"label": RUN_LABEL}
+def project_of(run_dir: Path, timeout_s: float = 60) -> str:
+    """Return the compose project of the bench that writes to ``run_dir``, once it has one."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        for path in run_dir.glob("*/compose/project.yaml"):
+            found = re.search(r"^name: (\w+)$", path.read_text(), re.MULTILINE)
+            if found:
+                return found[1]
+        time.sleep(0.05)
+    pytest.fail(f"no bench started in {run_dir}")
+
+
+def containers_of(client: DockerClient, project: str) -> list[Container]:
+    """Return the project's containers that run. Others' benches may run on this machine too."""
+    filters: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={project}"}
+    return client.containers.list(filters=filters, ignore_removed=True)
+
+
+def left_behind(client: DockerClient, project: str) -> set[str]:
+    """Return all containers, networks, volumes and cgroups of a project."""
+    filters: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={project}"}
     return {
         *(str(c.name) for c in client.containers.list(all=True, filters=filters)),
         *(str(n.name) for n in client.networks.list(filters=filters)),
         *(str(v.name) for v in client.volumes.list(filters=filters)),
+        *(str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{project}*")),
     }
 
 
@@ -69,6 +92,11 @@ class Bench:
         found = json.loads((self.directory / name).read_text())
         assert isinstance(found, dict)
         return found
+
+    @property
+    def project(self) -> str:
+        """Its compose project."""
+        return str(self.manifest["project"])
 
     @property
     def manifest(self) -> dict[str, Any]:

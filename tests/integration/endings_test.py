@@ -13,15 +13,23 @@ from docker import DockerClient
 from docker.models.containers import Container
 
 from harness.topology.compose import role
-from harness.topology.engine import RUN_LABEL
-from tests.integration.conftest import EXAMPLE, Bench, finish_bench, ours, run_bench, start_bench
+from tests.integration.conftest import (
+    EXAMPLE,
+    Bench,
+    containers_of,
+    finish_bench,
+    left_behind,
+    project_of,
+    run_bench,
+    start_bench,
+)
 
 # The last of a flag counts.
 LONG = [*EXAMPLE, "--ps-connector", "redis", "--dask-workers", "2", "--repeat", "500"]
 
 
-def service(client: DockerClient, name: str) -> Container:
-    found = client.containers.list(filters={"label": RUN_LABEL})
+def service(client: DockerClient, run_dir: Path, name: str) -> Container:
+    found = containers_of(client, project_of(run_dir))
     return next(container for container in found if role(container) == name)
 
 
@@ -49,11 +57,9 @@ def check_what_is_left(bench: Bench, client: DockerClient, last: str) -> str:
     assert outcomes[-1]["outcome"] == last
     finished = [row for row in outcomes if row["outcome"] == "ok"]
     assert len(bench.rows("results.csv")) == len(finished) == len(outcomes) - 1
-    assert ours(client) == set()
+    assert left_behind(client, bench.project) == set()
     assert "Traceback" not in bench.err
     assert str(bench.directory) in bench.out
-    assert bench.manifest["project"]
-    assert list(Path("/sys/fs/cgroup").glob(f"**/{bench.manifest['project']}*")) == []
     return outcomes[-1]["reason"]
 
 
@@ -67,7 +73,9 @@ def test_an_interrupted_bench(number: signal.Signals, tmp_path: Path, client: Do
 def test_a_failing_task(tmp_path: Path, client: DockerClient) -> None:
     # Redis refuses what does not fit: the task that stores its result fails.
     def shrink(_: object) -> None:
-        service(client, "redis").exec_run(["redis-cli", "config", "set", "maxmemory", "1mb"])
+        service(client, tmp_path, "redis").exec_run(
+            ["redis-cli", "config", "set", "maxmemory", "1mb"]
+        )
 
     bench = after_the_first_run(tmp_path, shrink, "--data-management", "owned-proxy")
     assert bench.code == 1
@@ -77,7 +85,7 @@ def test_a_failing_task(tmp_path: Path, client: DockerClient) -> None:
 
 
 def test_a_worker_that_dies(tmp_path: Path, client: DockerClient) -> None:
-    bench = after_the_first_run(tmp_path, lambda _: service(client, "worker").kill())
+    bench = after_the_first_run(tmp_path, lambda _: service(client, tmp_path, "worker").kill())
     assert bench.code == 1
     reason = check_what_is_left(bench, client, "failed")
     assert "worker-" in reason
@@ -97,10 +105,10 @@ def test_a_worker_that_outgrows_its_limit(tmp_path: Path, client: DockerClient) 
     (outcome,) = bench.rows("outcomes.csv")
     assert outcome["outcome"] == "failed"
     assert "killed for lack of memory" in outcome["reason"]
-    assert ours(client) == set()
+    assert left_behind(client, bench.project) == set()
 
 
-def test_bad_input_starts_nothing(tmp_path: Path, client: DockerClient) -> None:
+def test_bad_input_starts_nothing(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.touch()
     bench = run_bench(blocker, *EXAMPLE, "--ps-connector", "file")
@@ -112,5 +120,5 @@ def test_bad_input_starts_nothing(tmp_path: Path, client: DockerClient) -> None:
         assert bench.code == 2
         assert wrong[0] in bench.err
         assert bench.err.count("\n") == 1
+        assert "Starting" not in bench.err
     assert not (tmp_path / "none").exists()
-    assert ours(client) == set()

@@ -9,20 +9,35 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
-from harness.topology.compose import COMPOSE_DIR, ComposeProject, role, topology_files
-from harness.topology.engine import RUN_LABEL
-from tests.integration.conftest import EXAMPLE, finish_bench, ours, run_bench, start_bench
+from harness.topology.compose import (
+    COMPOSE_DIR,
+    ComposeProject,
+    new_project_name,
+    role,
+    topology_files,
+)
+from tests.integration.conftest import (
+    EXAMPLE,
+    containers_of,
+    finish_bench,
+    left_behind,
+    project_of,
+    run_bench,
+    start_bench,
+)
 
 LIMIT = 400 * 2**20
 FLAGS = [*EXAMPLE, "--ps-connector", "redis", "--worker-memory-limit", "400MiB"]
 
 
-def running(client: DockerClient, wanted: int, timeout_s: float = 90) -> list[Container]:
-    """Return all containers of benches once there are enough of them."""
+def running(
+    client: DockerClient, project: str, wanted: int, timeout_s: float = 90
+) -> list[Container]:
+    """Return a project's containers once there are enough of them."""
     deadline = time.monotonic() + timeout_s
     found: list[Container] = []
     while time.monotonic() < deadline:
-        found = client.containers.list(filters={"label": RUN_LABEL}, ignore_removed=True)
+        found = containers_of(client, project)
         if len(found) >= wanted:
             return found
         time.sleep(0.1)
@@ -32,12 +47,13 @@ def running(client: DockerClient, wanted: int, timeout_s: float = 90) -> list[Co
 def test_two_benches_at_once_of_confined_containers(tmp_path: Path, client: DockerClient) -> None:
     places = [tmp_path / "a", tmp_path / "b"]
     started = [start_bench(place, *FLAGS, "--repeat", "2") for place in places]
-    containers = running(client, 14)
     try:
-        for container in containers:
-            container.reload()
-            check_confinement(client, container)
-        assert len({c.labels[RUN_LABEL] for c in containers}) == 2
+        projects = {project_of(place) for place in places}
+        assert len(projects) == 2
+        for project in projects:
+            for container in running(client, project, 7):
+                container.reload()
+                check_confinement(client, container)
     finally:
         done = [finish_bench(p, place) for p, place in zip(started, places, strict=True)]
     for bench in done:
@@ -46,7 +62,7 @@ def test_two_benches_at_once_of_confined_containers(tmp_path: Path, client: Dock
         assert {row["container"] for row in bench.rows("memory-inside.csv")} == {
             row["container"] for row in bench.rows("memory-cgroup.csv")
         }
-    assert ours(client) == set()
+        assert left_behind(client, bench.project) == set()
 
 
 def check_confinement(client: DockerClient, container: Container) -> None:
@@ -68,7 +84,9 @@ def check_confinement(client: DockerClient, container: Container) -> None:
 
 
 def test_the_compose_files_also_start_on_their_own(client: DockerClient) -> None:
-    project = ComposeProject("wmhplain", topology_files("dask", "redis"), {"HARNESS_WORKERS": "2"})
+    project = ComposeProject(
+        new_project_name(), topology_files("dask", "redis"), {"HARNESS_WORKERS": "2"}
+    )
     assert COMPOSE_DIR / "dask.yaml" in project.files
     try:
         project.up()
@@ -77,7 +95,7 @@ def test_the_compose_files_also_start_on_their_own(client: DockerClient) -> None
         assert b"Run 4/4" in runner.logs()
     finally:
         project.down(client)
-    assert ours(client) == set()
+    assert left_behind(client, project.name) == set()
 
 
 def test_dask_pure_is_passed_on_and_written_down(tmp_path: Path) -> None:
