@@ -1,7 +1,7 @@
 # One command each: every target sets up what it needs by itself.
 #
-# The harness's own exit codes (1 measured failure, 2 usage, 3 infrastructure, 130 interrupted) cannot
-# come through make, which always ends with 2. It prints the code: "make: *** [...: bench] Error 3".
+# The harness's own exit codes (1 measured failure, 2 usage, 3 infrastructure) cannot come through make,
+# which ends with 2 for all of them. It prints the code: "make: *** [...: bench] Error 3".
 # Scripts that need the code call `.venv/bin/python -m harness bench` after `make setup`.
 
 SHELL := bash
@@ -10,7 +10,7 @@ SHELL := bash
 .NOTPARALLEL:
 
 HARNESS := .venv/bin/python -m harness
-TOX := .venv/bin/python -m tox run
+TOX := .venv/bin/python -m tox run --no-list-dependencies
 
 # The documented example: 3 modes, 5 runs of each, 4 stages of 1, 3, 1 and 1 tasks.
 BENCH_ARGS ?= --dask-workers 4 --ps-connector file --ps-file-dir runs/cache \
