@@ -145,7 +145,7 @@ class General(_Flags):
     ] = Field(default=0.01, ge=0.001)
     start_timeout: Annotated[
         float,
-        Flag("--start-timeout", "seconds the executor's workers may take to be ready", "SECONDS"),
+        Flag("--start-timeout", "seconds services, then workers, may take to be ready", "SECONDS"),
     ] = Field(default=120.0, gt=0)
 
     @field_validator("csv_file", "log_file")

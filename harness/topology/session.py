@@ -89,7 +89,7 @@ class Bench:
                 stack.callback(self._take_down, project, client)
                 ended = stack.enter_context(deaths(project))
                 self.say(f"Starting the topology {project.name}")
-                project.up()
+                project.up(self.plan.general.start_timeout)
                 containers = project.containers(client)
                 sampling.follow(view, project, containers)
                 with sampling.cgroup_view(
