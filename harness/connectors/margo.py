@@ -24,8 +24,14 @@ class MargoConfig(HardwareConfig):
     protocol: Annotated[
         str, Flag("--ps-margo-protocol", "Mercury plug-in and transport", "PROTOCOL")
     ] = Field(default="tcp", pattern=r"^\w+(\+\w+)?$")
-    address: Annotated[str | None, Flag("--ps-address", "IP address of this host", "ADDR")] = None
-    interface: Annotated[str | None, Flag("--ps-interface", "network interface", "NAME")] = None
+    address: Annotated[
+        str | None,
+        Flag("--ps-address", "IP address of this host; then all hosts use its server", "ADDR"),
+    ] = None
+    interface: Annotated[
+        str | None,
+        Flag("--ps-interface", "network interface whose address each host's server has", "NAME"),
+    ] = None
 
     def connect(self, journal: str) -> Connector[Any]:
         """Connect to this host's server, or start it."""

@@ -21,8 +21,14 @@ class UCXConfig(HardwareConfig):
     beyond = "the UCX library"
 
     port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)
-    address: Annotated[str | None, Flag("--ps-address", "IP address of this host", "ADDR")] = None
-    interface: Annotated[str | None, Flag("--ps-interface", "network interface", "NAME")] = None
+    address: Annotated[
+        str | None,
+        Flag("--ps-address", "IP address of this host; then all hosts use its server", "ADDR"),
+    ] = None
+    interface: Annotated[
+        str | None,
+        Flag("--ps-interface", "network interface whose address each host's server has", "NAME"),
+    ] = None
 
     def connect(self, journal: str) -> Connector[Any]:
         """Connect to this host's server, or start it."""
