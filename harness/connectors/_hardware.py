@@ -23,16 +23,15 @@ class HardwareConfig(ConnectorConfig):
     """
 
     beyond: ClassVar[str]
-    """What it takes beside the modules: for the message in containers."""
+    """What it takes: for the message in containers."""
 
     @classmethod
     def needs(cls, *, containers: bool) -> str | None:
         """Return the packages that are missing; containers never have what it takes."""
         if containers:
-            packages = " and ".join(cls.modules.values())
             return (
-                f"{packages}{' and ' if packages else ''}{cls.beyond}, which the containers do not"
-                " have; use 'harness run' on a machine that has"
+                f"{cls.beyond}, which the containers do not have; use 'harness run' on a machine"
+                " that has"
             )
         return super().needs(containers=containers)
 

@@ -75,7 +75,8 @@ class ConnectorConfig(BaseModel):
         absent = [package for name, package in cls.modules.items() if find_spec(name) is None]
         if containers or not absent:
             return None
-        return f"{' and '.join(absent)}: pip install {' '.join(absent)}"
+        noun, them = ("packages", "them") if len(absent) > 1 else ("package", "it")
+        return f"the Python {noun} {' and '.join(absent)}; install {them}"
 
     def refusal(self, executor: ExecutorTraits) -> str | None:  # noqa: ARG002
         """Return in one line why it cannot work with an executor, and what would; else None."""

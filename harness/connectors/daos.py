@@ -17,8 +17,11 @@ class DAOSConfig(HardwareConfig):
     """Options of the DAOS connector."""
 
     name = "daos"
-    modules = {"pydaos": "pydaos", "proxystore_ex": "proxystore-ex"}  # noqa: RUF012  # a ClassVar
-    beyond = "a DAOS system"
+    modules = {  # noqa: RUF012  # a ClassVar
+        "pydaos": "pydaos (part of DAOS)",
+        "proxystore_ex": "proxystore-ex",
+    }
+    beyond = "pydaos and a DAOS system"
 
     pool: Annotated[str, Flag("--ps-daos-pool", "DAOS pool, label or UUID", "POOL")] = Field(
         min_length=1

@@ -17,8 +17,11 @@ class MargoConfig(HardwareConfig):
     """Options of the Margo connector."""
 
     name = "margo"
-    modules = {"pymargo": "py-mochi-margo", "proxystore_ex": "proxystore-ex"}  # noqa: RUF012
-    beyond = "the Margo library"
+    modules = {  # noqa: RUF012  # a ClassVar
+        "pymargo": "py-mochi-margo (github.com/mochi-hpc/py-mochi-margo)",
+        "proxystore_ex": "proxystore-ex",
+    }
+    beyond = "py-mochi-margo and the Margo library"
 
     port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)
     protocol: Annotated[

@@ -17,8 +17,11 @@ class UCXConfig(HardwareConfig):
     """Options of the UCX connector."""
 
     name = "ucx"
-    modules = {"ucp": "ucx-py", "proxystore_ex": "proxystore-ex"}  # noqa: RUF012  # a ClassVar
-    beyond = "the UCX library"
+    modules = {  # noqa: RUF012  # a ClassVar
+        "ucp": "ucx-py-cu12",
+        "proxystore_ex": "proxystore-ex",
+    }
+    beyond = "ucx-py and the UCX library"
 
     port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)
     address: Annotated[

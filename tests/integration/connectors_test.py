@@ -21,7 +21,7 @@ from proxystore.endpoint.config import EndpointConfig, write_config
 
 from harness.topology.engine import RUN_LABEL
 from harness.topology.images import ensure
-from tests.integration.conftest import Bench, ours, run_bench
+from tests.integration.conftest import Bench, left_behind, run_bench
 
 MODES = ["none", "default-proxy", "manual-proxy", "owned-proxy"]
 # One start object, then 1, 3 and 1 results; the last one is small for `multi`.
@@ -120,8 +120,7 @@ def test_the_data_is_where_the_connector_says(bench: Bench) -> None:
 
 
 def test_nothing_is_left_behind(bench: Bench, client: DockerClient) -> None:
-    project = bench.manifest["project"]
-    assert not [name for name in ours(client) if name.startswith(project)]
+    assert left_behind(client, bench.project) == set()
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,9 @@ def test_the_globus_file_is_checked(text: str, word: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("zmq --ps-port 5", ["pyzmq", "proxystore-ex", "pip install"]),
+        ("zmq --ps-port 5", ["the Python packages pyzmq and proxystore-ex"]),
         ("margo --ps-port 5 --ps-margo-protocol verbs", ["py-mochi-margo"]),
-        ("ucx --ps-port 5 --ps-interface ib0", ["ucx-py"]),
+        ("ucx --ps-port 5 --ps-interface ib0", ["ucx-py-cu12"]),
         ("daos --ps-daos-pool p --ps-daos-container c --ps-daos-namespace n", ["pydaos"]),
         ("globus --ps-globus-config CONFIG", ["proxystore-globus-auth login"]),
     ],
