@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validat
 from harness.connectors import ConnectorConfig, connectors
 from harness.core.errors import UsageError
 from harness.core.flags import Flag, Parser, add_flags, from_args
+from harness.core.pairs import pair_refusal
 from harness.executors import ExecutorConfig, executors
 
 LOG_LEVELS = ("ERROR", "WARNING", "BENCH", "TEST", "INFO", "DEBUG")
@@ -260,16 +261,21 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
     """Validate parsed flags.
 
     Raises:
-        UsageError: one line that names the flag and what would be right.
+        UsageError: one line that names the flag and what would be right; also for an executor
+            and a connector that cannot work together.
+        InfrastructureError: if the connector needs what is not there.
     """
     given = vars(args)
     executor = from_args(executors.get(args.executor), given)
-    connector = connectors.get(args.ps_connector)
+    connector = connectors.get(args.ps_connector).from_flags(given, containers=containers)
+    refusal = pair_refusal(executor, connector, executor.in_topology() if containers else None)
+    if refusal:
+        raise UsageError(refusal)
     return Plan(
         executor_name=args.executor,
         executor=executor,
         connector_name=args.ps_connector,
-        connector=connector.for_topology() if containers else from_args(connector, given),
+        connector=connector,
         workload=from_args(Workload, given),
         general=from_args(General, given),
         topology=from_args(Topology, given) if containers else None,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, ClassVar, Self
 
 from proxystore.connectors.protocols import Connector
 from pydantic import BaseModel, ConfigDict
 
+from harness.core.errors import InfrastructureError
+from harness.core.flags import from_args
+from harness.core.pairs import ExecutorTraits
 from harness.core.registry import Registry
 
 
@@ -28,6 +33,9 @@ class Held:
     def __sub__(self, other: Held) -> Held:
         return Held(self.objects - other.objects, self.size_bytes - other.size_bytes)
 
+    def __add__(self, other: Held) -> Held:
+        return Held(self.objects + other.objects, self.size_bytes + other.size_bytes)
+
 
 class ConnectorConfig(BaseModel):
     """Options of one connector; subclass it and register the subclass under its name.
@@ -39,6 +47,44 @@ class ConnectorConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ClassVar[str]
+    modules: ClassVar[Mapping[str, str]] = {}
+    """What must be importable beside the core: module -> the package to install."""
+
+    @classmethod
+    def from_flags(cls, given: Mapping[str, Any], *, containers: bool) -> Self:
+        """Return the options from parsed flags; in containers the topology fills them in.
+
+        Raises:
+            UsageError: if a flag is missing or wrong.
+            InfrastructureError: if something is missing that the connector needs.
+        """
+        config = None if containers else from_args(cls, given)
+        missing = cls.needs(containers=containers)
+        if missing:
+            raise InfrastructureError(f"--ps-connector {cls.name}: needs {missing}")
+        return config or cls.for_topology()
+
+    @classmethod
+    def needs(cls, *, containers: bool) -> str | None:
+        """Return what this connector needs and does not have, and the remedy; None if nothing.
+
+        Args:
+            containers: whether for a topology, whose images have what their locks name, or for
+                this machine.
+        """
+        absent = [package for name, package in cls.modules.items() if find_spec(name) is None]
+        if containers or not absent:
+            return None
+        noun, them = ("packages", "them") if len(absent) > 1 else ("package", "it")
+        return f"the Python {noun} {' and '.join(absent)}; install {them}"
+
+    def refusal(self, executor: ExecutorTraits) -> str | None:  # noqa: ARG002
+        """Return in one line why it cannot work with an executor, and what would; else None."""
+        return None
+
+    def compose_files(self) -> tuple[str, ...]:
+        """Return the names in ``compose/connectors/`` that it has a file under, if it needs one."""
+        return (self.name,)
 
     @abstractmethod
     def open(self) -> AbstractContextManager[Connector[Any]]:

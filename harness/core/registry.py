@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from harness.core.errors import InfrastructureError
 
 T = TypeVar("T")
 
@@ -52,7 +54,7 @@ class Registry(Generic[T]):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self._package}.{module.name}")
         for entry in entry_points(group=self._group):
-            self.register(entry.name)(entry.load())
+            self.register(entry.name)(_load(entry))
 
     def names(self) -> list[str]:
         """Return all names, sorted."""
@@ -71,3 +73,14 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[tuple[str, type[T]]]:
         self._load()
         return iter(sorted(self._classes.items()))
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
+        raise InfrastructureError(
+            f"plug-in {entry.name} ({entry.value}) of {owner} cannot be imported: {error};"
+            " install what it needs, or uninstall it"
+        ) from error

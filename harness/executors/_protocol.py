@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.core.pairs import ConnectorTraits
 from harness.core.registry import Registry
 
 
@@ -22,6 +23,18 @@ class ExecutorConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ClassVar[str]
+
+    @property
+    def in_client_process(self) -> bool:
+        """Whether tasks run in the client's own process and so see its memory."""
+        return False
+
+    def refusal(self, connector: ConnectorTraits) -> str | None:  # noqa: ARG002
+        """Return in one line why these options, or they with a connector, cannot work; else None.
+
+        It is asked about what the user gave, not about what a topology makes of it.
+        """
+        return None
 
     @abstractmethod
     def start(self, timeout_s: float) -> AbstractContextManager[Executor]:

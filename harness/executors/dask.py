@@ -11,6 +11,7 @@ from pydantic import Field
 
 from harness.core.errors import InfrastructureError
 from harness.core.flags import Flag
+from harness.core.pairs import ConnectorTraits
 from harness.executors._protocol import ExecutorConfig, executors
 
 if TYPE_CHECKING:
@@ -73,6 +74,20 @@ class DaskConfig(ExecutorConfig):
             " figures published before",
         ),
     ] = False
+
+    @property
+    def in_client_process(self) -> bool:
+        """Only the threads of a local cluster do."""
+        return self.use_threads and self.scheduler is None
+
+    def refusal(self, connector: ConnectorTraits) -> str | None:  # noqa: ARG002
+        """Refuse to count workers of a cluster that is somebody else's."""
+        if self.scheduler is not None and self.workers is not None:
+            return (
+                "--dask-workers: is the size of a cluster that is started, but --dask-scheduler"
+                f" {self.scheduler} names one that runs already; give one of the two"
+            )
+        return None
 
     @contextmanager
     def _start(self, timeout_s: float) -> Iterator[Executor]:

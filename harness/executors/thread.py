@@ -30,6 +30,11 @@ class ThreadPoolConfig(ExecutorConfig):
         """Size of the pool."""
         return cpu_count() if self.max_workers is None else self.max_workers
 
+    @property
+    def in_client_process(self) -> bool:
+        """Threads do."""
+        return True
+
     def start(self, timeout_s: float) -> AbstractContextManager[Executor]:  # noqa: ARG002
         """Start the pool."""
         return ThreadPoolExecutor(self.workers)

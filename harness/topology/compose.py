@@ -34,8 +34,12 @@ def new_project_name() -> str:
     return f"wmh{secrets.token_hex(4)}"
 
 
-def topology_files(executor: str, connector: str) -> list[Path]:
+def topology_files(executor: str, *connectors: str) -> list[Path]:
     """Return the compose files of a topology; a connector needs one only for a service.
+
+    Args:
+        executor: name of the executor.
+        connectors: names of the connectors: one, or those that one is made of.
 
     Raises:
         UsageError: if the executor has no topology.
@@ -47,8 +51,8 @@ def topology_files(executor: str, connector: str) -> list[Path]:
             f"--executor {executor}: has no topology in {COMPOSE_DIR}; choose from"
             f" {', '.join(known)}, or use 'harness run'"
         )
-    connector_file = COMPOSE_DIR / "connectors" / f"{connector}.yaml"
-    return [executor_file, *([connector_file] if connector_file.is_file() else [])]
+    connector_files = [COMPOSE_DIR / "connectors" / f"{name}.yaml" for name in connectors]
+    return [executor_file, *(path for path in connector_files if path.is_file())]
 
 
 def image_stacks(files: Sequence[Path]) -> dict[str, str]:

@@ -62,7 +62,7 @@ class Bench:
             InfrastructureError: if engine, images or services did.
             KeyboardInterrupt: after everything was taken down.
         """
-        files = topology_files(self.plan.executor_name, self.plan.connector_name)
+        files = topology_files(self.plan.executor_name, *self.plan.connector.compose_files())
         client = connect()
         engine = describe(client)
         variables = image_stacks(files)

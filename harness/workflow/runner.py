@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
@@ -34,9 +36,13 @@ logger = logging.getLogger("run.workflow-memory")
 @contextmanager
 def _open_store(plan: Plan) -> Iterator[Store[Any]]:
     with plan.connector.open() as connector:
+        # A name of its own: workers of a cluster that runs on keep a store they know by name. And
         # ProxyStore's cache would keep objects alive that the mode has removed.
-        store: Store[Any] = Store(f"{plan.connector_name}-store", connector, cache_size=0)
+        name = f"{plan.connector_name}-store-{secrets.token_hex(4)}"
+        store: Store[Any] = Store(name, connector, cache_size=0)
         register_store(store)
+        # A forked worker must not talk through its parent's sockets: it opens a store of its own.
+        os.register_at_fork(after_in_child=partial(unregister_store, store.name))
         try:
             yield store
         finally:
