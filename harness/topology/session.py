@@ -124,7 +124,7 @@ class Bench:
             # The runner starts beside the services and waits for the workers itself; it cannot
             # begin before all are healthy, because only then somebody confirms its marks.
             "HARNESS_RUNNER_AFTER": "service_started",
-            "HARNESS_INSIDE_INTERVAL": str(topology.inside_interval),
+            "HARNESS_INSIDE_INTERVAL": str(self.plan.general.inside_interval),
             "HARNESS_WORKER_MEMORY_LIMIT": str(topology.worker_memory_limit or 0),
         }
 
