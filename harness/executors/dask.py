@@ -170,3 +170,8 @@ class DaskConfig(ExecutorConfig):
     def topology_env(self) -> dict[str, str]:
         """Scale the worker service."""
         return {"HARNESS_WORKERS": str(self.topology_workers)}
+
+    @classmethod
+    def variants(cls) -> Mapping[str, tuple[str, ...]]:
+        """Have one row."""
+        return {cls.name: ("--dask-workers", "2")}

@@ -22,6 +22,7 @@ from docker.models.containers import Container
 
 import harness
 from harness.core.errors import InfrastructureError, UsageError
+from harness.plan import Plan
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 
 COMPOSE_DIR = Path(harness.__file__).resolve().parent.parent / "compose"
@@ -49,6 +50,15 @@ def topology_files(executor: str, connector: str) -> list[Path]:
         )
     connector_file = COMPOSE_DIR / "connectors" / f"{connector}.yaml"
     return [executor_file, *([connector_file] if connector_file.is_file() else [])]
+
+
+def plan_files(plan: Plan) -> list[Path]:
+    """Return the compose files of a plan's topology.
+
+    Raises:
+        UsageError: as :func:`topology_files`.
+    """
+    return topology_files(plan.executor_name, plan.connector_name)
 
 
 def image_stacks(files: Sequence[Path]) -> dict[str, str]:

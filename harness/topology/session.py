@@ -25,9 +25,9 @@ from harness.topology.compose import (
     ComposeProject,
     image_stacks,
     new_project_name,
+    plan_files,
     role,
     services,
-    topology_files,
 )
 from harness.topology.engine import connect, describe
 from harness.topology.images import Image, ensure
@@ -62,7 +62,7 @@ class Bench:
             InfrastructureError: if engine, images or services did.
             KeyboardInterrupt: after everything was taken down.
         """
-        files = topology_files(self.plan.executor_name, self.plan.connector_name)
+        files = plan_files(self.plan)
         client = connect()
         engine = describe(client)
         variables = image_stacks(files)
