@@ -219,7 +219,11 @@ def test_a_worker_that_dies_keeps_its_rows_of_the_runs_before(
     of_dead = [r for r in rows(run_dir, "memory-inside.csv") if r["container"] == dead["container"]]
     # Rows are fetched between runs.
     assert "0001-none-1" in {row["run_id"] for row in of_dead}
-    assert f"the last rows of {dead['container']} are lost" in said
+    (directory,) = run_dir.iterdir()
+    log = (directory / "log.txt").read_text()
+    assert f"the last rows of {dead['container']} are lost" in log
+    said_inside = json.loads((directory / "sampling.json").read_text())["inside"]
+    assert said_inside[dead["container"]]["ended"] == [dead["container"]]
     assert "Traceback" not in said
 
 

@@ -8,7 +8,7 @@ import pytest
 from docker import DockerClient
 
 from harness.topology.matrix import WORKLOAD, executor_flags
-from tests.integration.conftest import Bench, ours, run_bench
+from tests.integration.conftest import Bench, left_behind, run_bench
 from tests.matrix import pairs_that_run
 
 PAIRS = pairs_that_run()
@@ -37,7 +37,7 @@ def test_a_pair_runs_in_all_its_modes(
         assert (row["connector"] == "None") == (row["data_management"] == "none")
     check_objects(bench)
     check_views(bench)
-    assert not [name for name in ours(client) if name.startswith(bench.manifest["project"])]
+    assert left_behind(client, bench.manifest["project"]) == set()
 
 
 def check_objects(bench: Bench) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("run.workflow-memory")
 
 # A cluster that does not answer must not hold up the end of the program.
-_CALL_TIMEOUT_S = 30.0
+_CALL_TIMEOUT_S = 15.0
 _START_TIMEOUT_S = 20.0
 _START_POLL_S = 0.1
 _ROUND_TRIPS = 10
