@@ -148,6 +148,14 @@ class General(_Flags):
         float,
         Flag("--start-timeout", "seconds services, then workers, may take to be ready", "SECONDS"),
     ] = Field(default=120.0, gt=0)
+    inside_interval: Annotated[
+        float,
+        Flag(
+            "--inside-interval",
+            "seconds between two readings inside a container, or of a worker",
+            "SECONDS",
+        ),
+    ] = Field(default=0.1, ge=0.01)
 
     @field_validator("csv_file", "log_file")
     @classmethod
@@ -169,10 +177,6 @@ class Topology(_Flags):
             size=True,
         ),
     ] = Field(default=None, ge=32 * 2**20)
-    inside_interval: Annotated[
-        float,
-        Flag("--inside-interval", "seconds between two readings inside a container", "SECONDS"),
-    ] = Field(default=0.1, ge=0.01)
     cgroup_interval: Annotated[
         float,
         Flag("--cgroup-interval", "seconds between two readings of the cgroup files", "SECONDS"),

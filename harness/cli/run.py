@@ -18,7 +18,8 @@ from harness.results.manifest import base_manifest, git_revision, machine, softw
 from harness.results.marks import MarkWriter
 from harness.sampling.collect import collect_reports
 from harness.sampling.host import HostProfiler
-from harness.workflow.runner import PlanRunner
+from harness.sampling.workers import worker_samplings
+from harness.workflow.runner import PlanRunner, Watch, no_watch
 
 logger = logging.getLogger("run.workflow-memory")
 
@@ -45,7 +46,9 @@ def main(argv: Sequence[str]) -> int:
             HostProfiler(plan.general.memory_profile_interval, directory.host_memory),
             MarkWriter(directory.marks, ack) as marks,
         ):
-            facts = PlanRunner(plan, directory, marks).execute()
+            # In a topology each container samples itself.
+            watch = no_watch if in_topology else _watch(plan, directory)
+            facts = PlanRunner(plan, directory, marks, watch).execute()
     finally:
         manifest = base_manifest(plan.model_dump(mode="json"))
         manifest["git_revision"] = git_revision(Path(__file__).parent)
@@ -55,6 +58,14 @@ def main(argv: Sequence[str]) -> int:
             collect_reports(directory)
     logger.log(BENCH, "All logs and results saved to: %s", directory.path)
     return 0
+
+
+def _watch(plan: Plan, directory: RunDirectory) -> Watch:
+    """Return what samples the workers from inside, if the executor has a way to."""
+    if plan.executor_name not in worker_samplings.names():
+        return no_watch
+    sampling = worker_samplings.get(plan.executor_name)
+    return sampling(directory, plan.general.inside_interval).watch
 
 
 def _from_file(argv: Sequence[str]) -> tuple[Plan, RunDirectory]:

@@ -68,6 +68,15 @@ class ExecutorConfig(BaseModel):
         """Return the environment of the compose file ``compose/<name>.yaml``."""
         return {}
 
+    @classmethod
+    def variants(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return the rows this executor has in ``harness doctor --matrix``.
+
+        Returns:
+            Name of the row -> flags of a small instance, two workers where they have a number.
+        """
+        return {cls.name: ()}
+
 
 executors: Registry[ExecutorConfig] = Registry(
     "harness.executors", "workflow_memory_harness.executors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from pydantic import Field
 
+from harness import __version__
 from harness.core.errors import InfrastructureError
 from harness.core.flags import Flag
 from harness.core.pairs import ConnectorTraits
@@ -44,6 +46,39 @@ class DaskExecutor(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Close the client."""
         self.client.close()
+
+
+def _check_package(client: Client) -> None:
+    """Make sure that every worker has this package, and this version of it.
+
+    Raises:
+        InfrastructureError: one line that names the worker and the remedy.
+    """
+    # A function of the standard library, because one of ours would need the package to arrive.
+    found = client.run(pkgutil.resolve_name, "harness:__version__", on_error="return")
+    for address, version in found.items():
+        if version != __version__:
+            lacks = "lacks the package" if isinstance(version, Exception) else f"has {version} of"
+            raise InfrastructureError(
+                f"the Dask worker {address} {lacks} workflow-memory-harness: install"
+                f" {__version__} of it, and proxystore, in the Python of every worker"
+                " (or, from a client, register dask.distributed.PipInstall), then start again"
+            )
+
+
+def _versions(client: Client) -> dict[str, Any]:
+    """Return the cluster's Python and packages; workers that are alike share an entry."""
+    extra = ["proxystore", "psutil", "redis"]
+    found = cast(dict[str, Any], client.get_versions(packages=extra))
+    workers: list[dict[str, Any]] = []
+    for address, versions in sorted(found["workers"].items()):
+        for alike in workers:
+            if alike["versions"] == versions:
+                alike["addresses"].append(address)
+                break
+        else:
+            workers.append({"addresses": [address], "versions": versions})
+    return {"scheduler": found["scheduler"], "workers": workers}
 
 
 @executors.register("dask")
@@ -129,8 +164,12 @@ class DaskConfig(ExecutorConfig):
             raise InfrastructureError(
                 f"{found} of {wanted} Dask workers joined within {timeout_s:g} s"
             ) from None
+        _check_package(client)
         client.run(warm_up)
-        return {"workers": len(client.scheduler_info(n_workers=-1)["workers"])}
+        facts: dict[str, Any] = {"workers": len(client.scheduler_info(n_workers=-1)["workers"])}
+        if self.scheduler is not None:
+            facts["cluster"] = _versions(client)
+        return facts
 
     def in_topology(self) -> Self:
         """Connect to the topology's scheduler and expect the topology's workers."""
@@ -146,3 +185,8 @@ class DaskConfig(ExecutorConfig):
     def topology_env(self) -> dict[str, str]:
         """Scale the worker service."""
         return {"HARNESS_WORKERS": str(self.topology_workers)}
+
+    @classmethod
+    def variants(cls) -> Mapping[str, tuple[str, ...]]:
+        """Have one row."""
+        return {cls.name: ("--dask-workers", "2")}

@@ -40,3 +40,8 @@ class ProcessPoolConfig(ExecutorConfig):
         """Make the pool start all of its workers."""
         warm_pool(executor, self.workers, warm_up, timeout_s)
         return {"workers": self.workers}
+
+    @classmethod
+    def variants(cls) -> Mapping[str, tuple[str, ...]]:
+        """Have one row."""
+        return {cls.name: ("--process-pool-max-workers", "2")}

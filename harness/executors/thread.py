@@ -45,3 +45,8 @@ class ThreadPoolConfig(ExecutorConfig):
         """Make the pool start all of its workers."""
         warm_pool(executor, self.workers, warm_up, timeout_s)
         return {"workers": self.workers}
+
+    @classmethod
+    def variants(cls) -> Mapping[str, tuple[str, ...]]:
+        """Have one row."""
+        return {cls.name: ("--thread-pool-max-workers", "2")}

@@ -79,6 +79,11 @@ class RunDirectory:
         """How well the samplers kept their clocks."""
         return self.path / "sampling.json"
 
+    @property
+    def workers(self) -> Path:
+        """Workers of a cluster that the harness did not start in containers."""
+        return self.path / "workers.csv"
+
     def memory(self, view: str) -> Path:
         """Samples of one view: ``inside``, ``docker`` or ``cgroup``."""
         return self.path / f"memory-{view}.csv"

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from harness.results.memory import CgroupRow, DockerRow, InsideRow, MarkRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
+from harness.results.workers import WorkerRow
 
 SCHEMAS: dict[str, type[Any]] = {
     "results.csv": ResultRow,
@@ -20,6 +21,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "memory-inside.csv": InsideRow,
     "memory-docker.csv": DockerRow,
     "peaks.csv": PeakRow,
+    "workers.csv": WorkerRow,
 }
 
 _INTRODUCTION = """\

@@ -29,13 +29,22 @@ MARKS_FILE = "marks.csv"
 
 
 class InsideSampler:
-    """Reads one container from inside and appends rows to the run directory's shared file."""
+    """Reads one container from inside and appends rows to the run directory's shared file.
 
-    def __init__(self, run_dir: Path, container: str, interval_ns: int) -> None:
+    ``processes`` are those that are summed up, by default all of the container.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        container: str,
+        interval_ns: int,
+        processes: ProcessSums | None = None,
+    ) -> None:
         self.absent: dict[str, str] = {}
         self.stopped = False
         self._container = container
-        self._processes = ProcessSums()
+        self._processes = processes or ProcessSums()
         self._host = HostMemoryReader()
         self._slow = Every(_SLOW_NS, interval_ns)
         self._cgroup = self._open_cgroup()
@@ -103,6 +112,7 @@ def sample_until(
     run_dir: str,
     container: str,
     interval_s: float,
+    processes: ProcessSums | None = None,
 ) -> None:
     """Sample every ``interval_s`` seconds until ``ended()`` or the stop mark, then report.
 
@@ -111,7 +121,7 @@ def sample_until(
     directory = Path(run_dir)
     interval_ns = round(interval_s * 1e9)
     grid = Grid(interval_ns, sleep=sleep)
-    sampler = InsideSampler(directory, container, interval_ns)
+    sampler = InsideSampler(directory, container, interval_ns, processes)
     watch = Stopwatch()
     try:
         for tick in grid.ticks(lambda: ended() or sampler.stopped):

@@ -44,19 +44,27 @@ class ProcessSums:
     def refresh(self) -> None:
         """Take up new processes and drop those that ended, also if the number is in use again."""
         known = {}
-        for pid in psutil.pids():
+        for pid in self._pids():
             if pid == self._own_pid:
                 continue
             process = self._known.get(pid)
             try:
                 if process is None or not process.is_running():
                     process = psutil.Process(pid)
-                    if process.ppid() == 0:
+                    if not self._is_counted(process):
                         continue
             except psutil.Error:
                 continue
             known[pid] = process
         self._known = known
+
+    def _pids(self) -> list[int]:
+        """Return the processes to look at."""
+        return psutil.pids()
+
+    def _is_counted(self, process: psutil.Process) -> bool:
+        """Return whether a process that is new belongs into the sums. Raises psutil.Error."""
+        return process.ppid() != 0
 
     def rss(self) -> RssSum:
         """Return the sum of the resident set sizes; processes that vanish are dropped."""

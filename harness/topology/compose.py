@@ -22,6 +22,7 @@ from docker.models.containers import Container
 
 import harness
 from harness.core.errors import InfrastructureError, UsageError
+from harness.plan import Plan
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 
 COMPOSE_DIR = Path(harness.__file__).resolve().parent.parent / "compose"
@@ -53,6 +54,15 @@ def topology_files(executor: str, *connectors: str) -> list[Path]:
         )
     connector_files = [COMPOSE_DIR / "connectors" / f"{name}.yaml" for name in connectors]
     return [executor_file, *(path for path in connector_files if path.is_file())]
+
+
+def plan_files(plan: Plan) -> list[Path]:
+    """Return the compose files of a plan's topology.
+
+    Raises:
+        UsageError: as :func:`topology_files`.
+    """
+    return topology_files(plan.executor_name, *plan.connector.compose_files())
 
 
 def image_stacks(files: Sequence[Path]) -> dict[str, str]:

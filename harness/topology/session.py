@@ -25,9 +25,9 @@ from harness.topology.compose import (
     ComposeProject,
     image_stacks,
     new_project_name,
+    plan_files,
     role,
     services,
-    topology_files,
 )
 from harness.topology.engine import connect, describe
 from harness.topology.images import Image, ensure
@@ -62,7 +62,7 @@ class Bench:
             InfrastructureError: if engine, images or services did.
             KeyboardInterrupt: after everything was taken down.
         """
-        files = topology_files(self.plan.executor_name, *self.plan.connector.compose_files())
+        files = plan_files(self.plan)
         client = connect()
         engine = describe(client)
         variables = image_stacks(files)
@@ -124,7 +124,7 @@ class Bench:
             # The runner starts beside the services and waits for the workers itself; it cannot
             # begin before all are healthy, because only then somebody confirms its marks.
             "HARNESS_RUNNER_AFTER": "service_started",
-            "HARNESS_INSIDE_INTERVAL": str(topology.inside_interval),
+            "HARNESS_INSIDE_INTERVAL": str(self.plan.general.inside_interval),
             "HARNESS_WORKER_MEMORY_LIMIT": str(topology.worker_memory_limit or 0),
         }
 

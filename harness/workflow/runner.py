@@ -6,9 +6,9 @@ import gc
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,14 @@ from harness.workflow.tasks import warm_up
 from harness.workflow.workflow import Timing, run_workflow
 
 logger = logging.getLogger("run.workflow-memory")
+
+Watch = Callable[[Executor], AbstractContextManager[Callable[[], None]]]
+"""Looks at an executor's workers while in its context; what it gives is called between runs."""
+
+
+def no_watch(_executor: Executor) -> AbstractContextManager[Callable[[], None]]:
+    """Look at nothing."""
+    return nullcontext(lambda: None)
 
 
 @contextmanager
@@ -60,12 +68,16 @@ class PlanRunner:
         plan: what to run.
         directory: where rows go.
         marks: told when each run starts and ends.
+        watch: entered when the workers are ready, left before they end.
     """
 
-    def __init__(self, plan: Plan, directory: RunDirectory, marks: MarkWriter) -> None:
+    def __init__(
+        self, plan: Plan, directory: RunDirectory, marks: MarkWriter, watch: Watch = no_watch
+    ) -> None:
         self._plan = plan
         self._directory = directory
         self._marks = marks
+        self._watch = watch
 
     def execute(self) -> dict[str, Any]:
         """Start the executor, wait until its workers are ready, execute all runs.
@@ -85,11 +97,13 @@ class PlanRunner:
             store = stack.enter_context(_open_store(plan))
             executor = stack.enter_context(plan.executor.start(plan.general.start_timeout))
             facts = self._wait_ready(executor, store)
+            between_runs = stack.enter_context(self._watch(executor))
             # Collecting garbage before each run need not look at the libraries' objects again.
             gc.collect()
             gc.freeze()
             runs = plan.runs()
-            logger.log(BENCH, "Executor ready: %s", facts)
+            brief = {key: fact for key, fact in facts.items() if isinstance(fact, int | str)}
+            logger.log(BENCH, "Executor ready: %s", brief)
             for number, run in enumerate(runs, 1):
                 try:
                     timing, held = self._measure(run, executor, store)
@@ -112,6 +126,7 @@ class PlanRunner:
                     run.run_id,
                     timing.makespan_s,
                 )
+                between_runs()
                 if leak:
                     raise MeasuredFailure(f"run {run.run_id} leaks: {leak}")
             return {"class": type(executor).__name__, **facts}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -144,3 +147,22 @@ def test_the_same_seed_gives_the_same_data(tmp_path: Path) -> None:
         directory = execute(make_plan(parent, {"name": "thread"}, seed=5), parent)
         seen.append([row.bytes_at_end for row in read_rows(directory.objects, ObjectsRow)])
     assert seen[0] == seen[1]
+
+
+def test_a_watch_sees_the_executor_while_it_works_and_every_run_after_its_end(
+    tmp_path: Path,
+) -> None:
+    plan = make_plan(tmp_path, {"name": "thread", "max_workers": 2}, modes=["none"], stage_repeat=1)
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    said: list[str] = []
+
+    @contextmanager
+    def watch(executor: Executor) -> Iterator[Callable[[], None]]:
+        said.append(f"in {executor.submit(str, 1).result()}")
+        yield lambda: said.append(directory.marks.read_text().splitlines()[-1].split(",")[1])
+        said.append(f"out {executor.submit(str, 2).result()}")
+
+    with MarkWriter(directory.marks) as marks:
+        PlanRunner(plan, directory, marks, watch).execute()
+    assert said == ["in 1", "run_end", "run_end", "out 2"]

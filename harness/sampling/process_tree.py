@@ -1,0 +1,101 @@
+"""The inside view of one process and its descendants, by a process of its own beside it.
+
+``python -m harness.sampling.process_tree PID DIRECTORY NAME INTERVAL`` writes the same files as
+the sampler of a container does, into a directory that somebody collects: see ``spool``. It ends
+with its standard input, with the process, or when nobody has asked for its rows for a long time,
+and then removes them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from harness.sampling.inside_sampler import sample_until
+from harness.sampling.process_memory import ProcessSums
+from harness.sampling.spool import LEASE, LEASE_S
+
+_LEASE_POLL_S = 5.0
+
+
+class ProcessTree(ProcessSums):
+    """A process and its descendants, without samplers of this package among them."""
+
+    def __init__(self, root: int) -> None:
+        self._root = psutil.Process(root)
+        super().__init__()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone; a number in use again is another process."""
+        return not self._root.is_running()
+
+    def _pids(self) -> list[int]:
+        try:
+            below = self._root.children(recursive=True)
+        except psutil.Error:
+            return []
+        return [self._root.pid, *(process.pid for process in below)]
+
+    def _is_counted(self, process: psutil.Process) -> bool:
+        return not any(word.startswith("harness.sampling.") for word in process.cmdline())
+
+
+class _Parent:
+    """Watches standard input and the lease."""
+
+    def __init__(self, directory: Path) -> None:
+        self.gone = False
+        self.forgotten = False
+        self._lease = directory.parent / LEASE
+        self._next_look = time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep at most ``seconds``, less if the parent is gone."""
+        readable, _, _ = select.select([sys.stdin.fileno()], [], [], seconds)
+        if readable:
+            self.gone = os.read(sys.stdin.fileno(), 4096) == b""
+
+    def look(self) -> bool:
+        """Return whether to end."""
+        if time.monotonic() >= self._next_look:
+            self._next_look += _LEASE_POLL_S
+            try:
+                self.forgotten = time.time() - self._lease.stat().st_mtime > LEASE_S
+            except OSError:
+                self.forgotten = True
+        return self.gone or self.forgotten
+
+
+def main(arguments: list[str]) -> int:
+    """Sample until there is no reason to."""
+    pid, directory, name, interval_s = arguments
+    path = Path(directory)
+    parent = _Parent(path)
+    try:
+        tree = ProcessTree(int(pid))
+        sample_until(
+            lambda: parent.look() or tree.ended,
+            sleep=parent.sleep,
+            run_dir=directory,
+            container=name,
+            interval_s=float(interval_s),
+            processes=tree,
+        )
+    except (OSError, ValueError, psutil.Error) as error:
+        sys.stderr.write(f"harness.sampling.process_tree: {error}\n")
+        return 3
+    finally:
+        if parent.forgotten:
+            shutil.rmtree(path, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

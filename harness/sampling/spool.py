@@ -1,0 +1,122 @@
+"""Where samplers on a worker's host leave their files until they are collected.
+
+One directory for each host (or container) and invocation, in it one for each sampled process:
+its rows, its sampler's report, and ``who.json``, so that whoever can still read the directory
+can tell whose rows a dead worker's are. Small enough for any disk: 10 kB for 100 rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.sampling.clocks import clock_id
+from harness.sampling.inside_sampler import SAMPLES_FILE
+from harness.sampling.report import FRAGMENTS
+
+LEASE = "lease"
+LEASE_S = 600.0
+"""After this many seconds without a sign of whoever collects, samplers end by themselves."""
+
+_WHO = "who.json"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass
+class Sampled:
+    """A sampled process.
+
+    Attributes:
+        host: its host's name.
+        pid: its number there.
+        clock: see ``clock_id``.
+        workers: name and address of each worker in it.
+    """
+
+    host: str
+    pid: int
+    clock: str
+    workers: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is new of one process: whole lines of its rows, and its sampler's report at the end."""
+
+    sampled: Sampled
+    rows: bytes
+    report: dict[str, Any] | None
+
+
+def spool(token: str) -> Path:
+    """Return the directory of an invocation on this host; every user has one of his own."""
+    return Path(tempfile.gettempdir()) / f"workflow-memory-harness-{token}-{os.getuid()}"
+
+
+def open_spool(token: str, process: str, sampled: Sampled) -> Path:
+    """Make the directory of one process. Raises OSError if that cannot be."""
+    own = spool(token) / process
+    own.mkdir(parents=True, mode=0o700, exist_ok=True)
+    touch_spool(token)
+    write_who(own, sampled)
+    return own
+
+
+def write_who(own: Path, sampled: Sampled) -> None:
+    """Say whose rows the directory holds, whole or not at all."""
+    new = own / f"{_WHO}.new"
+    new.write_text(json.dumps(asdict(sampled)), encoding="utf-8")
+    new.replace(own / _WHO)
+
+
+def touch_spool(token: str) -> None:
+    """Tell this host's samplers that somebody still collects."""
+    if spool(token).is_dir():
+        (spool(token) / LEASE).touch()
+
+
+def spool_place(token: str) -> str:
+    """Return what processes share if and only if they share the directory."""
+    found = spool(token).stat()
+    return f"{clock_id()} {found.st_dev}:{found.st_ino}"
+
+
+def read_spool(token: str, offsets: dict[str, int]) -> dict[str, Piece]:
+    """Return what came after the given offset (bytes) for each process, at most 1 MiB each."""
+    touch_spool(token)
+    pieces = {}
+    for own in sorted(path for path in spool(token).iterdir() if path.is_dir()):
+        try:
+            who = json.loads((own / _WHO).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # just being made
+        who["workers"] = [tuple(worker) for worker in who["workers"]]
+        pieces[own.name] = Piece(Sampled(**who), _rows(own, offsets.get(own.name, 0)), _report(own))
+    return pieces
+
+
+def _rows(own: Path, offset: int) -> bytes:
+    try:
+        with (own / SAMPLES_FILE).open("rb") as file:
+            file.seek(offset)
+            data = file.read(_CHUNK_BYTES)
+    except FileNotFoundError:
+        return b""
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _report(own: Path) -> dict[str, Any] | None:
+    for path in (own / FRAGMENTS).glob("*.json"):
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    return None
+
+
+def remove_spool(token: str) -> None:
+    """Remove the directory and all in it."""
+    shutil.rmtree(spool(token), ignore_errors=True)

@@ -1,0 +1,69 @@
+"""Every cell of the table that runs does: one small real bench for each executor and connector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from docker import DockerClient
+
+from harness.topology.matrix import WORKLOAD, executor_flags
+from tests.integration.conftest import Bench, left_behind, run_bench
+from tests.matrix import pairs_that_run
+
+PAIRS = pairs_that_run()
+# Start data, and what the tasks of three stages return: what default-proxy must leave.
+OBJECTS = 1 + 1 + 2 + 1
+BYTES = 5_000_000 + 5_000_000 + 2 * 5_000_000 + 1_000_000
+
+
+@pytest.mark.parametrize(("executor", "connector"), PAIRS, ids=map("-".join, PAIRS))
+def test_a_pair_runs_in_all_its_modes(
+    executor: str, connector: str, client: DockerClient, tmp_path: Path
+) -> None:
+    modes = PAIRS[executor, connector]
+    bench = run_bench(
+        tmp_path,
+        *executor_flags()[executor],
+        *("--ps-connector", connector, "--data-management", *modes),
+        *WORKLOAD,
+    )
+    assert bench.code == 0, bench.err
+    assert [row["outcome"] for row in bench.rows("outcomes.csv")] == ["ok"] * len(modes)
+    results = bench.rows("results.csv")
+    assert [row["data_management"] for row in results] == modes
+    for row in results:
+        assert 0.6 <= float(row["workflow_makespan_s"]) < 60
+        assert (row["connector"] == "None") == (row["data_management"] == "none")
+    check_objects(bench)
+    check_views(bench)
+    assert left_behind(client, bench.manifest["project"]) == set()
+
+
+def check_objects(bench: Bench) -> None:
+    for row in bench.rows("objects.csv"):
+        left = row["data_management"] == "default-proxy"
+        assert int(row["objects_at_end"]) == (OBJECTS if left else 0)
+        assert int(row["bytes_predicted"]) == (BYTES if left else 0)
+        assert int(row["bytes_at_end"]) >= int(row["bytes_predicted"])
+        assert (row["objects_left"], row["bytes_left"]) == ("0", "0")
+
+
+def check_views(bench: Bench) -> None:
+    """Check that every container that was started is in every view, in every run it can be.
+
+    The engine's stream is too slow to have a row in each run.
+    """
+    containers = {path.stem for path in (bench.directory / "logs").iterdir()}
+    assert "runner-1" in containers
+    runs = {row["run_id"] for row in bench.rows("outcomes.csv")}
+    for view in ("cgroup", "inside", "docker"):
+        rows = bench.rows(f"memory-{view}.csv")
+        assert {row["container"] for row in rows} == containers
+        seen = {(row["run_id"], row["container"]) for row in rows if row["run_id"]}
+        if view == "docker":
+            assert {container for _, container in seen} == containers
+        else:
+            assert seen == {(run, container) for run in runs for container in containers}
+    peaks = {(p["run_id"], p["name"]) for p in bench.rows("peaks.csv") if p["scope"] == "container"}
+    assert peaks == {(run, container) for run in runs for container in containers}
