@@ -264,6 +264,7 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
     """
     given = vars(args)
     executor = from_args(executors.get(args.executor), given)
+    executor.check(containers=containers)
     connector = connectors.get(args.ps_connector)
     return Plan(
         executor_name=args.executor,

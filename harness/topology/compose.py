@@ -22,6 +22,7 @@ from docker.models.containers import Container
 
 import harness
 from harness.core.errors import InfrastructureError, UsageError
+from harness.executors import executors
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 
 COMPOSE_DIR = Path(harness.__file__).resolve().parent.parent / "compose"
@@ -34,15 +35,20 @@ def new_project_name() -> str:
     return f"wmh{secrets.token_hex(4)}"
 
 
-def topology_files(executor: str, connector: str) -> list[Path]:
+def topology_files(executor: str, connector: str, topology: str = "") -> list[Path]:
     """Return the compose files of a topology; a connector needs one only for a service.
+
+    Args:
+        executor: its name on the command line.
+        connector: likewise.
+        topology: name of the executor's file, where that depends on its options.
 
     Raises:
         UsageError: if the executor has no topology.
     """
-    executor_file = COMPOSE_DIR / f"{executor}.yaml"
+    executor_file = COMPOSE_DIR / f"{topology or executor}.yaml"
     if not executor_file.is_file():
-        known = sorted(p.stem for p in COMPOSE_DIR.glob("*.yaml") if p.stem != "common")
+        known = [name for name in executors.names() if (COMPOSE_DIR / f"{name}.yaml").is_file()]
         raise UsageError(
             f"--executor {executor}: has no topology in {COMPOSE_DIR}; choose from"
             f" {', '.join(known)}, or use 'harness run'"

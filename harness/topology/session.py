@@ -62,7 +62,9 @@ class Bench:
             InfrastructureError: if engine, images or services did.
             KeyboardInterrupt: after everything was taken down.
         """
-        files = topology_files(self.plan.executor_name, self.plan.connector_name)
+        files = topology_files(
+            self.plan.executor_name, self.plan.connector_name, self.plan.executor.topology_name()
+        )
         client = connect()
         engine = describe(client)
         variables = image_stacks(files)
