@@ -21,16 +21,17 @@ import os
 import runpy
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import parsl.concurrent
 from parsl import curvezmq
@@ -66,7 +67,7 @@ _HEARTBEAT_THRESHOLD_S = 30
 logger = logging.getLogger("run.workflow-memory")
 
 
-class ParslPoolExecutor(parsl.concurrent.ParslPoolExecutor):  # type: ignore[misc]  # untyped base
+class ParslPoolExecutor(Executor):
     """Parsl's ``concurrent.futures`` face with a way to wait for its workers.
 
     Has the name of Parsl's own class, which is what the reference's results say.
@@ -83,8 +84,10 @@ class ParslPoolExecutor(parsl.concurrent.ParslPoolExecutor):  # type: ignore[mis
         workers: int | None,
         pool: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        super().__init__(dfk=kernel)
         (self._executor,) = (e for e in kernel.executors.values() if e.label != _INTERNAL)
+        self._submit: Callable[..., Future[Any]] = parsl.concurrent.ParslPoolExecutor(
+            dfk=kernel
+        ).submit
         self._seals = not isinstance(self._executor, ThreadPoolExecutor)
         self._workers = workers
         self._pool = pool
@@ -92,8 +95,8 @@ class ParslPoolExecutor(parsl.concurrent.ParslPoolExecutor):  # type: ignore[mis
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Submit a call."""
         if self._seals:
-            return cast(Future[Any], super().submit(call_sealed, fn, *args, **kwargs))
-        return cast(Future[Any], super().submit(fn, *args, **kwargs))
+            return self._submit(call_sealed, fn, *args, **kwargs)
+        return self._submit(fn, *args, **kwargs)
 
     def wait_ready(self, warm_up: Callable[..., Any], timeout_s: float) -> Mapping[str, Any]:
         """Wait for the workers and call ``warm_up`` in each; return facts for the manifest.
@@ -123,7 +126,7 @@ class ParslPoolExecutor(parsl.concurrent.ParslPoolExecutor):  # type: ignore[mis
 def _workers_of(executor: ParslExecutor) -> int:
     """Return how many workers an executor has now; 1 where it cannot be asked."""
     if isinstance(executor, ThreadPoolExecutor):
-        return int(executor.max_threads)
+        return executor.max_threads or 1
     if not isinstance(executor, HighThroughputExecutor):
         return 1
     if executor.bad_state_is_set:
@@ -176,7 +179,7 @@ def _kernel(config: Config) -> Iterator[DataFlowKernel]:
 
 def _clean_up(kernel: DataFlowKernel) -> None:
     for executor in kernel.executors.values():
-        if _lost_its_interchange(executor):
+        if isinstance(executor, HighThroughputExecutor) and _lost_its_interchange(executor):
             # Parsl asks the interchange which blocks there are, unless it knows better.
             executor.set_bad_state_and_fail_all(RuntimeError("the interchange has ended"))
     # All of its threads are daemons or idle: if it hangs nevertheless, the program can end.
@@ -187,16 +190,12 @@ def _clean_up(kernel: DataFlowKernel) -> None:
         logger.warning("Parsl has not cleaned up after %g s: look for its jobs", _CLEANUP_S)
 
 
-def _lost_its_interchange(executor: ParslExecutor) -> bool:
-    if not isinstance(executor, HighThroughputExecutor) or executor.bad_state_is_set:
-        return False
+def _lost_its_interchange(executor: HighThroughputExecutor) -> bool:
     process = executor.interchange_proc
-    return process is not None and process.poll() is not None
+    return not executor.bad_state_is_set and process is not None and process.poll() is not None
 
 
-def users_own(
-    config: Config, workers: int | None
-) -> AbstractContextManager[parsl.concurrent.ParslPoolExecutor]:
+def users_own(config: Config, workers: int | None) -> AbstractContextManager[ParslPoolExecutor]:
     """Return a context of an executor with a user's configuration."""
     # Its providers' scripts start worker pools by name.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -232,11 +231,11 @@ def threads(workers: int) -> Iterator[ParslPoolExecutor]:
         yield ParslPoolExecutor(kernel, workers)
 
 
-class _FixedWorkers(LocalProvider):  # type: ignore[misc]  # untyped base
+class _FixedWorkers(LocalProvider):
     """Provides no blocks: the workers are started by other means, once, and stay."""
 
     def __init__(self) -> None:
-        super().__init__(init_blocks=0, min_blocks=0, max_blocks=0)
+        super().__init__(init_blocks=0, min_blocks=0, max_blocks=0)  # type: ignore[no-untyped-call]  # Parsl's
 
     @property
     def status_polling_interval(self) -> int:
@@ -312,15 +311,19 @@ def pools_elsewhere(
     del timeout_s
     with tempfile.TemporaryDirectory(prefix="parsl-", ignore_cleanup_errors=True) as directory:
         htex = _interchange("0.0.0.0", workers, worker_port=TOPOLOGY_PORT)  # noqa: S104
-        htex.cert_dir = _publish_certificates(Path(shared_directory))
+        setattr(htex, "cert_dir", _publish(Path(shared_directory)))  # noqa: B010
         with _kernel(_config(htex, directory)) as kernel:
             yield ParslPoolExecutor(kernel, workers)
 
 
-def _publish_certificates(shared: Path) -> str:
-    """Make certificates that appear at once and complete: the pools wait for the directory."""
-    made = curvezmq.create_certificates(tempfile.mkdtemp(dir=shared))
-    final = shared / "certificates"
-    Path(made).rename(final)
-    Path(made).parent.rmdir()
-    return str(final)
+def _publish(shared: Path) -> str:
+    """Tell the pools certificates and address; return the certificates' directory.
+
+    All of it appears at once: the pools wait for the directory ``interchange``.
+    """
+    made = Path(tempfile.mkdtemp(dir=shared))
+    curvezmq.create_certificates(made)
+    # The pools need numbers; on several networks they find out which one leads here.
+    _, _, addresses = socket.gethostbyname_ex(socket.gethostname())
+    (made / "addresses").write_text(",".join(addresses), encoding="ascii")
+    return str(made.rename(shared / "interchange") / "certificates")

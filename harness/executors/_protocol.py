@@ -47,7 +47,7 @@ class ExecutorConfig(BaseModel):
             InfrastructureError: if they are not all there after ``timeout_s`` seconds.
         """
 
-    def check(self, *, containers: bool) -> None:  # noqa: B027  # most have nothing to refuse
+    def check(self, *, containers: bool) -> None:
         """Refuse options that cannot work here, before anything is started.
 
         Args:
