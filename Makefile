@@ -13,7 +13,8 @@ HARNESS := .venv/bin/python -m harness
 TOX := .venv/bin/python -m tox run
 
 # The documented example: 3 modes, 5 runs of each, 4 stages of 1, 3, 1 and 1 tasks, on four workers
-# of the executor (compose/<executor>.args, if it has options for that).
+# of the executor (compose/<executor>.args, if it has options for that; <executor>-run.args are those
+# of `run`, if they are others).
 EXECUTOR_ARGS = $(file <compose/$(EXECUTOR).args)
 BENCH_ARGS ?= $(EXECUTOR_ARGS) --ps-connector file --ps-file-dir runs/cache \
   --data-management none default-proxy owned-proxy \
@@ -49,6 +50,7 @@ engine: ## install and start a Docker engine with compose and buildx, unless one
 bench: need-executor setup ## run the benchmark in containers: make bench EXECUTOR=dask
 	@$(HARNESS) bench --executor $(EXECUTOR) $(BENCH_ARGS) $(ARGS)
 
+run: EXECUTOR_ARGS = $(or $(file <compose/$(EXECUTOR)-run.args),$(file <compose/$(EXECUTOR).args))
 run: need-executor venv ## the same in this machine's processes, without Docker
 	@$(HARNESS) run --executor $(EXECUTOR) $(BENCH_ARGS) $(ARGS)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -93,10 +94,11 @@ def wait_for_runs(run_dir: Path, count: int, process: subprocess.Popen[str]) -> 
     pytest.fail(f"{count} runs were not done in time")
 
 
-def start_run(cwd: Path, *flags: str) -> subprocess.Popen[str]:
+def start_run(cwd: Path, *flags: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start ``harness run`` as the leader of a process group, as a shell does."""
     command = [sys.executable, "-m", "harness", "run", "--executor", *flags]
     command += ["--ps-connector", "file", "--ps-file-dir", "objects", *WORKLOAD, "--run-dir", "r"]
+    command += more  # the last of a flag counts
     return subprocess.Popen(
         command,
         cwd=cwd,
@@ -143,16 +145,48 @@ def test_bare_runs_end_after_ctrl_c(executor: str, tmp_path: Path) -> None:
 
 
 def test_a_failing_task_ends_a_bare_run(tmp_path: Path) -> None:
-    process = start_run(tmp_path, *EXECUTORS["parsl-htex-local"], "--repeat", "500")
-    wait_for_runs(tmp_path / "r", 4, process)
-    # Workers can no longer store their results.
-    for store in (tmp_path / "objects").iterdir():
-        store.rename(tmp_path / "elsewhere")
+    # No worker has the memory for the second stage's results.
+    sizes = ["--stage-bytes-sizes", "1000", "1000", str(10**17), "1000", "1000"]
+    process = start_run(tmp_path, *EXECUTORS["parsl-htex-local"], more=sizes)
     out, err = process.communicate(timeout=90)
-    assert process.returncode in (0, 1), err
-    if "none" not in rows(tmp_path, "outcomes.csv")[-1]["run_id"]:
-        assert rows(tmp_path, "outcomes.csv")[-1]["outcome"] == "failed"
+    assert process.returncode == 1, err
+    assert err.startswith("harness run: error: run 0001-none-1 failed: ")
+    (outcome,) = rows(tmp_path, "outcomes.csv")
+    assert outcome["outcome"] == "failed"
     assert "Traceback" not in err + out
+    assert still_there(tmp_path) == []
+
+
+def test_a_worker_that_is_killed_fails_its_task(tmp_path: Path) -> None:
+    flags = EXECUTORS["parsl-htex-local"]
+    process = start_run(tmp_path, *flags, more=["--task-sleep", "30"])
+    marks: list[Path] = []
+    deadline = time.monotonic() + 90
+    while not marks and time.monotonic() < deadline:
+        time.sleep(0.1)
+        marks = [p for p in (tmp_path / "r").glob("*/marks.csv") if "run_start" in p.read_text()]
+    children = psutil.Process(process.pid).children(recursive=True)
+    (pool,) = (p for p in children if "process_worker_pool" in " ".join(p.cmdline()))
+    spawned = [p for p in pool.children() if "spawn_main" in " ".join(p.cmdline())]
+    # The first is the pool's helper, which is not a worker.
+    for worker in sorted(spawned, key=lambda p: p.create_time())[1:]:
+        worker.kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "WorkerLost" in err
+    assert still_there(tmp_path) == []
+
+
+def test_pools_that_do_not_come_are_infrastructure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setenv("HARNESS_PARSL_DIR", str(tmp_path / "shared"))
+    process = start_run(tmp_path, *EXECUTORS["parsl-htex"], more=["--start-timeout", "1"])
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3, err
+    assert "0 of 2 Parsl workers joined within 1 s" in err
+    assert "Traceback" not in err
     assert still_there(tmp_path) == []
 
 
