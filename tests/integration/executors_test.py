@@ -158,20 +158,22 @@ def test_a_failing_task_ends_a_bare_run(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_fails_its_task(tmp_path: Path) -> None:
-    flags = EXECUTORS["parsl-htex-local"]
+    # One worker: one that is killed while it waits takes the lock of Parsl's queue with it.
+    flags = ["parsl", "--parsl-executor", "htex-local", "--parsl-max-workers", "1"]
     process = start_run(tmp_path, *flags, more=["--task-sleep", "30"])
     marks: list[Path] = []
     deadline = time.monotonic() + 90
     while not marks and time.monotonic() < deadline:
         time.sleep(0.1)
         marks = [p for p in (tmp_path / "r").glob("*/marks.csv") if "run_start" in p.read_text()]
+    time.sleep(2)  # now it sleeps in its task
     children = psutil.Process(process.pid).children(recursive=True)
     (pool,) = (p for p in children if "process_worker_pool" in " ".join(p.cmdline()))
     spawned = [p for p in pool.children() if "spawn_main" in " ".join(p.cmdline())]
-    # The first is the pool's helper, which is not a worker.
-    for worker in sorted(spawned, key=lambda p: p.create_time())[1:]:
-        worker.kill()
-    _, err = process.communicate(timeout=60)
+    # The first is the pool's helper.
+    _, worker = sorted(spawned, key=lambda p: p.create_time())
+    worker.kill()
+    _, err = process.communicate(timeout=25)
     assert process.returncode == 1, err
     assert "WorkerLost" in err
     assert still_there(tmp_path) == []
