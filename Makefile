@@ -12,15 +12,18 @@ SHELL := bash
 HARNESS := .venv/bin/python -m harness
 TOX := .venv/bin/python -m tox run --no-list-dependencies
 
-# The documented example: 3 modes, 5 runs of each, 4 stages of 1, 3, 1 and 1 tasks.
-BENCH_ARGS ?= --dask-workers 4 --ps-connector file --ps-file-dir runs/cache \
+# The documented example: 3 modes, 5 runs of each, 4 stages of 1, 3, 1 and 1 tasks, on four workers
+# of the executor (compose/<executor>.args, if it has options for that; <executor>-run.args are those
+# of `run`, if they are others).
+EXECUTOR_ARGS = $(file <compose/$(EXECUTOR).args)
+BENCH_ARGS ?= $(EXECUTOR_ARGS) --ps-connector file --ps-file-dir runs/cache \
   --data-management none default-proxy owned-proxy \
   --stage-task-counts 1 3 1 1 --stage-bytes-sizes 1000 10000 10000 10000 1000 \
   --task-sleep 1.0 --repeat 5
 ARGS ?=
 
 ## Variables:
-##   EXECUTOR=dask      what runs the tasks (bench, run)
+##   EXECUTOR=dask      what runs the tasks (bench, run): dask, parsl, process, thread
 ##   ARGS="..."         more flags, appended to BENCH_ARGS: the last one of a flag wins
 ##   BENCH_ARGS="..."   instead of the documented example's flags
 ##   ENGINE=none        never install or start a Docker engine; fail when none answers
@@ -47,6 +50,7 @@ engine: ## install and start a Docker engine with compose and buildx, unless one
 bench: need-executor setup ## run the benchmark in containers: make bench EXECUTOR=dask
 	@$(HARNESS) bench --executor $(EXECUTOR) $(BENCH_ARGS) $(ARGS)
 
+run: EXECUTOR_ARGS = $(or $(file <compose/$(EXECUTOR)-run.args),$(file <compose/$(EXECUTOR).args))
 run: need-executor venv ## the same in this machine's processes, without Docker
 	@$(HARNESS) run --executor $(EXECUTOR) $(BENCH_ARGS) $(ARGS)
 

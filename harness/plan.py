@@ -271,6 +271,7 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
     """
     given = vars(args)
     executor = from_args(executors.get(args.executor), given)
+    executor.check(containers=containers)
     connector = connectors.get(args.ps_connector).from_flags(given, containers=containers)
     refusal = pair_refusal(executor, connector, executor.in_topology() if containers else None)
     if refusal:

@@ -1,4 +1,4 @@
-"""What the two pools of the standard library share."""
+"""What pools share whose workers cannot be addressed one by one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def _call_and_linger(warm_up: Callable[..., Any], linger_s: float) -> tuple[int, int]:
+def _call_and_linger(warm_up: Callable[..., Any], linger_s: float) -> tuple[str, int, int]:
     warm_up()
     # Long enough that the next call goes to another worker.
     time.sleep(linger_s)
-    return os.getpid(), threading.get_ident()
+    # Containers have process numbers of their own.
+    return os.uname().nodename, os.getpid(), threading.get_ident()
 
 
 def warm_pool(
@@ -33,7 +34,7 @@ def warm_pool(
         InfrastructureError: if fewer than ``workers`` distinct workers answered in time.
     """
     deadline = time.monotonic() + timeout_s
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[str, int, int]] = set()
     linger_s = 0.02
     while len(seen) < workers:
         if time.monotonic() > deadline:

@@ -60,12 +60,27 @@ class ExecutorConfig(BaseModel):
             InfrastructureError: if they are not all there after ``timeout_s`` seconds.
         """
 
+    def check(self, *, containers: bool) -> None:
+        """Refuse options that cannot work here, before anything is started.
+
+        Args:
+            containers: whether a topology is going to be started around the executor.
+
+        Raises:
+            UsageError: one line that names the flag and the remedy.
+            InfrastructureError: if something is not installed.
+        """
+
     def in_topology(self) -> Self:
         """Return the options with which the runner container reaches its topology."""
         return self
 
+    def topology_name(self) -> str:
+        """Return which file ``compose/<topology name>.yaml`` these options need."""
+        return self.name
+
     def topology_env(self) -> dict[str, str]:
-        """Return the environment of the compose file ``compose/<name>.yaml``."""
+        """Return the environment of that compose file."""
         return {}
 
     @classmethod

@@ -22,6 +22,7 @@ from docker.models.containers import Container
 
 import harness
 from harness.core.errors import InfrastructureError, UsageError
+from harness.executors import executors
 from harness.plan import Plan
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 
@@ -35,19 +36,20 @@ def new_project_name() -> str:
     return f"wmh{secrets.token_hex(4)}"
 
 
-def topology_files(executor: str, *connectors: str) -> list[Path]:
+def topology_files(executor: str, *connectors: str, topology: str = "") -> list[Path]:
     """Return the compose files of a topology; a connector needs one only for a service.
 
     Args:
         executor: name of the executor.
         connectors: names of the connectors: one, or those that one is made of.
+        topology: name of the executor's file, where that depends on its options.
 
     Raises:
         UsageError: if the executor has no topology.
     """
-    executor_file = COMPOSE_DIR / f"{executor}.yaml"
+    executor_file = COMPOSE_DIR / f"{topology or executor}.yaml"
     if not executor_file.is_file():
-        known = sorted(p.stem for p in COMPOSE_DIR.glob("*.yaml") if p.stem != "common")
+        known = [name for name in executors.names() if (COMPOSE_DIR / f"{name}.yaml").is_file()]
         raise UsageError(
             f"--executor {executor}: has no topology in {COMPOSE_DIR}; choose from"
             f" {', '.join(known)}, or use 'harness run'"
@@ -62,7 +64,11 @@ def plan_files(plan: Plan) -> list[Path]:
     Raises:
         UsageError: as :func:`topology_files`.
     """
-    return topology_files(plan.executor_name, *plan.connector.compose_files())
+    return topology_files(
+        plan.executor_name,
+        *plan.connector.compose_files(),
+        topology=plan.executor.topology_name(),
+    )
 
 
 def image_stacks(files: Sequence[Path]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from docker import DockerClient
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
-from harness.core.errors import HarnessError, InfrastructureError, MeasuredFailure
+from harness.core.errors import HarnessError, InfrastructureError, MeasuredFailure, UsageError
 from harness.plan import Plan
 from harness.results import manifest
 from harness.results.directory import RunDirectory
@@ -63,6 +63,7 @@ class Bench:
             KeyboardInterrupt: after everything was taken down.
         """
         files = plan_files(self.plan)
+        self._refuse_ignored(services(files))
         client = connect()
         engine = describe(client)
         variables = image_stacks(files)
@@ -100,6 +101,15 @@ class Bench:
                     self._watch(project, client, containers, ended)
         finally:
             self._complete_manifest()
+
+    def _refuse_ignored(self, names: Sequence[str]) -> None:
+        """Refuse a flag about containers that this topology has not got."""
+        assert self.plan.topology is not None
+        if self.plan.topology.worker_memory_limit is not None and "worker" not in names:
+            raise UsageError(
+                "--worker-memory-limit: here the workers are in the runner's container, which has"
+                " no limit; choose an executor with worker containers"
+            )
 
     def _environment(
         self,

@@ -13,7 +13,7 @@ from threading import Semaphore
 from typing import Any, ClassVar
 
 from proxystore.store.base import Store
-from proxystore.store.ref import borrow, into_owned
+from proxystore.store.ref import RefProxy, borrow, into_owned
 from proxystore.store.scopes import submit as submit_in_scope
 from proxystore.store.utils import get_key
 
@@ -94,6 +94,7 @@ class OwnedProxy(DefaultProxy):
     def __init__(self, store: Store[Any]) -> None:
         super().__init__(store)
         self._ended = Semaphore(0)
+        self._lent: list[RefProxy[Any]] = []
 
     def submit(
         self, executor: Executor, inputs: Sequence[Sequence[Any]], options: Sequence[dict[str, Any]]
@@ -103,6 +104,7 @@ class OwnedProxy(DefaultProxy):
         futures = []
         for items, kwargs in zip(inputs, options, strict=True):
             borrowed = [borrow(item) for item in items]
+            self._lent.extend(borrowed)
             future: Any = submit_in_scope(submit, args=(type(self).task, *borrowed), kwargs=kwargs)
             # Callbacks run in the order they were added: this one after the one that ended the
             # borrowing. result() may return before either; an owner that goes out of scope
@@ -116,6 +118,10 @@ class OwnedProxy(DefaultProxy):
         results = [future.result() for future in futures]
         for _ in futures:
             self._ended.acquire()
+        # ProxyStore does not end a borrowing that was pickled; it waits for the reference to go.
+        # Parsl keeps it in a cycle, which the garbage collector takes apart in any order.
+        while self._lent:
+            RefProxy.__del__(self._lent.pop())
         return [into_owned(result) for result in results]
 
     def consumed(self, data: Sequence[Any]) -> None:

@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from harness.core.errors import UsageError
+from harness.core.flags import Parser
+from harness.plan import add_plan_flags, parse_plan
 from harness.topology.compose import (
     COMPOSE_DIR,
     image_stacks,
@@ -73,6 +75,19 @@ def test_containers_never_run_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getegid", lambda: 1002)
     owner = current_owner()
     assert (owner.uid, owner.container_uid, owner.container_gid) == (1001, 1001, 1002)
+
+
+def test_an_executors_example_options_are_options() -> None:
+    found = sorted(COMPOSE_DIR.glob("*.args"))
+    assert [path.stem for path in found] == ["dask", "parsl-run", "parsl", "process", "thread"]
+    for path in found:
+        executor, _, command = path.stem.partition("-")
+        parser = Parser(prog="harness", allow_abbrev=False)
+        add_plan_flags(parser, containers=not command)
+        line = f"--executor {executor} {path.read_text()} --ps-connector file --ps-file-dir x"
+        line += " --stage-task-counts 1 --stage-bytes-sizes 1 1 --task-sleep 0"
+        plan = parse_plan(parser, line.split(), containers=not command)
+        assert topology_files(executor, "file", plan.executor.topology_name())
 
 
 def test_compose_files_are_where_the_package_looks() -> None:
