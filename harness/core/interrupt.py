@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM end a command alike: orderly, with everything taken down.
+"""Ctrl-C, SIGTERM and a lost terminal end a command alike: orderly, everything taken down.
 
-Both raise KeyboardInterrupt where the main thread is. If that is inside a destructor or a garbage
+All raise KeyboardInterrupt where the main thread is. If that is inside a destructor or a garbage
 collector callback, Python prints the exception and forgets it; so it is also remembered here, and
 long loops ask.
 """
@@ -19,9 +19,14 @@ def _interrupt(number: int, _frame: object) -> NoReturn:
 
 
 def install() -> None:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and remember that they came."""
+    """Let the signals raise KeyboardInterrupt, and remember that they came.
+
+    SIGHUP stays ignored where it was, as under nohup.
+    """
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
 
 
 def check() -> None:

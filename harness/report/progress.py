@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import NoReturn, Self, TextIO
 
@@ -36,21 +37,26 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
     def say(self, line: str) -> None:
         """Show one line about what is being done."""
-        if self._bar is not None:
-            self._bar.write(line, file=self._stream)
-        else:
-            print(line, file=self._stream, flush=True)
+        # Whoever read this may be gone (a pipe, a terminal); the topology must be taken down all
+        # the same.
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.write(line, file=self._stream)
+            else:
+                print(line, file=self._stream, flush=True)
 
     def done(self, runs: int) -> None:
         """Show that ``runs`` of the runs are done."""
         if runs <= self._done:
             return
         if self._bar is not None:
-            self._bar.update(runs - self._done)
+            with suppress(OSError):
+                self._bar.update(runs - self._done)
         else:
             elapsed_s = time.monotonic() - self._started
             self.say(f"[{elapsed_s:6.1f} s] {runs}/{self._total} runs done")

@@ -63,11 +63,26 @@ def check_what_is_left(bench: Bench, client: DockerClient, last: str) -> str:
     return outcomes[-1]["reason"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_bench(number: signal.Signals, tmp_path: Path, client: DockerClient) -> None:
     bench = after_the_first_run(tmp_path, lambda process: process.send_signal(number))
     assert bench.code == 130
     check_what_is_left(bench, client, "interrupted")
+
+
+def test_a_reader_that_goes_away(tmp_path: Path, client: DockerClient) -> None:
+    flags = [*EXAMPLE, "--ps-connector", "file", "--dask-workers", "2"]
+    process = start_bench(tmp_path, *flags)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(120) == 1
+    (directory,) = tmp_path.iterdir()
+    bench = Bench(1, "", "", tmp_path)
+    assert [row["outcome"] for row in bench.rows("outcomes.csv")] == ["ok"] * 4
+    assert left_behind(client, bench.project) == set()
+    assert (directory / "sampling.json").exists()
 
 
 def test_a_failing_task(tmp_path: Path, client: DockerClient) -> None:

@@ -24,7 +24,7 @@ except KeyboardInterrupt:
 
 
 def test_an_interrupt_that_python_forgets_is_remembered() -> None:
-    for name in ("SIGINT", "SIGTERM"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         done = subprocess.run(
             [sys.executable, "-c", CODE, name],
             capture_output=True,
