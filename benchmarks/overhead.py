@@ -60,10 +60,13 @@ def nothing() -> None:
     """Be called once in every worker."""
 
 
-def task(*data: bytes, size: int) -> bytes:
+def task(*data: bytes, size: int, sleep_s: float) -> bytes:
     """Sleep and return bytes."""
+    # Parsl copies functions of the main program to its workers, and not what they refer to.
+    import time  # noqa: PLC0415
+
     del data
-    time.sleep(SLEEP_S)
+    time.sleep(sleep_s)
     return bytes(size)
 
 
@@ -78,7 +81,9 @@ def floor(name: str, repeat: int) -> list[float]:
             start = time.perf_counter()
             data = [bytes(SIZES[0])]
             for count, size in zip(COUNTS, SIZES[1:], strict=True):
-                futures = [executor.submit(task, *data, size=size) for _ in range(count)]
+                futures = [
+                    executor.submit(task, *data, size=size, sleep_s=SLEEP_S) for _ in range(count)
+                ]
                 data = [future.result() for future in futures]
             beyond.append(time.perf_counter() - start - SLEEP_S * len(COUNTS))
     return beyond
