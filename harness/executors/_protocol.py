@@ -60,6 +60,12 @@ class ExecutorConfig(BaseModel):
             InfrastructureError: if they are not all there after ``timeout_s`` seconds.
         """
 
+    def tidy(self, executor: Executor, clean_up: Callable[[], Any]) -> None:
+        """Call ``clean_up()`` once in every worker that is going to outlive the executor.
+
+        Most workers end with it. It fails nothing: what has run has run.
+        """
+
     def check(self, *, containers: bool) -> None:
         """Refuse options that cannot work here, before anything is started.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from pydantic import Field
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Inside a topology the scheduler has this name and port (compose/dask.yaml).
 TOPOLOGY_SCHEDULER = "tcp://scheduler:8786"
+_TIDY_TIMEOUT_S = 10.0
 
 
 class DaskExecutor(Executor):
@@ -170,6 +171,16 @@ class DaskConfig(ExecutorConfig):
         if self.scheduler is not None:
             facts["cluster"] = _versions(client)
         return facts
+
+    def tidy(self, executor: Executor, clean_up: Callable[..., Any]) -> None:
+        """Tidy the workers of somebody else's cluster."""
+        assert isinstance(executor, DaskExecutor)
+        if self.scheduler is None:
+            return
+        with suppress(OSError, TimeoutError, RuntimeError, ValueError):  # the cluster is gone
+            executor.client.sync(
+                executor.client._run, clean_up, on_error="ignore", callback_timeout=_TIDY_TIMEOUT_S
+            )
 
     def in_topology(self) -> Self:
         """Connect to the topology's scheduler and expect the topology's workers."""

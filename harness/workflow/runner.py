@@ -97,6 +97,7 @@ class PlanRunner:
             store = stack.enter_context(_open_store(plan))
             executor = stack.enter_context(plan.executor.start(plan.general.start_timeout))
             facts = self._wait_ready(executor, store)
+            stack.callback(plan.executor.tidy, executor, partial(unregister_store, store.name))
             between_runs = stack.enter_context(self._watch(executor))
             # Collecting garbage before each run need not look at the libraries' objects again.
             gc.collect()

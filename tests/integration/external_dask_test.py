@@ -31,11 +31,14 @@ WORKLOAD = (
 )
 # Prints what the harness could have left with scheduler and workers.
 LEFT = """
+import sys
 from distributed import Client
 with Client("tcp://scheduler:8786") as client:
     names = client.run(lambda dask_worker: list(dask_worker.plugins))
     known = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.worker_plugins))
-    print([n for n in [*known, *sum(names.values(), [])] if "harness" in n])
+    stores = client.run(lambda: list(sys.modules["proxystore.store"]._stores))
+    plugins = [name for name in [*known, *sum(names.values(), [])] if "harness" in name]
+    print([*plugins, *sum(stores.values(), [])])
 """
 
 
