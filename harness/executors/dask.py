@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 from pydantic import Field
 
 from harness import __version__
-from harness.core.errors import InfrastructureError
+from harness.core.errors import InfrastructureError, UsageError
 from harness.core.flags import Flag
 from harness.core.pairs import ConnectorTraits
 from harness.executors._protocol import ExecutorConfig, executors
@@ -124,6 +124,14 @@ class DaskConfig(ExecutorConfig):
                 f" {self.scheduler} names one that runs already; give one of the two"
             )
         return None
+
+    def check(self, *, containers: bool) -> None:
+        """Refuse somebody else's cluster where one is started in containers."""
+        if containers and self.scheduler is not None:
+            raise UsageError(
+                f"--dask-scheduler {self.scheduler}: 'harness bench' starts a cluster of its own;"
+                " use 'harness run' with a cluster that runs already"
+            )
 
     @contextmanager
     def _start(self, timeout_s: float) -> Iterator[Executor]:

@@ -140,3 +140,10 @@ def test_a_small_worker_limit_is_refused_and_a_large_one_is_bytes() -> None:
     topology = plan_of(line + "512MiB", containers=True).topology
     assert topology is not None
     assert topology.worker_memory_limit == 512 * 2**20
+
+
+def test_a_bench_refuses_somebody_elses_cluster() -> None:
+    line = SHORT.replace("thread", "dask --dask-scheduler tcp://host:8786")
+    message = refusal(line, containers=True)
+    assert "--dask-scheduler tcp://host:8786" in message
+    assert "harness run" in message
