@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--redis", metavar="HOST:PORT")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        stores = [{"name": "file", "options": {"directory": place}}]
+        stores: list[dict[str, Any]] = [{"name": "file", "options": {"directory": place}}]
         if args.redis:
             host, _, port = args.redis.partition(":")
             stores.append({"name": "redis", "options": {"host": host, "port": int(port)}})
