@@ -58,13 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args[0] not in _commands():
             raise UsageError(f"unknown command {args[0]!r}: choose from {', '.join(_commands())}")
-        return int(_load(args[0]).main(args[1:]))
+        code = int(_load(args[0]).main(args[1:]))
+        sys.stdout.flush()
+        return code
     except HarnessError as error:
         print(f"harness {args[0]}: error: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # Whoever read the output is gone. Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output is gone. Python would complain once more when it flushes at exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
         return 1
     except KeyboardInterrupt:
         print(f"harness {args[0]}: interrupted; rows so far are kept", file=sys.stderr)
