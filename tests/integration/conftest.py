@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,12 @@ EXAMPLE = [
     *("--stage-bytes-sizes", "1MB", "5MB", "5MB", "5MB", "1000"),
     *("--task-sleep", "0.2"),
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hangups_count() -> None:
+    """Let benches see SIGHUP even where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

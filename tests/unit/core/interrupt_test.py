@@ -11,6 +11,7 @@ class Cycle:
     def __init__(self): self.me = self
     def __del__(self): os.kill(os.getpid(), getattr(signal, sys.argv[1]))
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 interrupt.install()
 interrupt.check()
 Cycle()
