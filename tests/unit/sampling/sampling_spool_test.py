@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,7 +51,8 @@ def busy() -> Iterator[subprocess.Popen[bytes]]:
     )
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as process:
         yield process
-        os.killpg(process.pid, 9)
+        if process.poll() is None:  # else a test has ended the whole group
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def until(done: Callable[[], bool]) -> None:
@@ -91,7 +93,7 @@ def test_a_sampler_sees_its_process_and_those_below(busy: subprocess.Popen[bytes
 def test_a_sampler_ends_with_its_process(busy: subprocess.Popen[bytes]) -> None:
     child, _ = start(busy)
     until(lambda: bool(read_spool(TOKEN, {})["host-1"].rows))
-    os.killpg(busy.pid, 9)
+    os.killpg(busy.pid, signal.SIGKILL)
     busy.wait()
     until(lambda: child.poll() is not None)
     assert child.stop(1) == 0
