@@ -26,16 +26,26 @@ def _call_and_linger(warm_up: Callable[..., Any], linger_s: float) -> tuple[str,
 
 
 def warm_pool(
-    executor: Executor, workers: int, warm_up: Callable[..., Any], timeout_s: float
+    executor: Executor,
+    workers: int,
+    warm_up: Callable[..., Any],
+    timeout_s: float,
+    linger_s: float = 0.02,
 ) -> None:
     """Call ``warm_up`` in every worker: pools start workers only as calls arrive.
+
+    Args:
+        executor: the pool.
+        workers: how many it has.
+        warm_up: what is called in each.
+        timeout_s: how long all of it may take.
+        linger_s: how long a worker is kept busy at first, so that the next call goes to another.
 
     Raises:
         InfrastructureError: if fewer than ``workers`` distinct workers answered in time.
     """
     deadline = time.monotonic() + timeout_s
     seen: set[tuple[str, int, int]] = set()
-    linger_s = 0.02
     while len(seen) < workers:
         if time.monotonic() > deadline:
             raise InfrastructureError(

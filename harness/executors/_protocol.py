@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -97,6 +97,16 @@ class ExecutorConfig(BaseModel):
             Name of the row -> flags of a small instance, two workers where they have a number.
         """
         return {cls.name: ()}
+
+
+def together(executor: Executor) -> AbstractContextManager[None]:
+    """Return a context within which what is submitted belongs together.
+
+    An executor that sends requests to a service has a method ``batch`` that returns it; to all
+    others each call goes by itself.
+    """
+    batch: Callable[[], AbstractContextManager[None]] = getattr(executor, "batch", nullcontext)
+    return batch()
 
 
 executors: Registry[ExecutorConfig] = Registry(
