@@ -13,6 +13,7 @@ from harness.plan import add_plan_flags, parse_plan
 from harness.report.progress import Progress
 from harness.report.tables import SUMMARY_NOTE, summary_table
 from harness.results.directory import RunDirectory, create
+from harness.results.manifest import notes
 from harness.topology.session import Bench
 
 
@@ -36,6 +37,8 @@ def _print_summary(directory: RunDirectory) -> None:
     summaries = summarise(directory)
     if summaries:
         print(f"\n{summary_table(summaries)}\n{SUMMARY_NOTE}")
+    for note in notes(directory.manifest):
+        print(f"Note: {note}")
     for view, lacks in missing_views(directory).items():
         for what, why in lacks.items():
             print(f"{view} view: {what}: {why}")

@@ -12,15 +12,12 @@ What the SDK does by itself, and is done differently here:
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -30,9 +27,9 @@ from globus_compute_sdk.sdk.auth.globus_app import get_globus_app
 from globus_sdk import ClientApp, GlobusAPIError, GlobusError, NetworkError
 
 from harness.core.errors import InfrastructureError
+from harness.executors import _globus_login
 from harness.executors._globus_limits import serialised_bytes
 from harness.executors._pools import warm_pool
-from harness.globus_service.login import login_environment, wait_for_login
 
 # The widest that the SDK takes. Requests of at least as many tasks as the limit do not count.
 BURST_LIMIT = 8
@@ -44,7 +41,7 @@ _LINGER_S = 0.1
 logger = logging.getLogger("run.workflow-memory")
 
 
-class _BatchingExecutor(globus_compute_sdk.Executor):  # type: ignore[misc]  # untyped
+class _BatchingExecutor(globus_compute_sdk.Executor):
     """Waits, before it sends, until a batch is whole.
 
     The SDK's sending thread asks for ``batch_size`` each time it has got a first task, because it
@@ -113,7 +110,7 @@ class GlobusComputeExecutor(Executor):
         sdk_executor.log.addFilter(self._delays)
         self._next = cycle(self.endpoints)
         self._batch: list[int] | None = None
-        self._sdk = _BatchingExecutor(
+        self._sdk: Any = _BatchingExecutor(
             client=client, api_burst_limit=BURST_LIMIT, api_burst_window_s=BURST_WINDOW_S
         )
 
@@ -194,16 +191,13 @@ def connect(timeout_s: float) -> globus_compute_sdk.Client:
     Raises:
         InfrastructureError: if there is no login, or the service does not answer or refuses it.
     """
-    directory = os.environ.get("HARNESS_GLOBUS_LOGIN")
     try:
-        if directory:
-            _use_login(Path(directory), timeout_s)
+        _globus_login.use_topology_login(timeout_s)
         app = get_globus_app()
         # A client identity logs in by its secret, asking nobody.
         if not isinstance(app, ClientApp) and app.login_required():
             raise InfrastructureError(
-                "--executor globus: nobody is logged in: set GLOBUS_COMPUTE_CLIENT_ID and"
-                " GLOBUS_COMPUTE_CLIENT_SECRET, or run 'globus-compute-endpoint login'"
+                "--executor globus: the login has expired: run 'globus-compute-endpoint login'"
             )
         return globus_compute_sdk.Client(app=app)
     except NetworkError as error:
@@ -222,22 +216,6 @@ def _cause(error: NetworkError) -> str:
     while found.__cause__ is not None:
         found = found.__cause__
     return " ".join(str(found).split())[:300]
-
-
-def _use_login(directory: Path, timeout_s: float) -> None:
-    """Log in with what a directory holds: a client identity, or the SDK's token storage.
-
-    The storage is copied: the SDK writes renewed tokens into it, and the directory is read-only.
-    """
-    storage = directory / "storage.db"
-    if storage.exists():
-        own = Path(os.environ.setdefault("GLOBUS_COMPUTE_USER_DIR", "/tmp/globus_compute"))  # noqa: S108
-        own.mkdir(mode=0o700, exist_ok=True)
-        shutil.copy(storage, own / storage.name)
-        return
-    wait_for_login(directory, timeout_s)
-    os.environ.setdefault("GLOBUS_COMPUTE_USER_DIR", "/tmp/globus_compute")  # noqa: S108
-    os.environ.update(login_environment(directory))
 
 
 def find_endpoints(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.core.pairs import ConnectorTraits
+from harness.core.pairs import ConnectorTraits, Payloads
 from harness.core.registry import Registry
 
 
@@ -33,6 +33,15 @@ class ExecutorConfig(BaseModel):
         """Return in one line why these options, or they with a connector, cannot work; else None.
 
         It is asked about what the user gave, not about what a topology makes of it.
+        """
+        return None
+
+    def payload_refusal(self, payloads: Payloads, *, containers: bool) -> str | None:  # noqa: ARG002
+        """Return in one line why it cannot carry a workload's payloads, and what would; else None.
+
+        Args:
+            payloads: sizes and modes.
+            containers: whether a topology is going to be started around the executor.
         """
         return None
 
@@ -88,6 +97,23 @@ class ExecutorConfig(BaseModel):
     def topology_env(self) -> dict[str, str]:
         """Return the environment of that compose file."""
         return {}
+
+    def topology_notes(self) -> tuple[str, ...]:
+        """Return sentences that every report of a run in this topology must show."""
+        return ()
+
+    def topology_files(self, uid: int, gid: int) -> AbstractContextManager[dict[str, str]]:  # noqa: ARG002
+        """Return a context that holds files for the containers, and yields where they are.
+
+        They are removed on exit. It is the place for what must not get into the run directory.
+
+        Args:
+            uid, gid: who must be able to read them.
+
+        Returns:
+            Further environment of the compose file.
+        """
+        return nullcontext({})
 
     @classmethod
     def variants(cls) -> Mapping[str, tuple[str, ...]]:

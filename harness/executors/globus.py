@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.flags import Flag
-from harness.executors._globus_limits import MAX_SUBMISSION_BYTES
+from harness.core.pairs import Payloads
+from harness.executors import _globus_login
+from harness.executors._globus_limits import MAX_SUBMISSION_BYTES, too_large
 from harness.executors._protocol import ExecutorConfig, executors
 
-# Set where the topology has its own service (compose/globus.yaml).
-LOGIN_VARIABLE = "HARNESS_GLOBUS_LOGIN"
 _WORKERS = 4
+
+STAND_IN_NOTE = (
+    "Globus Compute's web service was a local stand-in: SDK, endpoints and message broker are the"
+    " real ones, but no figure includes the cloud's distance, rate limits, authorisation or object"
+    " storage (docs/globus.md)."
+)
 
 
 @executors.register("globus")
@@ -29,10 +34,10 @@ class GlobusConfig(ExecutorConfig):
     name = "globus"
 
     endpoints: Annotated[
-        tuple[UUID, ...],
+        tuple[str, ...],
         Flag(
             "--globus-compute-endpoint",
-            "endpoints of the real service, used in turn; without it, 'harness bench' starts a local"
+            "endpoints of the real service, used in turn; without it 'harness bench' starts a local"
             " service and endpoints",
             "UUID",
         ),
@@ -50,23 +55,78 @@ class GlobusConfig(ExecutorConfig):
         int | None,
         Flag(
             "--globus-workers",
-            f"workers of each endpoint that is started ({_WORKERS}); with --globus-compute-endpoint,"
-            " how many of each to wait for (1)",
+            f"workers of each endpoint that is started ({_WORKERS}); with"
+            " --globus-compute-endpoint, how many of each to wait for (1)",
             "N",
         ),
     ] = Field(default=None, gt=0)
     count: Annotated[
         int, Flag("--globus-endpoints", "number of endpoints that are started", "N")
     ] = Field(default=1, gt=0)
+    max_submission: Annotated[
+        int,
+        Flag(
+            "--globus-max-submission",
+            "the service's limit for the serialised tasks of one submission",
+            "BYTES",
+            size=True,
+        ),
+    ] = Field(default=MAX_SUBMISSION_BYTES, ge=2**16)
+
+    @field_validator("endpoints")
+    @classmethod
+    def _are_uuids(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        for text in endpoints:
+            try:
+                UUID(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is not a UUID") from None
+        return endpoints
+
+    def payload_refusal(self, payloads: Payloads, *, containers: bool) -> str | None:
+        """Refuse payloads that service or endpoint refuse, and stores out of the workers' reach."""
+        if containers and self.endpoints and set(payloads.modes) != {"none"}:
+            return (
+                "--globus-compute-endpoint: its workers are elsewhere and cannot reach a store in"
+                " this topology; use '--data-management none', or 'harness run' with a store that"
+                " they can reach"
+            )
+        reason = too_large(payloads, self.max_submission) if "none" in payloads.modes else None
+        if reason is None:
+            return None
+        return f"--data-management none: {reason}; use a mode with proxies, or smaller payloads"
+
+    def check(self, *, containers: bool) -> None:
+        """Refuse what cannot work here.
+
+        Raises:
+            UsageError: without an endpoint, where none is started.
+            InfrastructureError: if the SDK or a login is needed and not there.
+        """
+        if self.endpoints:
+            _globus_login.require_login()
+        elif not containers and not _globus_login.in_topology():
+            raise UsageError(
+                "--globus-compute-endpoint: is required: UUID of a Globus Compute endpoint"
+                " ('harness bench' starts endpoints of its own)"
+            )
+        if not containers and find_spec("globus_compute_sdk") is None:
+            raise InfrastructureError(
+                "--executor globus: Globus Compute's SDK is missing: 'pip install"
+                " globus-compute-sdk'"
+            )
 
     @contextmanager
     def _start(self, timeout_s: float) -> Iterator[Executor]:
-        from harness.executors import _globus_compute  # noqa: PLC0415  # 1 s, only when used
+        from harness.executors import _globus_compute  # noqa: PLC0415  # 0.5 s, only when used
 
         client = _globus_compute.connect(timeout_s)
-        endpoints = self.endpoints or _globus_compute.find_endpoints(client, self.count, timeout_s)
-        executor = _globus_compute.GlobusComputeExecutor(client, endpoints, MAX_SUBMISSION_BYTES)
-        with executor:
+        endpoints = tuple(map(UUID, self.endpoints)) or _globus_compute.find_endpoints(
+            client, self.count, timeout_s
+        )
+        with _globus_compute.GlobusComputeExecutor(
+            client, endpoints, self.max_submission
+        ) as executor:
             yield executor
 
     def start(self, timeout_s: float) -> AbstractContextManager[Executor]:
@@ -87,33 +147,30 @@ class GlobusConfig(ExecutorConfig):
         """Workers of each endpoint."""
         return self.workers or (1 if self.endpoints else _WORKERS)
 
-    def check(self, *, containers: bool) -> None:
-        """Refuse what cannot work here.
-
-        Raises:
-            UsageError: without an endpoint, where none is started.
-            InfrastructureError: if the SDK is needed here and not installed.
-        """
-        if containers:
-            return
-        if not self.endpoints and LOGIN_VARIABLE not in os.environ:
-            raise UsageError(
-                "--globus-compute-endpoint: is required: UUID of a Globus Compute endpoint"
-                " ('harness bench' can start endpoints of its own)"
-            )
-        if find_spec("globus_compute_sdk") is None:
-            raise InfrastructureError(
-                "--executor globus: Globus Compute's SDK is missing: 'pip install"
-                " globus-compute-sdk'"
-            )
+    def topology_name(self) -> str:
+        """Return ``globus``, or ``globus-cloud`` for the real service: the runner alone."""
+        return "globus-cloud" if self.endpoints else "globus"
 
     def topology_env(self) -> dict[str, str]:
         """Tell the endpoints their engine and size, and how many they are."""
+        if self.endpoints:
+            return {}
         return {
             "HARNESS_GLOBUS_ENGINE": self.engine,
             "HARNESS_GLOBUS_WORKERS": str(self.expected_workers),
             "HARNESS_GLOBUS_ENDPOINTS": str(self.count),
+            "HARNESS_GLOBUS_MAX_SUBMISSION_BYTES": str(self.max_submission),
         }
+
+    def topology_files(self, uid: int, gid: int) -> AbstractContextManager[dict[str, str]]:
+        """Give the runner the user's login for the real service; the local one makes its own."""
+        if not self.endpoints:
+            return nullcontext({})
+        return _globus_login.lent_login(uid, gid)
+
+    def topology_notes(self) -> tuple[str, ...]:
+        """Say what the local service is."""
+        return () if self.endpoints else (STAND_IN_NOTE,)
 
     @classmethod
     def variants(cls) -> Mapping[str, tuple[str, ...]]:

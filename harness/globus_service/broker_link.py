@@ -1,6 +1,6 @@
 """The service's connection to the broker: made again when it is lost, for as long as it takes.
 
-A plain connection and a loop, not aio-pika's robust one, which remembers every queue it has declared.
+A plain connection and a loop: aio-pika's robust one remembers every queue that was ever declared.
 """
 
 from __future__ import annotations

@@ -64,9 +64,7 @@ def make_certificates(host_names: Sequence[str]) -> Certificates:
     return Certificates(
         ca=ca.public_bytes(pem),
         certificate=leaf.public_bytes(pem),
-        key=key.private_bytes(
-            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
+        key=key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
 
 

@@ -82,7 +82,7 @@ def _make(keys: Path) -> Secrets:
 
 
 def broker_definitions(passwords: dict[str, str]) -> dict[str, Any]:
-    """Return RabbitMQ's definitions file: users by the hashes of their passwords, and their rights."""
+    """Return RabbitMQ's definitions file: users, their passwords' hashes, and their rights."""
     return {
         "vhosts": [{"name": "/"}],
         "users": [

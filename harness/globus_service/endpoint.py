@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 
 from harness.globus_service.login import login_environment, wait_for_login
@@ -48,6 +47,8 @@ def user_template(engine: str, workers: int) -> dict[str, object]:
             # There are as many workers as were asked for, however few processors there are.
             "cores_per_worker": 0.5 / workers,
             "address": "127.0.0.1",
+            # Workers are started by the first look at what there is, after such a period.
+            "job_status_kwargs": {"strategy_period": 1.0},
             "provider": {
                 "type": "LocalProvider",
                 "init_blocks": 1,
@@ -76,7 +77,7 @@ def write_configuration(home: Path, engine: str, workers: int) -> None:
     (directory / "user_config_schema.json").write_text(json.dumps({"type": "object"}))
 
 
-def user_database(scratch: Path) -> Mapping[str, str]:
+def user_database(scratch: Path) -> dict[str, str]:
     """Give the container's user a name, which the endpoint asks for; return the variables.
 
     The user id is chosen at run time and is in no image's ``/etc/passwd``, and the root file system
@@ -94,7 +95,7 @@ def user_database(scratch: Path) -> Mapping[str, str]:
     }
 
 
-def main() -> int:
+def main() -> None:
     """Wait for a login, write the configuration, become the endpoint."""
     environment = os.environ
     try:
@@ -103,10 +104,10 @@ def main() -> int:
         wait_for_login(_LOGIN, _WAIT_S)
     except (ValueError, TimeoutError) as error:
         print(f"the endpoint cannot start: {error}", file=sys.stderr)  # noqa: T201
-        return 3
+        sys.exit(3)
     # The same after a restart of the container, and another one in each.
     endpoint = uuid.uuid5(uuid.NAMESPACE_DNS, os.uname().nodename)
-    # It signals its own process group when it ends: that must not be the container's first process.
+    # When it ends it signals its process group, which must not have the container's first process.
     os.setsid()
     program = str(Path(sys.executable).with_name("globus-compute-endpoint"))
     os.execve(  # noqa: S606  # no shell
@@ -120,4 +121,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

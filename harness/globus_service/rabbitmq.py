@@ -16,6 +16,8 @@ _STATE = Path("/harness/state")
 _SCRATCH = Path("/tmp/rabbitmq")  # noqa: S108  # a tmpfs of the container's own
 _WAIT_S = 60.0
 
+# Schedulers that spin while idle would cost CPU beside what is measured.
+_ERLANG = "-noinput +sbwt none +sbwtdcpu none +sbwtdio none"
 # The cloud's clients never see a management interface; a plug-in would be memory for nothing.
 _CONFIGURATION = """\
 listeners.tcp.default = 5672
@@ -24,7 +26,7 @@ loopback_users = none
 log.console = true
 log.console.level = warning
 log.file = false
-# Of the container's limit or, without one, of the machine's memory; a benchmark is not to be throttled.
+# Of the container's limit or, without one, of the machine's memory: nothing is to be throttled.
 vm_memory_high_watermark.relative = 0.8
 disk_free_limit.absolute = 50MB
 # The payloads' own limit is the service's.
@@ -32,14 +34,14 @@ max_message_size = 67108864
 """
 
 
-def main() -> int:
+def main() -> None:
     """Wait for the definitions, write the configuration, become the broker."""
     definitions = _KEYS / "definitions.json"
     try:
         wait_for_file(definitions, _WAIT_S)
     except TimeoutError as error:
         print(f"the broker has no users: {error}", file=sys.stderr)  # noqa: T201
-        return 3
+        sys.exit(3)
     _SCRATCH.mkdir(exist_ok=True)
     configuration = _SCRATCH / "rabbitmq.conf"
     configuration.write_text(_CONFIGURATION.format(definitions=definitions))
@@ -47,8 +49,7 @@ def main() -> int:
     plugins.write_text("[].\n")
     server = "/usr/lib/rabbitmq/bin/rabbitmq-server"
     # RABBITMQ_ALLOW_INPUT lets the script become Erlang instead of staying its parent, so that
-    # signals and the exit code are the broker's own. Schedulers that spin while idle would cost CPU
-    # beside what is measured.
+    # signals and the exit code are the broker's own.
     os.execve(  # noqa: S606  # no shell
         server,
         [server],
@@ -62,7 +63,7 @@ def main() -> int:
             "RABBITMQ_LOG_BASE": str(_SCRATCH),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_PID_FILE": str(_SCRATCH / "pid"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput +sbwt none +sbwtdcpu none +sbwtdio none",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG,
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "LANG": "C.UTF-8",
         },
@@ -70,4 +71,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

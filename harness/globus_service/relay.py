@@ -43,14 +43,21 @@ class Relay:
         settings: limits and addresses.
         secrets: the topology's.
         state: what is remembered.
+        link: makes the connection to the broker.
     """
 
-    def __init__(self, settings: Settings, secrets: Secrets, state: State) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        state: State,
+        link: type[BrokerLink] = BrokerLink,
+    ) -> None:
         self._settings = settings
         self._secrets = secrets
         self._state = state
         self._vigil = Vigil(settings.start_timeout_s, settings.lost_after_s)
-        self._link = BrokerLink(
+        self._link = link(
             secrets.broker_url("service", settings.broker),
             self._on_result,
             self._on_heartbeat,

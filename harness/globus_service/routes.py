@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -60,9 +59,7 @@ class Routes:
         self._relay = relay
         self._auth = Auth(secrets.client, secrets.identity, state)
 
-    def application(
-        self, lifespan: Callable[[], AsyncIterator[None]] | None = None
-    ) -> Starlette:
+    def application(self, lifespan: Callable[[], AsyncIterator[None]] | None = None) -> Starlette:
         """Return the ASGI application; ``lifespan`` is entered while it serves."""
         own = asynccontextmanager(lambda _app: lifespan()) if lifespan else None
         routes = [
@@ -230,7 +227,12 @@ def _too_large(size: int, limit: int) -> HTTPException:
     return HTTPException(413, f"a submission of {size} bytes: the limit is {limit} bytes")
 
 
-_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE", 422: "INVALID_REQUEST"}
+_CODES = {
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "PAYLOAD_TOO_LARGE",
+    422: "INVALID_REQUEST",
+}
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

@@ -146,7 +146,7 @@ class State:
 
     def user_endpoints_of(self, endpoint: UUID) -> list[UserEndpoint]:
         """Return an endpoint's user endpoints."""
-        query = "SELECT id, endpoint, name FROM user_endpoints WHERE endpoint = ?"
+        query = "SELECT id, endpoint, name FROM user_endpoints WHERE endpoint = ? ORDER BY rowid"
         return [_user_endpoint(row) for row in self._db.execute(query, (str(endpoint),))]
 
     def add_tasks(self, tasks: Iterable[UUID], group: UUID, user_endpoint: UUID) -> None:

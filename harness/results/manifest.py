@@ -83,6 +83,16 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     draft.replace(path)
 
 
+def notes(path: Path) -> list[str]:
+    """Return the sentences that every report of a run must show.
+
+    Args:
+        path: of the run's manifest.
+    """
+    found = read_json(path) or {}
+    return [str(note) for note in found.get("notes", [])]
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, or ``None`` if there is none or it is not whole."""
     try:

@@ -20,10 +20,11 @@ RUNS = "runs"
 REFUSED = "refused"
 NEEDS = "needs"
 
-# Payloads large enough to see in a container's memory.
+# Payloads large enough to see in a container's memory, and small enough that two of them are
+# within Globus Compute's limit for one task.
 WORKLOAD = (
     *("--stage-task-counts", "1", "2", "1"),
-    *("--stage-bytes-sizes", "5MB", "5MB", "5MB", "1MB"),
+    *("--stage-bytes-sizes", "3.5MB", "3.5MB", "3.5MB", "1MB"),
     *("--task-sleep", "0.2"),
 )
 

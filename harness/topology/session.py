@@ -74,6 +74,7 @@ class Bench:
             "project": name,
             "engine": asdict(engine),
             "images": {stack: asdict(image) for stack, image in images.items()},
+            "notes": list(self.plan.executor.topology_notes()),
             "compose_files": [str(path.relative_to(COMPOSE_DIR.parent)) for path in files],
         }
         try:
@@ -82,7 +83,9 @@ class Bench:
                 stack.callback(collect_reports, self.directory)
                 parents = create_parents(engine, name, services(files))
                 stack.callback(self._remove_parents, parents)
-                env = self._environment(variables, images, owner, parents)
+                env = self._environment(variables, images, owner, parents) | stack.enter_context(
+                    self.plan.executor.topology_files(owner.container_uid, owner.container_gid)
+                )
                 project = ComposeProject(name, files, env)
                 self._write_inputs(project)
                 ownership.give_to_containers(self.directory.path, owner)

@@ -134,12 +134,15 @@ class PlanRunner:
 
     def _wait_ready(self, executor: Executor, store: Store[Any]) -> dict[str, Any]:
         """Wait until every worker has resolved a proxy, so that no run pays for its start."""
-        probe = store.proxy(b"ready", evict=False)
         plan = self._plan
+        # Workers elsewhere may not reach a store that no run uses.
+        uses_store = any(mode != Mode.NONE for mode in plan.workload.modes)
+        probe = store.proxy(b"ready", evict=False) if uses_store else None
         facts = plan.executor.wait_ready(
             executor, partial(warm_up, probe), plan.general.start_timeout
         )
-        store.evict(get_key(probe))
+        if probe is not None:
+            store.evict(get_key(probe))
         return dict(facts)
 
     def _stopped(self, run: Run, error: BaseException) -> OutcomeRow:

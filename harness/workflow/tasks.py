@@ -12,12 +12,13 @@ from proxystore.store.base import Store
 from harness.workflow.payload import payload
 
 
-def warm_up(probe: Proxy[bytes]) -> None:
+def warm_up(probe: Proxy[bytes] | None) -> None:
     """Resolve a proxy: a worker that has done so has imported what tasks and connector need.
 
-    It has also opened its store, and with it the connection to a server.
+    It has also opened its store, and with it the connection to a server. None: no run uses one.
     """
-    resolve(probe)
+    if probe is not None:
+        resolve(probe)
 
 
 def _check(data: tuple[Any, ...]) -> None:

@@ -14,7 +14,7 @@ from tests.matrix import pairs_that_run
 PAIRS = pairs_that_run()
 # Start data, and what the tasks of three stages return: what default-proxy must leave.
 OBJECTS = 1 + 1 + 2 + 1
-BYTES = 5_000_000 + 5_000_000 + 2 * 5_000_000 + 1_000_000
+BYTES = 3_500_000 + 3_500_000 + 2 * 3_500_000 + 1_000_000
 
 
 @pytest.mark.parametrize(("executor", "connector"), PAIRS, ids=map("-".join, PAIRS))
