@@ -69,6 +69,10 @@ class ExecutorConfig(BaseModel):
             InfrastructureError: if they are not all there after ``timeout_s`` seconds.
         """
 
+    def facts_at_end(self, executor: Executor) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return facts for the manifest that are known only when all runs are done."""
+        return {}
+
     def tidy(self, executor: Executor, clean_up: Callable[[], Any]) -> None:
         """Call ``clean_up()`` once in every worker that is going to outlive the executor.
 

@@ -142,6 +142,13 @@ class GlobusConfig(ExecutorConfig):
         assert isinstance(executor, _globus_compute.GlobusComputeExecutor)
         return executor.wait_ready(warm_up, self.expected_workers, timeout_s)
 
+    def facts_at_end(self, executor: Executor) -> Mapping[str, Any]:
+        """Say whether the SDK's rate limit has delayed anything."""
+        from harness.executors import _globus_compute  # noqa: PLC0415
+
+        assert isinstance(executor, _globus_compute.GlobusComputeExecutor)
+        return {"requests_delayed_by_sdk": executor.delays}
+
     @property
     def expected_workers(self) -> int:
         """Workers of each endpoint."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import aio_pika
@@ -46,9 +46,9 @@ class BrokerLink:
     def __init__(
         self,
         url: str,
-        on_result: Callable[[bytes], Awaitable[None]],
-        on_heartbeat: Callable[[bytes], Awaitable[None]],
-        on_connected: Callable[[], Awaitable[None]],
+        on_result: Callable[[bytes], Coroutine[Any, Any, None]],
+        on_heartbeat: Callable[[bytes], Coroutine[Any, Any, None]],
+        on_connected: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._url = url
         self._handlers = {RESULTS: on_result, HEARTBEATS: on_heartbeat}

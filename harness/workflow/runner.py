@@ -130,7 +130,8 @@ class PlanRunner:
                 between_runs()
                 if leak:
                     raise MeasuredFailure(f"run {run.run_id} leaks: {leak}")
-            return {"class": type(executor).__name__, **facts}
+            at_end = plan.executor.facts_at_end(executor)
+            return {"class": type(executor).__name__, **facts, **at_end}
 
     def _wait_ready(self, executor: Executor, store: Store[Any]) -> dict[str, Any]:
         """Wait until every worker has resolved a proxy, so that no run pays for its start."""

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ClassVar
 
 from harness.globus_service.broker_link import BrokerAwayError, BrokerLink
 
-Handler = Callable[[bytes], Awaitable[None]]
+Handler = Callable[[bytes], Coroutine[Any, Any, None]]
 
 
 class FakeLink(BrokerLink):
     """Keeps what is published; the test plays the endpoint."""
 
-    instances: list[FakeLink] = []
+    instances: ClassVar[list[FakeLink]] = []
 
     def __init__(
         self,
         url: str,
         on_result: Handler,
         on_heartbeat: Handler,
-        on_connected: Callable[[], Awaitable[None]],
+        on_connected: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         super().__init__(url, on_result, on_heartbeat, on_connected)
         self.on_result = on_result

@@ -83,7 +83,7 @@ def test_heartbeats_of_the_endpoint_are_read() -> None:
     def report(**state: Any) -> messages.StatusReport:
         return messages.parse_status(
             messagepack.pack(
-                EPStatusReport(endpoint_id=endpoint, global_state=state, task_statuses={})
+                EPStatusReport(endpoint_id=endpoint, ep_status_report=state, task_statuses={})
             )
         )
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
@@ -24,6 +24,19 @@ from harness.globus_service.state import State
 from tests.unit.globus_service.fakes import FakeLink
 
 SCOPE = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all openid"
+
+
+M = TypeVar("M")
+
+
+def unpacked(kind: type[M], bodies: list[bytes]) -> list[M]:
+    """Return messages as the library of SDK and endpoint reads them."""
+    found: list[M] = []
+    for body in bodies:
+        message = messagepack.unpack(body)
+        assert isinstance(message, kind)
+        found.append(message)
+    return found
 
 
 @dataclass
@@ -133,10 +146,9 @@ def test_a_task_goes_to_its_endpoint_and_its_result_back(service: Service) -> No
     endpoint, function = service.register()
     answer = service.submit(endpoint, function, "A", "B")
     tasks = answer["tasks"][function]
-    first, second = (messagepack.unpack(body) for body in service.task_queue())
-    assert isinstance(first, Task)
+    first, second = unpacked(Task, service.task_queue())
     assert (str(first.task_id), first.task_buffer) == (tasks[0], "CA")
-    assert (str(second.task_id), second.task_buffer) == (tasks[1], "CB")  # type: ignore[union-attr]
+    assert (str(second.task_id), second.task_buffer) == (tasks[1], "CB")
     headers = service.link.headers[f"task.{service.user_endpoint()}"][0]
     assert (headers["function_uuid"], headers["task_uuid"]) == (function, tasks[0])
     (command,) = service.link.queues[f"command.{endpoint}"]
@@ -184,14 +196,14 @@ def test_a_user_endpoint_that_cannot_start_fails_its_tasks(service: Service) -> 
     answer = service.submit(endpoint, function, "A", "B")
     report = EPStatusReport(
         endpoint_id=service.user_endpoint(),
-        global_state={"error": "no such engine", "heartbeat_period": 3},
+        ep_status_report={"error": "no such engine", "heartbeat_period": 3},
         task_statuses={},
     )
     asyncio.run(service.link.on_heartbeat(messagepack.pack(report)))
     assert service.task_queue() == []
-    failures = [messagepack.unpack(body) for body in service.group(answer)]
-    assert [str(f.task_id) for f in failures] == answer["tasks"][function]  # type: ignore[union-attr]
-    assert all("no such engine" in str(f.data) for f in failures)  # type: ignore[union-attr]
+    failures = unpacked(Result, service.group(answer))
+    assert [str(f.task_id) for f in failures] == answer["tasks"][function]
+    assert all("no such engine" in str(f.data) for f in failures)
     task = service.call("GET", f"/v2/tasks/{answer['tasks'][function][0]}")
     assert (task["status"], "no such engine" in task["exception"]) == ("failed", True)
 
@@ -200,8 +212,8 @@ def test_an_endpoint_that_starts_anew_has_lost_its_tasks(service: Service) -> No
     endpoint, function = service.register()
     answer = service.submit(endpoint, function, "A")
     service.call("PUT", f"/v3/endpoints/{endpoint}", {"endpoint_name": "e"})
-    (failure,) = (messagepack.unpack(body) for body in service.group(answer))
-    assert "started again" in str(failure.data)  # type: ignore[union-attr]
+    (failure,) = unpacked(Result, service.group(answer))
+    assert "started again" in str(failure.data)
     assert service.link.queues[f"command.{endpoint}"] == []
 
 
@@ -217,8 +229,8 @@ def test_silent_user_endpoints_are_given_up(service: Service) -> None:
         patrol.cancel()
 
     asyncio.run(until_failed())
-    (failure,) = (messagepack.unpack(body) for body in service.group(answer))
-    assert "did not start" in str(failure.data)  # type: ignore[union-attr]
+    (failure,) = unpacked(Result, service.group(answer))
+    assert "did not start" in str(failure.data)
 
 
 def test_a_broker_that_is_away_costs_no_accepted_task(service: Service) -> None:
