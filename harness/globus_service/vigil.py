@@ -36,9 +36,9 @@ class Vigil:
         self._heard.pop(endpoint, None)
 
     def pardon(self, now: float) -> None:
-        """Start all waits anew: it was not the endpoints that were silent."""
-        self._expected = dict.fromkeys(self._expected, now)
-        self._heard = dict.fromkeys(self._heard, now)
+        """Wait for all as if they were starting: the broker was away, and they have to find it."""
+        self._expected = dict.fromkeys((*self._expected, *self._heard), now)
+        self._heard = {}
 
     def alive(self, endpoint: UUID, now: float) -> bool:
         """Return whether an endpoint has been heard of lately."""

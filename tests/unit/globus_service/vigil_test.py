@@ -43,6 +43,6 @@ def test_nobody_is_blamed_for_a_broker_that_was_away() -> None:
     vigil.heard(running, 0)
     vigil.pardon(100)
     assert vigil.given_up(starting, 180) == ""
-    assert vigil.given_up(running, 130) == ""
+    assert vigil.given_up(running, 180) == ""
     vigil.forget(running)
     assert vigil.given_up(running, 1000) == ""
