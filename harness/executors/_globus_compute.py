@@ -19,6 +19,7 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import globus_compute_sdk
@@ -191,6 +192,8 @@ def connect(timeout_s: float) -> globus_compute_sdk.Client:
     Raises:
         InfrastructureError: if there is no login, or the service does not answer or refuses it.
     """
+    # It warns of what is raised anyway.
+    logging.getLogger("globus_sdk").setLevel(logging.ERROR)
     try:
         _globus_login.use_topology_login(timeout_s)
         app = get_globus_app()
@@ -211,11 +214,13 @@ def connect(timeout_s: float) -> globus_compute_sdk.Client:
 
 
 def _cause(error: NetworkError) -> str:
-    """Return the innermost reason of a connection that failed."""
-    found: BaseException = error
-    while found.__cause__ is not None:
-        found = found.__cause__
-    return " ".join(str(found).split())[:300]
+    """Return the host and the innermost reason of a connection that failed."""
+    found: BaseException = error.underlying_exception
+    request = getattr(found, "request", None)
+    host = urlsplit(request.url).hostname if request is not None else "no host"
+    while (inner := found.__cause__ or found.__context__) is not None:
+        found = inner
+    return f"{host}: {' '.join(str(found).split())}"
 
 
 def find_endpoints(
