@@ -23,7 +23,8 @@ BENCH_ARGS ?= $(EXECUTOR_ARGS) --ps-connector file --ps-file-dir runs/cache \
 ARGS ?=
 
 ## Variables:
-##   EXECUTOR=dask      what runs the tasks (bench, run): dask, parsl, process, thread
+##   EXECUTOR=dask      what runs the tasks (bench, run): dask, globus, parsl, process,
+##                      thread
 ##   ARGS="..."         more flags, appended to BENCH_ARGS: the last one of a flag wins
 ##   BENCH_ARGS="..."   instead of the documented example's flags
 ##   ENGINE=none        never install or start a Docker engine; fail when none answers
