@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -39,6 +40,7 @@ def main() -> int:
 
     async def lifespan() -> AsyncIterator[None]:
         running = asyncio.create_task(relay.run())
+        running.add_done_callback(_end_with)
         yield
         running.cancel()
 
@@ -59,6 +61,13 @@ def main() -> int:
     finally:
         state.close()
     return 0
+
+
+def _end_with(running: asyncio.Task[None]) -> None:
+    """End the service when what carries its messages has failed: it would only look healthy."""
+    if not running.cancelled() and running.exception() is not None:
+        logging.getLogger(__name__).critical("failed", exc_info=running.exception())
+        signal.raise_signal(signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -62,11 +62,15 @@ class BrokerLink:
         return self._ready.is_set()
 
     async def run(self) -> None:
-        """Keep a connection until cancelled."""
+        """Keep a connection until cancelled.
+
+        Raises:
+            Exception: what a handler raised that is not the broker's fault.
+        """
         while True:
             try:
                 await self._session()
-            except _FAILURES as error:
+            except (BrokerAwayError, *_FAILURES) as error:
                 logger.debug("broker: %s", type(error).__name__)
             self._ready.clear()
             self._channel = None
@@ -77,6 +81,7 @@ class BrokerLink:
         connection = await aio_pika.connect(self._url, timeout=5)
         async with connection:
             over = asyncio.Event()
+            failed: list[Exception] = []
             connection.close_callbacks.add(lambda *_: over.set())
             self._channel = await connection.channel(on_return_raises=True)
             consuming = await connection.channel()
@@ -92,11 +97,15 @@ class BrokerLink:
             logger.info("connected to the broker")
             await self._on_connected()
             for name, queue in queues.items():
-                await queue.consume(self._consumer(name))
+                await queue.consume(self._consumer(name, failed, over))
             await over.wait()
+            if failed:
+                raise failed[0]
         logger.warning("the broker closed the connection")
 
-    def _consumer(self, name: str) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+    def _consumer(
+        self, name: str, failed: list[Exception], over: asyncio.Event
+    ) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
         handle = self._handlers[name]
 
         async def consume(message: AbstractIncomingMessage) -> None:
@@ -106,6 +115,10 @@ class BrokerLink:
             except (BrokerAwayError, *_FAILURES) as error:
                 # Not acknowledged: it comes again over the next connection.
                 logger.debug("%s: %s", name, type(error).__name__)
+            except Exception as error:
+                failed.append(error)
+                over.set()
+                raise
 
         return consume
 

@@ -192,16 +192,19 @@ class Relay:
     async def _finish(self, task: UUID, body: bytes, *, failed: bool) -> None:
         """Keep a result, then hand it to its group: in this order none is lost."""
         self._state.complete(task, body, failed=failed)
+        await self._deliver(task)
+
+    async def _deliver(self, task: UUID) -> None:
+        """Hand a result to its group, unless it has it."""
         found = self._state.task(task)
         if found is None:
             logger.warning("a result of the unknown task %s", task)
         elif not found.delivered and found.message is not None:
-            await self._deliver(task, found.group, found.message)
-
-    async def _deliver(self, task: UUID, group: UUID, body: bytes) -> None:
-        # False: the queue has expired. Nobody listens, and the result can still be asked for.
-        await self._link.publish(group_queue(group), body, timestamp=int(time.time()))
-        self._state.delivered(task)
+            # False: the queue has expired. Nobody listens, and the result can still be asked for.
+            await self._link.publish(
+                group_queue(found.group), found.message, timestamp=int(time.time())
+            )
+            self._state.delivered(task)
 
     async def _on_heartbeat(self, body: bytes) -> None:
         try:
@@ -226,8 +229,7 @@ class Relay:
         for user_endpoint in self._state.busy_user_endpoints():
             self._vigil.expect(user_endpoint.id, now)
         for task in self._state.undelivered():
-            assert task.message is not None
-            await self._deliver(task.id, task.group, task.message)
+            await self._deliver(task)
 
     async def _patrol(self) -> None:
         expire_at = time.monotonic() + _EXPIRE_EVERY_S

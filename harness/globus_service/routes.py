@@ -200,12 +200,21 @@ def _task_json(task: Task) -> dict[str, Any]:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """Return a request's body, reading no more of it than it may have."""
+    """Return a request's body, keeping no more of it than it may have.
+
+    The rest is read nevertheless: a client that is cut off while it sends sees a broken connection
+    instead of the answer, and tries again.
+    """
     found = bytearray()
+    size = 0
     async for chunk in request.stream():
-        found += chunk
-        if len(found) > limit:
-            raise _too_large(int(request.headers.get("content-length", len(found))), limit)
+        size += len(chunk)
+        if size <= limit:
+            found += chunk
+        else:
+            found.clear()
+    if size > limit:
+        raise _too_large(size, limit)
     return bytes(found)
 
 

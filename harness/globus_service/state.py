@@ -207,13 +207,10 @@ class State:
         )
         return [_user_endpoint(row) for row in self._db.execute(query)]
 
-    def undelivered(self) -> list[Task]:
+    def undelivered(self) -> list[UUID]:
         """Return tasks that are done but whose result has not reached the group's queue."""
-        query = (
-            "SELECT id, task_group, completed, failed, delivered, message FROM tasks"
-            " WHERE completed IS NOT NULL AND NOT delivered"
-        )
-        return [_task(row) for row in self._db.execute(query)]
+        query = "SELECT id FROM tasks WHERE completed IS NOT NULL AND NOT delivered"
+        return [UUID(id_) for (id_,) in self._db.execute(query)]
 
     def expire(self, older_than_s: float) -> int:
         """Forget some old tasks and tokens; return how many tasks."""

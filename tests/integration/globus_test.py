@@ -24,6 +24,7 @@ from tests.integration.conftest import (
     finish_bench,
     left_behind,
     project_of,
+    run_bench,
     start_bench,
 )
 
@@ -224,6 +225,33 @@ def test_a_service_that_is_killed_and_started_again(
     assert len(objects.splitlines()) == 3
 
 
+def test_a_user_endpoint_that_cannot_start(topology: Topology) -> None:
+    template = "/tmp/globus_compute/harness/user_config_template.yaml.j2"
+    script = """
+import time
+from harness.executors.globus import GlobusConfig
+
+with GlobusConfig().start(60) as executor:
+    # Another user configuration: another user endpoint is started.
+    executor._sdk.user_endpoint_config = {"other": True}
+    start = time.monotonic()
+    print(executor.submit(len, b"").exception(100))
+    assert time.monotonic() - start < 60
+"""
+    before = topology.output("worker", "cat", template)
+    write = f"import sys; open('{template}', 'w').write(sys.argv[1])"
+    topology.output("worker", "python", "-c", write, "engine: {type: NoSuchEngine}")
+    try:
+        ended = topology.execute("python", "-c", script)
+    finally:
+        topology.output("worker", "python", "-c", write, before)
+    assert ended.code == 0, ended.out
+    assert "USER_ENDPOINT_FAILED" in ended.out
+    # The other user endpoint has not noticed.
+    ended = topology.run("unharmed", "--task-sleep 0 --data-management none")
+    assert ended.code == 0, ended.out
+
+
 def test_a_user_endpoint_that_is_killed(topology: Topology, beside: ThreadPoolExecutor) -> None:
     flags = "--task-sleep 100 --data-management none"
     running = beside.submit(topology.run, "killed", flags)
@@ -263,6 +291,28 @@ def test_nothing_secret_is_in_logs_configuration_or_container(topology: Topology
     for service in ("runner", "worker"):
         listed = topology.container(service).exec_run(["ls", "/harness/keys"])
         assert listed.exit_code != 0
+
+
+def test_the_cloud_is_called_and_nothing_local_is_started(
+    client: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "a-secret-of-nobody"
+    monkeypatch.setenv("GLOBUS_COMPUTE_CLIENT_ID", str(uuid4()))
+    monkeypatch.setenv("GLOBUS_COMPUTE_CLIENT_SECRET", secret)
+    flags = [*EXAMPLE[4:], "--executor", "globus", "--globus-compute-endpoint", str(uuid4())]
+    flags += ["--ps-connector", "file", "--stage-bytes-sizes", "1", "1", "1", "1", "1"]
+    bench = run_bench(tmp_path, *flags, "--data-management", "none")
+    # Where there is no network nobody answers; where there is, nobody knows this client.
+    assert bench.code == 3, bench.err
+    last = bench.err.splitlines()[-1]
+    assert last.startswith("harness bench: error: --executor globus: the ")
+    assert "auth.globus.org" in last or "401" in last
+    assert "Traceback" not in bench.err
+    assert [path.name for path in (bench.directory / "logs").iterdir()] == ["runner-1.log"]
+    assert bench.manifest["notes"] == []
+    for path in bench.directory.rglob("*"):
+        assert not path.is_file() or secret not in path.read_text()
+    assert left_behind(client, bench.project) == set()
 
 
 def test_a_worker_that_is_killed_in_a_bench(client: DockerClient, tmp_path: Path) -> None:

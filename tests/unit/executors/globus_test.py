@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from globus_compute_sdk.sdk.batch import Batch
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.flags import Parser
-from harness.executors import _globus_login
+from harness.executors import _globus_compute, _globus_login
 from harness.executors._globus_compute import BURST_LIMIT, GlobusComputeExecutor
 from harness.executors._globus_limits import MAX_SUBMISSION_BYTES, encoded_bytes
 from harness.executors.globus import GlobusConfig
@@ -176,6 +177,21 @@ def test_endpoints_take_turns(client: Any) -> None:
             futures[0].result(30)
     assert client.sent == [5]
     assert BURST_LIMIT == 8
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_refused_connection_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens
+        port = closed.getsockname()[1]
+        monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_AUTH", f"http://127.0.0.1:{port}/")
+        # The SDK tries six times, longer and longer apart.
+        monkeypatch.setattr("globus_sdk.transport.requests.time.sleep", lambda _seconds: None)
+        with pytest.raises(InfrastructureError) as caught:
+            _globus_compute.connect(10)
+    said = str(caught.value)
+    assert said.startswith("--executor globus: the Globus Compute service cannot be reached: ")
+    assert said.endswith("127.0.0.1: [Errno 111] Connection refused")
 
 
 @pytest.mark.usefixtures("logged_in")

@@ -32,7 +32,7 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
     assert again.group(group) == tasks
     assert again.open_tasks(user_endpoint.id) == [tasks[2]]
     assert again.busy_user_endpoints() == [user_endpoint]
-    assert [task.id for task in again.undelivered()] == [tasks[0]]
+    assert again.undelivered() == [tasks[0]]
     first, second = again.tasks(tasks[:2])
     assert (first.message, first.failed) == (b"result", False)
     assert (second.message, second.failed, second.delivered) == (b"error", True, True)
