@@ -200,7 +200,8 @@ def connect(timeout_s: float) -> globus_compute_sdk.Client:
         # A client identity logs in by its secret, asking nobody.
         if not isinstance(app, ClientApp) and app.login_required():
             raise InfrastructureError(
-                "--executor globus: the login has expired: run 'globus-compute-endpoint login'"
+                "--executor globus: nobody is logged in, or the login has expired: run"
+                " 'globus-compute-endpoint login'"
             )
         return globus_compute_sdk.Client(app=app)
     except NetworkError as error:
