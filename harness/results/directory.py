@@ -105,6 +105,11 @@ class RunDirectory:
         return self.path / ".settled"
 
     @property
+    def truth(self) -> Path:
+        """What the probes of a calibration did."""
+        return self.path / "truth.csv"
+
+    @property
     def quality(self) -> Path:
         """Sampling quality and cross-check of the views."""
         return self.path / "quality.json"
