@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,16 @@ from harness.results.marks import STOP, MarkWriter
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership, sampling
 from harness.topology.cgroups import CgroupParents, create_parents, remove_parents
-from harness.topology.compose import ComposeProject, new_project_name, role, services
-from harness.topology.engine import Engine
+from harness.topology.compose import (
+    COMPOSE_DIR,
+    ComposeProject,
+    image_stacks,
+    new_project_name,
+    role,
+    services,
+)
+from harness.topology.engine import Engine, connect, describe
+from harness.topology.images import ensure
 from harness.topology.watch import Death, deaths, watch_runner
 
 RUN_MOUNT = "/harness/run"
@@ -52,6 +60,43 @@ class Launch:
     owner: ownership.Owner
     say: Callable[[str], None]
     progress: Callable[[int], None]
+
+
+def prepare(
+    plan: Plan,
+    directory: RunDirectory,
+    files: Sequence[Path],
+    say: Callable[[str], None],
+    progress: Callable[[int], None],
+) -> tuple[Launch, dict[str, Any]]:
+    """Connect to the engine and make sure that all images are there.
+
+    Returns:
+        What all topologies have in common, and facts for the manifest.
+
+    Raises:
+        InfrastructureError: if no engine answers or an image cannot be built.
+    """
+    client = connect()
+    engine = describe(client)
+    variables = image_stacks(files)
+    images = ensure(sorted(set(variables.values())), say)
+    launch = Launch(
+        plan=plan,
+        directory=directory,
+        files=files,
+        images={variable: images[stack].reference for variable, stack in variables.items()},
+        engine=engine,
+        client=client,
+        owner=ownership.current_owner(),
+        say=say,
+        progress=progress,
+    )
+    return launch, {
+        "engine": asdict(engine),
+        "images": {stack: asdict(image) for stack, image in images.items()},
+        "compose_files": [str(path.relative_to(COMPOSE_DIR.parent)) for path in files],
+    }
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.core.errors import UsageError
@@ -14,10 +14,8 @@ from harness.results import manifest
 from harness.results.directory import RunDirectory
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership
-from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files, services
-from harness.topology.engine import connect, describe
-from harness.topology.images import ensure
-from harness.topology.launch import Launch, LaunchedTopology
+from harness.topology.compose import COMPOSE_DIR, plan_files, services
+from harness.topology.launch import Launch, LaunchedTopology, prepare
 from harness.workflow.schedule import topologies
 
 
@@ -74,35 +72,14 @@ class Bench:
         """
         files = plan_files(self.plan)
         self._refuse_ignored(services(files))
-        client = connect()
-        engine = describe(client)
-        variables = image_stacks(files)
-        images = ensure(sorted(set(variables.values())), self.say)
-        owner = ownership.current_owner()
-        self._facts = {
-            "engine": asdict(engine),
-            "images": {stack: asdict(image) for stack, image in images.items()},
-            "compose_files": [str(path.relative_to(COMPOSE_DIR.parent)) for path in files],
-            "topologies": [],
-            "cgroup_view_lacks": {},
-        }
+        launch, facts = prepare(self.plan, self.directory, files, self.say, self.progress)
+        self._facts = facts | {"topologies": [], "cgroup_view_lacks": {}}
         try:
             with ExitStack() as stack:
-                stack.callback(ownership.give_to_user, self.directory.path, owner)
+                stack.callback(ownership.give_to_user, self.directory.path, launch.owner)
                 stack.callback(collect_reports, self.directory)
                 text = self.plan.in_topology().model_dump_json(indent=2)
                 self.directory.plan.write_text(f"{text}\n")
-                launch = Launch(
-                    plan=self.plan,
-                    directory=self.directory,
-                    files=files,
-                    images={variable: images[s].reference for variable, s in variables.items()},
-                    engine=engine,
-                    client=client,
-                    owner=owner,
-                    say=self.say,
-                    progress=self.progress,
-                )
                 self._run_topologies(launch)
         finally:
             self._complete_manifest()
