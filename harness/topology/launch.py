@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -140,13 +141,16 @@ class LaunchedTopology:
         parents = create_parents(launch.engine, self.name, services(launch.files))
         self._stack.callback(self._remove_parents, parents)
         project = ComposeProject(self.name, launch.files, self._environment(parents, offset))
-        self._write_inputs(project)
         ownership.give_to_containers(launch.directory.path, launch.owner)
         view = self._stack.enter_context(sampling.docker_view(launch.directory, offset))
         self._stack.callback(self._take_down, project)
         ended = self._stack.enter_context(deaths(project))
         launch.say(f"Starting the topology {project.name}")
-        project.up(launch.plan.general.start_timeout)
+        # Compose takes a third of a second to say what it is starting anyway.
+        with ThreadPoolExecutor(1) as aside:
+            written = aside.submit(self._write_inputs, project)
+            project.up(launch.plan.general.start_timeout)
+            written.result()
         containers = project.containers(launch.client)
         sampling.follow(view, project, containers)
         before_first_run()
