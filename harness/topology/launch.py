@@ -112,6 +112,7 @@ class LaunchedTopology:
     Attributes:
         name: its compose project.
         lacks: what the cgroup view cannot read, and why.
+        malloc: service -> the allocator's settings in its environment.
     """
 
     launch: Launch
@@ -119,11 +120,16 @@ class LaunchedTopology:
     places: range
     name: str = field(default_factory=new_project_name)
     lacks: dict[str, str] = field(default_factory=dict)
+    malloc: dict[str, list[str]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of it: places are those in the plan's order, from 1."""
-        return {"project": self.name, "runs": [self.places.start + 1, self.places.stop]}
+        return {
+            "project": self.name,
+            "runs": [self.places.start + 1, self.places.stop],
+            "malloc": self.malloc,
+        }
 
     def run(self, before_first_run: Callable[[], None]) -> None:
         """Bring it up, execute its runs, end the sampling; ``close`` takes it down.
@@ -152,6 +158,7 @@ class LaunchedTopology:
             project.up(launch.plan.general.start_timeout)
             written.result()
         containers = project.containers(launch.client)
+        self.malloc = {role(container): _malloc_settings(container) for container in containers}
         sampling.follow(view, project, containers)
         before_first_run()
         # The runner waits at its first mark for the sampler, which starts to count from here.
@@ -251,6 +258,11 @@ def _terminated_on_exit(runner: Container) -> Iterator[None]:
     finally:
         with suppress(NotFound, APIError):  # it has ended
             runner.stop(timeout=5)
+
+
+def _malloc_settings(container: Container) -> list[str]:
+    environment = container.attrs["Config"]["Env"] or []
+    return sorted(setting for setting in environment if setting.startswith("MALLOC_"))
 
 
 def _failure(code: int, reason: str) -> HarnessError:

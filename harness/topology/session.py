@@ -95,7 +95,6 @@ class Bench:
             for number, places in enumerate(topologies(self.plan), 1):
                 topology = LaunchedTopology(launch, number, places)
                 self._facts.setdefault("project", topology.name)
-                self._facts["topologies"].append(topology.facts())
                 try:
                     topology.run(before_is_down)
                 except BaseException:
@@ -103,6 +102,7 @@ class Bench:
                     topology.close()
                     raise
                 finally:
+                    self._facts["topologies"].append(topology.facts())
                     self._facts["cgroup_view_lacks"] |= topology.lacks
                 before = _TakingDown(topology)
             self.say("Taking the topology down")

@@ -34,6 +34,9 @@ def test_a_fresh_topology_for_each_mode_with_warm_ups(tmp_path: Path, client: Do
     assert [topology["runs"] for topology in topologies] == [[1, 1], [2, 2], [3, 3]]
     assert len({topology["project"] for topology in topologies}) == 3
     for topology in topologies:
+        settings = {tuple(found) for found in topology["malloc"].values()}
+        assert settings == {("MALLOC_TRIM_THRESHOLD_=65536",)}
+        assert set(topology["malloc"]) == {"redis", "runner", "scheduler", "worker"}
         assert left_behind(client, topology["project"]) == set()
     assert [row["data_management"] for row in bench.rows("results.csv")] == list(MODES)
     assert [row["outcome"] for row in bench.rows("outcomes.csv")] == ["ok"] * 3

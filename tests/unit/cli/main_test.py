@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -112,3 +113,22 @@ def test_ctrl_c_and_sigterm_keep_the_rows_and_exit_with_130(tmp_path: Path) -> N
         assert ",interrupted," in rows[-1]
         assert (directory / "manifest.json").exists()
         assert not (place / "objects").exists()
+
+
+def test_calibrating_with_too_few_repeats_is_refused(tmp_path: Path) -> None:
+    done = harness("calibrate --repeat 2", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--repeat" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_the_plan_has_not_are_refused(tmp_path: Path) -> None:
+    done = harness(f"run {SHORT} --ps-file-dir objects --task-sleep 0 --run-dir r", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "r").iterdir()
+    plan = json.loads((directory / "manifest.json").read_text())["plan"]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    for places in ("0 1", "2 1", "1 99"):
+        done = harness(f"run --plan plan.json --places {places}", tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "--places" in done.stderr
