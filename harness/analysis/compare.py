@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from harness.analysis.identity import Difference, Severity, differences
-from harness.analysis.metrics import RunFigures, session_figures
+from harness.analysis.groups import Group, group_runs
+from harness.analysis.identity import Difference, differences
+from harness.analysis.metrics import RunFigures
 from harness.analysis.session import OK, Session
 from harness.analysis.verdicts import Comparison, Rules, Verdict, compare, interleaved
 from harness.analysis.workload import WorkloadFacts
@@ -186,44 +187,47 @@ def compare_sessions(
                     f"{session.path}: no run of {pair[side]} went through (it has"
                     f" {has or 'none that did'})"
                 )
-    first, second = session_figures(a), session_figures(b)
-    rows = []
+    groups = {(g.session.path, g.mode): g for g in group_runs([a, b] if a.path != b.path else [a])}
+    rows: list[Row] = []
     for mode_a, mode_b in pairs:
-        x = [figures for figures in first if figures.run.mode == mode_a]
-        y = [figures for figures in second if figures.run.mode == mode_b]
-        turns = _took_turns(a, b, x, y)
-        rows += [
-            Row(mode_a, mode_b, metric, _compare(metric, (x, a), (y, b), rules, turns))
-            for metric in metrics
-        ]
+        rows += compare_groups(groups[a.path, mode_a], groups[b.path, mode_b], rules, metrics)
     return SessionComparison(
         a, b, rules, tuple(rows), tuple(differences(a, b)), tuple(_regressions(a, b, pairs))
     )
 
 
-def _compare(
-    metric: Metric,
-    a: tuple[Sequence[RunFigures], Session],
-    b: tuple[Sequence[RunFigures], Session],
-    rules: Rules,
-    turns: bool,
-) -> Comparison | None:
-    first = [metric.value(figures, a[1].workload) for figures in a[0]]
-    second = [metric.value(figures, b[1].workload) for figures in b[0]]
-    x = [value for value in first if value is not None]
-    y = [value for value in second if value is not None]
+def compare_groups(
+    a: Group, b: Group, rules: Rules | None = None, metrics: Sequence[Metric] | None = None
+) -> list[Row]:
+    """Compare the runs of two modes, or of one mode in two sessions, metric by metric."""
+    rules = rules or Rules()
+    metrics = metrics or [metric for metric in METRICS if not metric.scale_free]
+    turns = _took_turns(a, b)
+    return [
+        Row(a.mode, b.mode, metric, _compare(metric, a, b, rules, turns=turns))
+        for metric in metrics
+    ]
+
+
+def _compare(metric: Metric, a: Group, b: Group, rules: Rules, *, turns: bool) -> Comparison | None:
+    sides = [
+        [metric.value(figures, group.session.workload) for figures in group.figures]
+        for group in (a, b)
+    ]
+    x, y = ([value for value in side if value is not None] for side in sides)
     if not x or not y:
         return None
-    whole = len(x) == len(first) and len(y) == len(second)
+    whole = len(x) == len(sides[0]) and len(y) == len(sides[1])
     return compare(x, y, rules=rules, floor=metric.floor, interleaved=turns and whole)
 
 
-def _took_turns(a: Session, b: Session, x: Sequence[RunFigures], y: Sequence[RunFigures]) -> bool:
+def _took_turns(a: Group, b: Group) -> bool:
     """Return whether the runs took turns; only runs on one clock can be known to."""
-    if a.path != b.path and not _one_clock(a, b):
+    if a.session.path != b.session.path and not _one_clock(a.session, b.session):
         return False
-    starts = [[f.run.start_ns for f in side if f.run.start_ns is not None] for side in (x, y)]
-    return len(starts[0]) == len(x) and len(starts[1]) == len(y) and interleaved(*starts)
+    starts = [[f.run.start_ns for f in group.figures] for group in (a, b)]
+    known = [[t for t in side if t is not None] for side in starts]
+    return starts == known and interleaved(*known)
 
 
 def _one_clock(a: Session, b: Session) -> bool:
@@ -245,15 +249,3 @@ def _regressions(a: Session, b: Session, pairs: Sequence[tuple[str, str]]) -> li
                 + (f", and {len(bad) - 1} more" if len(bad) > 1 else "")
             )
     return found
-
-
-__all__ = [
-    "METRICS",
-    "Difference",
-    "Metric",
-    "Row",
-    "SessionComparison",
-    "Severity",
-    "Unit",
-    "compare_sessions",
-]
