@@ -83,7 +83,9 @@ def _runs(outcomes: pl.DataFrame, marks: pl.DataFrame, results: Results) -> Iter
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in results.rows:
         rows.setdefault(row["data_management"], []).append(row)
-    for run_id in dict.fromkeys([*times, *ended]):
+    # Marks of warm-ups are there too; a warm-up has no result, and an outcome only if it failed.
+    numbered = [run_id for run_id in times if _RUN_ID.match(run_id)]
+    for run_id in dict.fromkeys([*numbered, *ended]):
         outcome = ended.get(run_id) or _unended(run_id)
         makespan = None
         if outcome["outcome"] in MEASURED and rows.get(outcome["data_management"]):
