@@ -15,9 +15,7 @@ from harness.analysis.metrics import RunFigures
 from harness.analysis.series import TOPOLOGY, Levels
 from harness.analysis.thin import thin_together
 from harness.analysis.timeline import Boundary, Step, TaskBar, boundaries, steps, task_bars
-from harness.report.palette import Look, look, service_looks
-
-PREDICTED, IDEAL = look(1).color, look(2).color
+from harness.report.palette import INK, Look, look, service_looks
 
 Chart = dict[str, Any]
 
@@ -27,6 +25,7 @@ _SECONDS_TITLE = "seconds since the start of the run"
 _FAINT = 0.18
 _MOST_BARS = 4000
 _MOST_LABELS = 24
+_FEW_LABELS = 10
 
 
 def memory_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | None:
@@ -146,7 +145,7 @@ def run_chart(group: Group, figures: RunFigures, points: int) -> Chart | None:
     if bars:
         traces += _task_traces(bars)
         layout["yaxis"]["domain"] = [0.36, 1]
-        layout["yaxis2"] = {"domain": [0, 0.28], "title": {"text": "tasks"}, "type": "category"}
+        layout["yaxis2"] = {"domain": [0, 0.28], "type": "category"}
         layout["xaxis"]["anchor"] = "y2"
         layout["barmode"] = "overlay"
     return {"data": traces, "layout": layout}
@@ -174,7 +173,7 @@ def _line(name: str, x: Any, y: Any, color: str, dash: str) -> dict[str, Any]:
         "name": name,
         "x": x,
         "y": y,
-        "line": {"color": color, "dash": dash, "width": 2},
+        "line": {"color": color, "dash": dash, "width": 2.5},
         "hovertemplate": "%{y:.4s}B" + f"<extra>{name}</extra>",
     }
 
@@ -188,8 +187,8 @@ def _predicted(must: Sequence[Step], baseline: float) -> list[dict[str, Any]]:
         held += [baseline + step.before_bytes, baseline + step.held_bytes]
     ideal = [baseline + step.ideal_bytes for step in must]
     traces = [
-        _line("baseline + predicted in the connector", t_s, held, PREDICTED, "dash"),
-        _line("baseline + ideal", [step.t_s for step in must], ideal, IDEAL, "dot"),
+        _line("baseline + predicted", t_s, held, INK, "dash"),
+        _line("baseline + ideal", [step.t_s for step in must], ideal, INK, "dot"),
     ]
     traces[1]["line"]["shape"] = "hv"
     if not any(step.before_bytes for step in must):  # mode none has nothing in a connector
@@ -217,7 +216,7 @@ def _stage_labels(ends: Sequence[Boundary]) -> list[dict[str, Any]]:
                     "yref": "paper",
                     "yanchor": "bottom",
                     "showarrow": False,
-                    "text": f"{end.stage}",
+                    "text": f"stage {end.stage}" if len(ends) <= _FEW_LABELS else f"{end.stage}",
                     "hovertext": f"cycle {end.cycle}, stage {end.stage}",
                 }
             )

@@ -37,6 +37,9 @@ class Look:
 _COLORS = ("#0072B2", "#D55E00", "#008F68", "#B4609A", "#8A7A00", "#3F8FC4", "#7A7A7A", "#A0522D")
 # The same on a dark page.
 _DARK = ("#56B4E9", "#F08A3C", "#2FC39B", "#DE93C6", "#D6C640", "#8FCBEE", "#A8A8A8", "#D99A74")
+INK = "#1B1F24"
+"""Colour of lines that must stand out from all others."""
+_DARK_INK = "#E6E9ED"
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
 _SYMBOLS = (
     "circle",
@@ -80,7 +83,7 @@ def look(number: int) -> Look:
 
 def dark_colors() -> dict[str, str]:
     """Return what stands for each colour on a dark page, see-through ones by their beginning."""
-    pairs = list(zip(_COLORS, _DARK, strict=True))
+    pairs = [*zip(_COLORS, _DARK, strict=True), (INK, _DARK_INK)]
     return dict(pairs) | {_rgb(light): _rgb(dark) for light, dark in pairs}
 
 

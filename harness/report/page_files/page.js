@@ -38,7 +38,13 @@
     return found;
   }
 
-  const layoutOf = (chart) => ({ ...chart.layout, ...surroundings(chart) });
+  // On a narrow screen there is room for a stage's number only.
+  const short = (label) => ({ ...label, text: narrow.matches ? label.text.replace("stage ", "") : label.text });
+  const layoutOf = (chart) => ({
+    ...chart.layout,
+    ...surroundings(chart),
+    annotations: (chart.layout.annotations ?? []).map(short),
+  });
 
   const config = {
     responsive: true,
