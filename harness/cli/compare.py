@@ -14,7 +14,7 @@ from harness.analysis.readers import opened, read_session
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UsageError
-from harness.core.flags import Parser
+from harness.core.parser import Parser
 from harness.report.formats import FORMATS, headline
 
 

@@ -13,7 +13,7 @@ from harness.analysis.curves import typical_run
 from harness.analysis.groups import Group, group_runs
 from harness.analysis.readers import opened, read_session
 from harness.core.errors import UsageError
-from harness.core.flags import Parser
+from harness.core.parser import Parser
 from harness.report import figures
 from harness.report.palette import mode_looks
 
