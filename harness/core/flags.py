@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from harness.core.errors import UsageError
-from harness.core.parser import Parser as Parser
+from harness.core.parser import Parser as Parser  # noqa: PLC0414 - for whoever has it from here
 from harness.core.sizes import parse_size
 
 M = TypeVar("M", bound=BaseModel)
