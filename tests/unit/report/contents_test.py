@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,20 @@ from harness.results.rows import OutcomeRow, RowWriter
 from tests.rundirs import write_peaks, write_run_directory
 
 MB = 1_000_000
+QUALITY = {
+    "bounds_from": "defaults",
+    "identity": {
+        "readings": 1200,
+        "p95_bytes": 200_000,
+        "bound_bytes": 1_500_000,
+        "largest_bytes": 3_000_000,
+        "largest_at": "worker-1 at 3.2 s",
+        "agrees": True,
+    },
+    "inside_against_cgroup": {"readings": 0, "bound_bytes": 1_500_000, "agrees": None},
+    "longest_gap_ns": {"cgroup": 25_000_000, "docker": None},
+    "baseline": {"verdicts": {"settled": 3, "timed out": 1}},
+}
 PAPER = Path(__file__).parents[2] / "data" / "paper"
 
 
@@ -57,7 +72,7 @@ def test_outcomes_tell_what_failed_and_why(tmp_path: Path) -> None:
 
 def test_the_evidence_is_the_samplers_ledgers_and_manifests(tmp_path: Path) -> None:
     directory = write_run_directory(tmp_path / "run", {"none": [MB]})
-    (directory.path / "quality.json").write_text('{"identity": {"largest_bytes": 4096}}')
+    (directory.path / "quality.json").write_text(json.dumps(QUALITY))
     session = read_session(directory.path)
     ledger = evidence.ledger(group_runs([session]))
     assert ledger is not None
@@ -68,8 +83,17 @@ def test_the_evidence_is_the_samplers_ledgers_and_manifests(tmp_path: Path) -> N
     assert sampling is not None
     assert list(map(str, sampling.rows[0]))[:5] == ["cgroup", "host", "50 Hz", "49.5 Hz", "1"]
     assert str(sampling.rows[0][-1]) == "psi: not in this kernel"
-    (quality,) = evidence.quality(session)
-    assert quality.rows == (("identity largest_bytes", "4.1 KB"),)
+    agreement = evidence.agreement(session)
+    assert agreement is not None
+    assert agreement.rows == (
+        (
+            *("usage = anon + shmem + file + kernel", "1200", "200 KB", "1.5 MB", "3 MB"),
+            *("worker-1 at 3.2 s", "yes"),
+        ),
+        ("inside against cgroup", "0", "-", "1.5 MB", "-", "-", "nothing to compare"),
+    )
+    assert "Longest gap: cgroup 25 ms. Baselines: 3 settled, 1 timed out." in agreement.note
+    assert evidence.calibration(session) is None
     environment = evidence.environment(session)
     assert environment is not None
     assert ("engine version", "28.0") in environment.rows
