@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from harness.core.flags import Flag
-from harness.executors._pools import cpu_count, warm_pool
+from harness.executors._pools import cpu_count, trim_pool, warm_pool
 from harness.executors._protocol import ExecutorConfig, executors
 
 
@@ -40,6 +40,10 @@ class ProcessPoolConfig(ExecutorConfig):
         """Make the pool start all of its workers."""
         warm_pool(executor, self.workers, warm_up, timeout_s)
         return {"workers": self.workers}
+
+    def trim(self, executor: Executor, trim: Callable[[], Any]) -> tuple[str, ...]:
+        """Trim every process of the pool."""
+        return trim_pool(executor, self.workers, trim)
 
     @classmethod
     def variants(cls) -> Mapping[str, tuple[str, ...]]:
