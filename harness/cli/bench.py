@@ -11,6 +11,7 @@ from harness.analysis.summary import summarise
 from harness.core.errors import HarnessError
 from harness.core.flags import Parser
 from harness.plan import add_plan_flags, parse_plan
+from harness.report.ahead import ReportAhead
 from harness.report.progress import Progress
 from harness.report.quality import quality_lines
 from harness.report.tables import (
@@ -22,6 +23,7 @@ from harness.report.tables import (
 )
 from harness.results.directory import RunDirectory, create
 from harness.results.manifest import notes
+from harness.topology import ownership
 from harness.topology.session import Bench
 
 
@@ -31,14 +33,34 @@ def main(argv: Sequence[str]) -> int:
     add_plan_flags(parser, containers=True)
     plan = parse_plan(parser, argv, containers=True)
     directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
+    report = ReportAhead()
+    total = len(plan.runs())
     try:
-        with Progress(len(plan.runs()), sys.stderr) as progress:
-            Bench(plan, directory, progress.say, progress.done).run()
-    except (HarnessError, KeyboardInterrupt):
+        with Progress(total, sys.stderr) as progress:
+
+            def done(runs: int) -> None:
+                progress.done(runs)
+                if runs >= total:
+                    report.start()
+
+            Bench(plan, directory, progress.say, done).run()
+    except KeyboardInterrupt:
         _print_summary(directory)
         raise
+    except HarnessError:
+        _print_summary(directory)
+        _write_report(directory, report)
+        raise
     _print_summary(directory)
+    _write_report(directory, report)
     return 0
+
+
+def _write_report(directory: RunDirectory, report: ReportAhead) -> None:
+    """Write the report, if there is anything to report."""
+    if directory.results.exists():
+        print(report.write(directory.path))
+        ownership.give_to_user(directory.path, ownership.current_owner())
 
 
 def _print_summary(directory: RunDirectory) -> None:
