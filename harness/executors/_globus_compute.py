@@ -192,8 +192,9 @@ def connect(timeout_s: float) -> globus_compute_sdk.Client:
     Raises:
         InfrastructureError: if there is no login, or the service does not answer or refuses it.
     """
-    # It warns of what is raised anyway.
+    # The two tell, with tracebacks, of what the SDK then handles or raises.
     logging.getLogger("globus_sdk").setLevel(logging.ERROR)
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
     try:
         _globus_login.use_topology_login(timeout_s)
         app = get_globus_app()

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.flags import Flag
 from harness.core.pairs import Payloads
+from harness.core.uuids import check_uuids
 from harness.executors import _globus_login
 from harness.executors._globus_limits import MAX_SUBMISSION_BYTES, too_large
 from harness.executors._protocol import ExecutorConfig, executors
@@ -76,11 +77,7 @@ class GlobusConfig(ExecutorConfig):
     @field_validator("endpoints")
     @classmethod
     def _are_uuids(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
-        for text in endpoints:
-            try:
-                UUID(text)
-            except ValueError:
-                raise ValueError(f"{text!r} is not a UUID") from None
+        check_uuids(endpoints)
         return endpoints
 
     def payload_refusal(self, payloads: Payloads, *, containers: bool) -> str | None:

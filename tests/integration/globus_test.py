@@ -211,7 +211,9 @@ def test_a_wrong_secret(topology: Topology) -> None:
 def test_a_service_that_is_killed_and_started_again(
     service: str, topology: Topology, beside: ThreadPoolExecutor
 ) -> None:
-    flags = "--task-sleep 1 --data-management none owned-proxy"
+    # A broker that is killed may forget an acknowledgement: a task runs twice then, and in a mode
+    # with a store its second object would stay behind.
+    flags = "--task-sleep 1 --data-management none --repeat 2"
     running = beside.submit(topology.run, service, flags)
     topology.started(service, 1, running)
     container = topology.container(service)
@@ -221,8 +223,8 @@ def test_a_service_that_is_killed_and_started_again(
     assert ended.code == 0, ended.out
     outcomes = topology.outcomes(service)
     assert [line.split(",")[3] for line in outcomes] == ["ok"] * 2
-    objects = topology.execute("sh", "-c", f"cat /tmp/{service}/*/objects.csv").out
-    assert len(objects.splitlines()) == 3
+    results = topology.execute("sh", "-c", f"cat /tmp/{service}/*/results.csv").out
+    assert len(results.splitlines()) == 3
 
 
 def test_a_user_endpoint_that_cannot_start(topology: Topology) -> None:
