@@ -4,7 +4,6 @@ import socket
 
 import pytest
 
-from harness.sampling import names
 from harness.sampling.names import ContainerNames
 
 
@@ -25,7 +24,7 @@ def test_each_host_name_is_asked_for_once_and_may_be_unknown(
         asked.append(name)
         raise socket.gaierror("unknown")
 
-    monkeypatch.setattr(names.socket, "gethostbyname", resolve)
+    monkeypatch.setattr(socket, "gethostbyname", resolve)
     found = ContainerNames({"HARNESS_PROJECT": "wmh1"})
     assert (found("abc"), found("abc"), found("def")) == (None, None, None)
     assert asked in (["abc", "def"], [])  # without a name server nobody is asked at all
