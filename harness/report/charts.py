@@ -23,7 +23,6 @@ _BAND_POINTS = 2400
 _BYTES = {"tickformat": "~s", "ticksuffix": "B", "rangemode": "tozero"}
 _SECONDS_TITLE = "seconds since the start of the run"
 _FAINT = 0.18
-_MOST_BARS = 4000
 _MOST_LABELS = 24
 _FEW_LABELS = 10
 
@@ -108,13 +107,14 @@ def _band_traces(group: Group, found: Band, style: Look, *, net: bool) -> list[d
     return [low, high, mean]
 
 
-def run_chart(group: Group, figures: RunFigures, points: int) -> Chart | None:
+def run_chart(group: Group, figures: RunFigures, points: int, tasks: int) -> Chart | None:
     """Return one run's memory stacked by service, and its tasks, on one time axis.
 
     Args:
         group: whose run it is.
         figures: the run.
         points: about how many to keep of each line.
+        tasks: how many to show at most; of more, the first.
     """
     memory = group.session.memory
     if memory is None or figures.topology is None:
@@ -143,7 +143,9 @@ def run_chart(group: Group, figures: RunFigures, points: int) -> Chart | None:
         "annotations": _stage_labels(ends) if bars else [],
     }
     if bars:
-        traces += _task_traces(bars)
+        traces += _task_traces(bars[:tasks])
+        if len(bars) > tasks:
+            layout["xaxis"]["title"]["text"] += f" (the first {tasks} of {len(bars)} tasks)"
         layout["yaxis"]["domain"] = [0.36, 1]
         layout["yaxis2"] = {"domain": [0, 0.28], "type": "category"}
         layout["xaxis"]["anchor"] = "y2"
@@ -225,7 +227,7 @@ def _stage_labels(ends: Sequence[Boundary]) -> list[dict[str, Any]]:
 
 def _task_traces(bars: Sequence[TaskBar]) -> list[dict[str, Any]]:
     """Return each worker's tasks: getting inputs, then working."""
-    shown = [bar for bar in bars if bar.started_s is not None][:_MOST_BARS]
+    shown = [bar for bar in bars if bar.started_s is not None]
     parts = (
         ("resolving inputs", "/", [(b.started_s, b.resolved_s) for b in shown]),
         ("working", "", [(b.resolved_s, b.finished_s) for b in shown]),
@@ -241,9 +243,9 @@ def _task_traces(bars: Sequence[TaskBar]) -> list[dict[str, Any]]:
             "orientation": "h",
             "name": name,
             "y": [bar.worker for bar in shown],
-            "base": [start for start, _ in times],
+            "base": [_rounded(start) for start, _ in times],
             "x": [
-                end - start if start is not None and end is not None else None
+                _rounded(end - start) if start is not None and end is not None else None
                 for start, end in times
             ],
             "text": text,
@@ -259,6 +261,10 @@ def _task_traces(bars: Sequence[TaskBar]) -> list[dict[str, Any]]:
         }
         for name, hatch, times in parts
     ]
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
 
 
 def _size(size_bytes: int | None) -> str:
