@@ -21,6 +21,7 @@ from harness.core.sizes import format_size
 from harness.report import charts, evidence
 from harness.report.contents import Table, outcomes, services, summary
 from harness.report.palette import Look, dark_colors
+from harness.report.run_chart import run_chart
 
 _FILES = files("harness.report") / "page_files"
 _PLOTLY = "vendor/plotly-basic.min.js"
@@ -140,7 +141,7 @@ def _run_charts(groups: Sequence[Group]) -> tuple[list[RunCharts], dict[str, Any
             runs.append(typical)
         keys = []
         for figures in runs:
-            chart = charts.run_chart(group, figures, points, tasks)
+            chart = run_chart(group, figures, points, tasks)
             if chart is not None:
                 key = f"run-{number}-{figures.run.run_id}"
                 by_key[key] = chart
