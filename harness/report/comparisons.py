@@ -41,8 +41,8 @@ def comparisons(title: str, rows: Sequence[tuple[str, Row]], note: str = "") -> 
 
 COMPARISON_NOTE = (
     "Medians with their 95 % confidence intervals (bootstrap). p: Mann-Whitney; of runs that took"
-    " turns, Wilcoxon (w). Detectable: the smallest difference that so many runs show in 4 of 5"
-    " comparisons. Less is better."
+    " turns, Wilcoxon (w), and the change is the median of the pairs' changes. Detectable: the"
+    " smallest difference that so many runs show in 4 of 5 comparisons. Less is better."
 )
 
 
