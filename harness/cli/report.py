@@ -10,9 +10,10 @@ from pathlib import Path
 
 from harness.analysis.groups import group_runs
 from harness.analysis.readers import opened, read_session
+from harness.analysis.session import OK
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
-from harness.report.contents import summary
+from harness.report.contents import outcomes, services, summary
 from harness.report.terminal import as_text
 
 
@@ -53,7 +54,11 @@ def _report(args: argparse.Namespace) -> int:
     for session in sessions:
         for line in session.problems:
             print(f"warning: {line}", file=sys.stderr)
-    print(as_text(summary(groups)), flush=True)
+    print(as_text(summary(groups)))
+    print(f"\n{as_text(services(groups))}")
+    if any(run.outcome != OK for session in sessions for run in session.runs):
+        print(f"\n{as_text(outcomes(sessions))}")
+    sys.stdout.flush()
     if output is None:
         return 0
     # SciPy and Matplotlib take a second to import: the tables do not wait for them.

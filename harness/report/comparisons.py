@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.analysis.compare import Row, Unit
@@ -40,8 +41,8 @@ def comparisons(title: str, rows: Sequence[tuple[str, Row]], note: str = "") -> 
 
 COMPARISON_NOTE = (
     "Medians with their 95 % confidence intervals (bootstrap). p: Mann-Whitney; of runs that took"
-    " turns, Wilcoxon (w). Detectable: the smallest difference that so many runs show in 4 of 5"
-    " comparisons. Less is better."
+    " turns, Wilcoxon (w), and the change is the median of the pairs' changes. Detectable: the"
+    " smallest difference that so many runs show in 4 of 5 comparisons. Less is better."
 )
 
 
@@ -98,3 +99,24 @@ def quantity(value: float, unit: Unit) -> str:
 
 def _signed(value: float, unit: Unit) -> str:
     return f"+{quantity(value, unit)}" if value > 0 else quantity(value, unit)
+
+
+def runs_needed(rows: Sequence[Row], alpha: float) -> str:
+    """Return a line about sides that have too few runs for any verdict, or nothing."""
+    for row in rows:
+        side = row.comparison
+        if side is not None and side.test.least_p > alpha:
+            counts = f"{len(side.a.values)} and {len(side.b.values)} runs"
+            return (
+                f"{row.mode}: with {counts} the test cannot go below p = {side.test.least_p:.2g},"
+                f" whatever the runs say; {_enough(alpha)} of each can (--repeat)."
+            )
+    return ""
+
+
+def _enough(alpha: float) -> int:
+    """Return how many runs on either side the Mann-Whitney test needs for a verdict."""
+    runs = 1
+    while 2 / math.comb(2 * runs, runs) > alpha:
+        runs += 1
+    return runs

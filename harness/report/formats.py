@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from harness.analysis.compare import Row, SessionComparison
 from harness.analysis.verdicts import Verdict
-from harness.report.comparisons import COMPARISON_NOTE, comparisons
+from harness.report.comparisons import COMPARISON_NOTE, comparisons, runs_needed
 from harness.report.contents import Table
 from harness.report.summary_json import comparison_json
 from harness.report.terminal import as_text
@@ -45,28 +45,6 @@ def verdict_of(row: Row) -> Verdict:
     return row.comparison.verdict if row.comparison else Verdict.NOT_ENOUGH_DATA
 
 
-def runs_needed(found: SessionComparison) -> str:
-    """Return a line about sides that have too few runs for any verdict, or nothing."""
-    for row in found.rows:
-        side = row.comparison
-        if side is not None and side.test.least_p > found.rules.alpha:
-            counts = f"{len(side.a.values)} and {len(side.b.values)} runs"
-            return (
-                f"{row.mode}: with {counts} the test cannot go below p = {side.test.least_p:.2g},"
-                f" whatever the runs say; {_enough(found.rules.alpha)} of each can (--repeat)."
-            )
-    return ""
-
-
-def _enough(alpha: float) -> int:
-    """Return how many runs on either side the Mann-Whitney test needs for a verdict."""
-    ways, runs = 2.0, 1
-    while 2 / ways > alpha:
-        runs += 1
-        ways = ways * 2 * (2 * runs - 1) / runs
-    return runs
-
-
 def _table(found: SessionComparison) -> Table:
     return comparisons(
         f"{found.b.name} (B) beside {found.a.name} (A)",
@@ -80,7 +58,7 @@ def as_table(found: SessionComparison) -> str:
     lines = [as_text(_table(found)), ""]
     lines += [f"different: {difference}" for difference in found.differences]
     lines += [f"failing: {line}" for line in found.regressions]
-    needed = runs_needed(found)
+    needed = runs_needed(found.rows, found.rules.alpha)
     lines += [needed] if needed else []
     return "\n".join([*lines, headline(found)])
 
@@ -96,7 +74,7 @@ def as_markdown(found: SessionComparison) -> str:
         disable_numparse=True,
         colalign=["right" if right else "left" for right in table.right] if rows else None,
     )
-    needed = runs_needed(found)
+    needed = runs_needed(found.rows, found.rules.alpha)
     more = [
         *([f"**Failing runs**: {'; '.join(found.regressions)}"] if found.regressions else []),
         *([needed] if needed else []),

@@ -21,6 +21,7 @@ from harness.core.sizes import format_size
 from harness.report import charts, evidence
 from harness.report.contents import Table, outcomes, services, summary
 from harness.report.palette import Look, dark_colors
+from harness.report.run_chart import run_chart
 
 _FILES = files("harness.report") / "page_files"
 _PLOTLY = "vendor/plotly-basic.min.js"
@@ -29,7 +30,9 @@ _PLOTLY = "vendor/plotly-basic.min.js"
 _MOST_POINTS = 240_000
 _POINTS_OF_A_RUN = 2400
 _FEWEST_POINTS = 300
-_MOST_RUNS = 60
+_MOST_RUNS = 240
+_MOST_TASKS = 10_000
+_FEWEST_TASKS = 40
 
 _MARKED = {
     Verdict.WORSE.value: "worse",
@@ -120,7 +123,9 @@ def _json(value: Any) -> Markup:
 
 def _run_charts(groups: Sequence[Group]) -> tuple[list[RunCharts], dict[str, Any]]:
     """Return the groups' run charts and the charts by key, thinned to what a page can hold."""
-    shown = {group.label: group.figures[:_MOST_RUNS] for group in groups}
+    most = max(_MOST_RUNS // max(len(groups), 1), 1)
+    shown = {group.label: group.figures[:most] for group in groups}
+    tasks = max(_MOST_TASKS // max(sum(map(len, shown.values())), 1), _FEWEST_TASKS)
     lines = sum(
         len(runs) * (len(group.session.memory.services) + 1)
         for group, runs in zip(groups, shown.values(), strict=True)
@@ -136,7 +141,7 @@ def _run_charts(groups: Sequence[Group]) -> tuple[list[RunCharts], dict[str, Any
             runs.append(typical)
         keys = []
         for figures in runs:
-            chart = charts.run_chart(group, figures, points)
+            chart = run_chart(group, figures, points, tasks)
             if chart is not None:
                 key = f"run-{number}-{figures.run.run_id}"
                 by_key[key] = chart

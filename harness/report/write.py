@@ -11,7 +11,7 @@ from harness.analysis.groups import Group, reference
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UsageError
-from harness.report.comparisons import COMPARISON_NOTE, comparisons
+from harness.report.comparisons import COMPARISON_NOTE, comparisons, runs_needed
 from harness.report.contents import Table
 from harness.report.figures import write_figures
 from harness.report.page import write_page
@@ -49,12 +49,16 @@ def write_report(
         UsageError: if it cannot be written there.
     """
     looks = mode_looks([(group.label, group.mode) for group in groups])
-    rows = _against_reference(groups, rules or Rules())
+    rules = rules or Rules()
+    rows = _against_reference(groups, rules)
     table = None
     first = reference(groups)
     if rows and first is not None:
-        title = f"Comparisons with {first.label}"
-        table = comparisons(title, rows, f"A: {first.label}. B: the row's mode. {COMPARISON_NOTE}")
+        notes = (
+            f"A: {first.label}. B: the row's mode. {COMPARISON_NOTE}",
+            runs_needed([row for _, row in rows], rules.alpha),
+        )
+        table = comparisons(f"Comparisons with {first.label}", rows, " ".join(filter(None, notes)))
     page = directory / PAGE
     try:
         directory.mkdir(parents=True, exist_ok=True)

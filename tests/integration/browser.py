@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ class Page:
     def draw(self, selector: str) -> None:
         """Bring a chart on the screen, and wait until it is drawn."""
         self.run(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
-        self.until(f"document.querySelector({selector!r} + ' .main-svg') !== null")
+        self.until(f"document.querySelector({selector!r}).dataset.ready !== undefined")
 
     def screen(self, width: int, height: int, *, dark: bool) -> None:
         """Give the browser a screen and the reader's preference of colours."""
@@ -92,9 +93,15 @@ class Page:
             self._mouse("mouseMoved", x, start[1] + (end[1] - start[1]) * part, 1)
         self._mouse("mouseReleased", *end, 0)
 
-    def hover(self, x: float, y: float) -> None:
-        """Move the mouse to a point of the window."""
-        self._mouse("mouseMoved", x, y, 0)
+    def hover_until(self, x: float, y: float, script: str, *arguments: Any) -> None:
+        """Move the mouse about a point of the window until an expression is true."""
+        moves = itertools.cycle((0, 1, 2))
+
+        def moved() -> Any:
+            self._mouse("mouseMoved", x + next(moves), y, 0)
+            return self.run(f"return {script}", *arguments)
+
+        wait(moved, script)
 
     def double_click(self, x: float, y: float) -> None:
         """Click twice at a point of the window."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
-from tests.integration.browser import Page, browser
+from tests.integration.browser import Page, browser, wait
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000
@@ -122,22 +122,24 @@ def test_dragging_zooms_and_a_double_click_shows_all(page: Page) -> None:
     zoomed = x_range(page, "memory")
     share = (zoomed[1] - zoomed[0]) / (before[1] - before[0])
     assert 0.25 < share < 0.35
-    page.double_click(area["x"] + area["width"] / 2, middle)
-    page.until(
-        "Math.abs(document.querySelector(arguments[0])._fullLayout.xaxis.range[0] - arguments[1])"
-        " < 0.01",
-        selector("memory"),
-        before[0],
-    )
+
+    def shows_all() -> bool:
+        # On a busy machine two clicks may be too far apart to be a double one.
+        page.double_click(area["x"] + area["width"] / 2, middle)
+        return abs(x_range(page, "memory")[0] - before[0]) < 0.01
+
+    wait(shows_all, "a double click shows all")
     assert x_range(page, "memory") == pytest.approx(before, abs=0.01)
 
 
 def test_pointing_at_a_chart_tells_the_values(page: Page) -> None:
     page.draw(selector("memory"))
     area = box(page, "memory")
-    page.hover(area["x"] + area["width"] * 0.45, area["y"] + area["height"] * 0.5)
-    page.until(
-        "document.querySelector(arguments[0] + ' .hoverlayer text') !== null", selector("memory")
+    page.hover_until(
+        area["x"] + area["width"] * 0.45,
+        area["y"] + area["height"] * 0.5,
+        "document.querySelector(arguments[0] + ' .hoverlayer text') !== null",
+        selector("memory"),
     )
     said = page.run(
         "return document.querySelector(arguments[0] + ' .hoverlayer').textContent",
@@ -178,7 +180,7 @@ def test_another_run_can_be_chosen(page: Page) -> None:
         "list.value = arguments[0]; list.dispatchEvent(new Event('change'))",
         options[-1],
     )
-    page.until("document.getElementById('run-1').dataset.drawn === arguments[0]", options[-1])
+    page.until("document.getElementById('run-1').dataset.ready === arguments[0]", options[-1])
 
 
 def test_a_runs_tasks_stages_and_predictions_share_its_time_axis(page: Page) -> None:

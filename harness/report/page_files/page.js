@@ -57,9 +57,12 @@
   function draw(place) {
     const chart = charts[place.dataset.chart];
     place.dataset.drawn = place.dataset.chart;
-    return Plotly.react(place, chart.data, layoutOf(chart), config).then(() => {
-      if (place.dataset.switch) show(place);
-    });
+    delete place.dataset.ready;
+    return Plotly.react(place, chart.data, layoutOf(chart), config)
+      .then(() => (place.dataset.switch ? show(place) : place))
+      .then(() => {
+        place.dataset.ready = place.dataset.drawn;
+      });
   }
 
   // Net or absolute: each trace says in `meta` which of the two it belongs to.

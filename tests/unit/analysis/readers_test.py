@@ -8,6 +8,8 @@ import pytest
 from harness.analysis.metrics import session_figures
 from harness.analysis.readers import opened, read_session
 from harness.core.errors import UsageError
+from harness.results.rows import ResultRow, columns
+from harness.sampling.host import HostRow
 from tests.rundirs import BASELINE, LENGTH_NS, START_NS, write_peaks, write_run_directory
 
 PAPER = Path(__file__).parents[2] / "data" / "paper"
@@ -74,6 +76,14 @@ def test_the_old_header_and_host_memory_are_read(psbench: Path) -> None:
     assert figures.topology.peak_bytes == 700
     assert figures.topology.leftover_bytes == 50
     assert figures.topology.peak_kind == "sampled"
+
+
+def test_our_two_files_have_the_headers_of_the_published_ones() -> None:
+    published = PAPER / "polaris-manual-proxy"
+    header = (published / "results.csv").read_text().splitlines()[0]
+    assert header == ",".join(columns(ResultRow))
+    memory = (published / "results-memory.csv").read_text().splitlines()[0]
+    assert memory == ",".join(columns(HostRow))
 
 
 def test_results_of_another_name_are_found(psbench: Path) -> None:

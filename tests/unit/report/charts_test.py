@@ -11,6 +11,7 @@ from harness.analysis.groups import Group, group_runs
 from harness.analysis.readers import read_session
 from harness.report import charts
 from harness.report.palette import Look, dark_colors, look, mode_looks
+from harness.report.run_chart import run_chart
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000
@@ -61,7 +62,7 @@ def test_what_default_proxy_must_hold_is_a_line() -> None:
 
 
 def test_a_runs_chart_stacks_services_and_shows_tasks(groups: list[Group]) -> None:
-    chart = charts.run_chart(groups[1], groups[1].figures[0], 2000)
+    chart = run_chart(groups[1], groups[1].figures[0], 2000, 100)
     assert chart is not None
     stacked = [trace for trace in chart["data"] if "stackgroup" in trace]
     assert [trace["name"] for trace in stacked] == ["worker x 2", "redis"]
@@ -71,6 +72,13 @@ def test_a_runs_chart_stacks_services_and_shows_tasks(groups: list[Group]) -> No
     bars = [trace for trace in chart["data"] if trace["type"] == "bar"]
     assert bars[1]["x"] == pytest.approx([0.55] * 3)
     assert [shape["x0"] for shape in chart["layout"]["shapes"]] == pytest.approx([0.1, 0.92, 1.8])
+
+
+def test_of_many_tasks_the_first_are_shown_and_said(groups: list[Group]) -> None:
+    chart = run_chart(groups[1], groups[1].figures[0], 2000, 2)
+    assert chart is not None
+    assert all(len(trace["x"]) == 2 for trace in chart["data"] if trace["type"] == "bar")
+    assert "the first 2 of 3 tasks" in chart["layout"]["xaxis"]["title"]["text"]
 
 
 def test_peaks_and_makespans_show_every_group(groups: list[Group]) -> None:
@@ -90,7 +98,7 @@ def test_without_memory_there_are_makespans_only(tmp_path: Path) -> None:
     found = group_runs([read_session(directory.path)])
     assert charts.memory_chart(found, looks_of(found)) is None
     assert charts.peaks_chart(found, looks_of(found)) is None
-    assert charts.run_chart(found[0], found[0].figures[0], 100) is None
+    assert run_chart(found[0], found[0].figures[0], 100, 100) is None
     assert charts.makespan_chart(found, looks_of(found))["data"]
 
 

@@ -40,7 +40,7 @@ def test_the_summary_states_memory_with_and_without_its_baseline(tmp_path: Path)
     assert said["mode"] == "none"
     assert (said["runs"], said["makespan s"]) == ("3", "2.000")
     assert (said["baseline"], said["peak"], said["net peak"]) == ("110 MB", "140 MB", "30 MB")
-    assert said["peak from"] == "kernel (max_usage), sampled each 20 ms"
+    assert said["peak from"] == "kernel (max_usage), sampled at 20 ms"
     text = as_text(table)
     assert text.count("\n") >= 4
     assert "Medians" in text
