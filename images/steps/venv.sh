@@ -8,6 +8,9 @@ if [ -s /run/secrets/pip_index_url ]; then
     PIP_INDEX_URL=$(cat /run/secrets/pip_index_url)
     export PIP_INDEX_URL
 fi
+if [ -d /build/offline/wheels ]; then
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS=/build/offline/wheels
+fi
 
 python3 -m venv --without-pip /opt/venv
 rm -f /opt/venv/bin/activate* /opt/venv/bin/Activate.ps1
