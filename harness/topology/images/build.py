@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import harness
 from harness.topology.images import docker_cli, recipe
 from harness.topology.images.archive import canonical_tar, files_tar, top_level
 from harness.topology.images.base import debian_mirror
@@ -49,17 +48,26 @@ class Wanted:
         return f"{REPOSITORY}/{self.stack}:latest"
 
 
-def wanted(files: Mapping[str, Mapping[str, bytes]], base_layers: tuple[str, ...]) -> list[Wanted]:
+def wanted(
+    root: Path,
+    files: Mapping[str, Mapping[str, bytes]],
+    base_name: str,
+    base_layers: tuple[str, ...],
+) -> list[Wanted]:
     """Return what the images of some stacks are called.
 
     Args:
+        root: the checkout.
         files: stack to its files.
+        base_name: what the base is called.
         base_layers: digests of the base's layers.
     """
-    fixed = {"SOURCE_DATE_EPOCH": str(EPOCH), "VERSION": harness.__version__}
     found = []
     for stack, own in files.items():
-        name = recipe.input_hash(recipe.stack_context(own), base_layers, fixed)
+        # The labels are part of the image; of the base's digest they have, its layers stand in.
+        labels = stack_labels(stack, root, recipe.sources_hash(own), base_name, "")
+        args = {"SOURCE_DATE_EPOCH": str(EPOCH), **labels}
+        name = recipe.input_hash(recipe.stack_context(own), base_layers, args)
         found.append(Wanted(stack, own, f"{REPOSITORY}/{stack}:{name}"))
     return found
 

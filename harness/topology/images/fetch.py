@@ -40,7 +40,7 @@ def fetch(stacks: Sequence[str], directory: Path, say: Callable[[str], None]) ->
     with build_lock(root, say) as work, tempfile.TemporaryDirectory(dir=work) as scratch:
         reference, local = ensure_base(recipe.base_recipe(root), work, say)
         base = saved_base(reference, Path(scratch))
-        for item in wanted(files, local.layers):
+        for item in wanted(root, files, reference, local.layers):
             say(f"image {item.stack}: fetching its packages")
             tree = Path(scratch) / f"{item.stack}.tar"
             fetch_packages(item, base, tree, work / f"fetch-{item.stack}.log")

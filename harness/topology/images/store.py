@@ -75,14 +75,14 @@ def ensure(
 
     found = find_base(base_recipe)
     if found:
-        images = present(wanted(files, found[1].layers))
+        images = present(wanted(root, files, found[0], found[1].layers))
         if len(images) == len(files):
             return images
 
     with build_lock(root, say) as work:
         repository = packages.repository(base_recipe) if packages else None
         reference, local = ensure_base(base_recipe, work, say, repository)
-        items = wanted(files, local.layers)
+        items = wanted(root, files, reference, local.layers)
         # Another invocation may have built some while this one waited for the lock.
         there = present(items)
         missing = [item for item in items if item.stack not in there]

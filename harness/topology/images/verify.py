@@ -90,7 +90,9 @@ def verify(
         offline = packages.context(base_recipe) if packages else {}
         with _loaded(image, reference, results[0].difference, work) as base:
             for item, before in zip(
-                wanted(stacks_files(stacks), image.layer_digests), saved[1:], strict=True
+                wanted(root, stacks_files(stacks), reference, image.layer_digests),
+                saved[1:],
+                strict=True,
             ):
                 say(f"image {item.stack}: building it again")
                 log = work / f"verify-{item.stack}.log"
