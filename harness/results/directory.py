@@ -75,6 +75,41 @@ class RunDirectory:
         return self.path / "peaks.csv"
 
     @property
+    def ledger(self) -> Path:
+        """Where the memory is at each mark."""
+        return self.path / "ledger.csv"
+
+    @property
+    def tasks(self) -> Path:
+        """What ran when."""
+        return self.path / "tasks.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """What must be alive at each stage boundary."""
+        return self.path / "predictions.csv"
+
+    @property
+    def storage(self) -> Path:
+        """What the connector held."""
+        return self.path / "storage.csv"
+
+    @property
+    def phases(self) -> Path:
+        """How the phases around each run went."""
+        return self.path / "phases.csv"
+
+    @property
+    def settled(self) -> Path:
+        """The host's verdict on each baseline, while the runner waits for it."""
+        return self.path / ".settled"
+
+    @property
+    def quality(self) -> Path:
+        """Sampling quality and cross-check of the views."""
+        return self.path / "quality.json"
+
+    @property
     def sampling(self) -> Path:
         """How well the samplers kept their clocks."""
         return self.path / "sampling.json"

@@ -8,7 +8,15 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.results.memory import CgroupRow, DockerRow, InsideRow, MarkRow, PeakRow
+from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
+from harness.results.memory import (
+    CgroupRow,
+    DockerRow,
+    InsideRow,
+    LedgerRow,
+    MarkRow,
+    PeakRow,
+)
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
 from harness.results.workers import WorkerRow
 
@@ -21,6 +29,11 @@ SCHEMAS: dict[str, type[Any]] = {
     "memory-inside.csv": InsideRow,
     "memory-docker.csv": DockerRow,
     "peaks.csv": PeakRow,
+    "ledger.csv": LedgerRow,
+    "phases.csv": PhaseRow,
+    "tasks.csv": TaskRow,
+    "predictions.csv": PredictionRow,
+    "storage.csv": StorageRow,
     "workers.csv": WorkerRow,
 }
 

@@ -1,0 +1,120 @@
+"""From a directory, or a bundle of one, to a session: our own files or psbench's two.
+
+Nothing that can still be used is refused: each file that is missing, empty, cut short or somebody
+else's costs its own figures and one line in the session's problems.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.analysis import own_files, psbench_files
+from harness.analysis.session import Session
+from harness.core.errors import UsageError
+from harness.results.directory import RunDirectory
+from harness.results.manifest import read_json
+
+_DOCUMENTS = ("manifest", "sampling", "quality", "calibration")
+
+
+def read_session(path: Path, *, series: bool = True) -> Session:
+    """Read one run directory.
+
+    Args:
+        path: a run directory of ours, or a directory of psbench's.
+        series: whether to read memory over time too; without, figures that need it are missing.
+
+    Raises:
+        UsageError: if there is no such directory or nothing in it can be used.
+    """
+    if not path.is_dir():
+        raise UsageError(
+            f"{path}: not a directory; name a run directory, such as runs/workflow-memory-..."
+        )
+    directory = _names(path)
+    if directory is None:
+        raise UsageError(
+            f"{path}: has no results.csv, marks.csv or outcomes.csv; name a run directory, such as"
+            " runs/workflow-memory-..."
+        )
+    results = psbench_files.read_results(directory.results)
+    if directory.marks.exists() or directory.outcomes.exists():
+        session = own_files.read(directory, results, series=series)
+    else:
+        session = psbench_files.read(directory, results, series=series)
+    if not session.runs:
+        raise UsageError(
+            "; ".join(session.problems) or f"{path}: holds no runs; nothing can be reported"
+        )
+    return dataclasses.replace(session, documents=_documents(path))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Path]:
+    """Give the run directory behind a path: itself, or unpacked from a bundle while it is used.
+
+    Raises:
+        UsageError: if a file is no bundle with a run directory in it.
+    """
+    if not path.is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="harness-bundle-") as place:
+        yield _unpack(path, Path(place))
+
+
+def _unpack(bundle: Path, place: Path) -> Path:
+    """Unpack a bundle's run directory, without the images, which are most of its size."""
+    try:
+        with tarfile.open(bundle) as archive:
+            kept = [m for m in archive if m.isfile() and m.name.endswith((".csv", ".json"))]
+            archive.extractall(place, members=kept, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UsageError(f"{bundle}: neither a directory nor a bundle ({error})") from None
+    found = sorted(place.rglob("results.csv")) + sorted(place.rglob("outcomes.csv"))
+    if not found:
+        raise UsageError(f"{bundle}: no run directory in this archive; name a bundle of 'pack'")
+    return found[0].parent
+
+
+def _names(path: Path) -> RunDirectory | None:
+    """Return the names of the directory's files; None if it is nothing we know."""
+    manifest = read_json(path / "manifest.json") or {}
+    general: dict[str, Any] = manifest.get("plan", {}).get("general", {})
+    names = RunDirectory(path, general.get("csv_file", "results.csv"))
+    if names.results.exists() or names.marks.exists() or names.outcomes.exists():
+        return names
+    for memory in sorted(path.glob("*-memory.csv")):
+        results = memory.name.replace("-memory.csv", ".csv")
+        if (path / results).exists():
+            return RunDirectory(path, results)
+    return None
+
+
+def _documents(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the JSON files that are there; a calibration may lie beside the run directories."""
+    places = {name: [path / f"{name}.json"] for name in _DOCUMENTS}
+    places["calibration"].append(path.parent / "calibration.json")
+    found = {}
+    for name, candidates in places.items():
+        for candidate in candidates:
+            document = read_json(candidate)
+            if document is not None:
+                found[name] = document
+                break
+    return found
+
+
+def read_sessions(paths: Sequence[Path]) -> list[Session]:
+    """Read several run directories.
+
+    Raises:
+        UsageError: as :func:`read_session`.
+    """
+    return [read_session(path) for path in paths]

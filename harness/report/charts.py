@@ -1,0 +1,352 @@
+"""The page's interactive charts, as plotly.js takes them: plain data, no drawing here."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from harness.analysis.curves import Band, band, baseline_of, run_curve
+from harness.analysis.groups import Group
+from harness.analysis.metrics import RunFigures
+from harness.analysis.series import TOPOLOGY, Levels
+from harness.analysis.thin import thin_together
+from harness.analysis.timeline import Boundary, Step, TaskBar, boundaries, steps, task_bars
+from harness.report.palette import Look, look
+
+Chart = dict[str, Any]
+
+_BAND_POINTS = 2400
+_BYTES = {"tickformat": "~s", "ticksuffix": "B", "rangemode": "tozero"}
+_SECONDS_TITLE = "seconds since the start of the run"
+_FAINT = 0.18
+_MOST_BARS = 4000
+_MOST_LABELS = 24
+
+
+def memory_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | None:
+    """Return memory over time, a line and a band for each group, net and absolute.
+
+    Each trace says in ``meta`` which of the two it belongs to; the page shows one at a time.
+    """
+    traces: list[dict[str, Any]] = []
+    for net in (True, False):
+        for group in groups:
+            found = band(group, net=net)
+            if found is not None:
+                traces += _band_traces(group, found, looks[group.label], net=net)
+    if not traces:
+        return None
+    payload = max((_kept_bytes(group) for group in groups), default=0)
+    if payload:
+        longest = max(g.makespan.high for g in groups if g.makespan)
+        traces.append(_must_hold(payload, longest))
+    return {
+        "data": traces,
+        "layout": {
+            "xaxis": {"title": {"text": _SECONDS_TITLE}},
+            "yaxis": {"title": {"text": "memory, less its baseline"}, **_BYTES},
+            "hovermode": "x unified",
+        },
+        "switch": {"net": "memory, less its baseline", "absolute": "memory in use"},
+    }
+
+
+def _kept_bytes(group: Group) -> int:
+    """Return the payload bytes that the group's runs still hold when they end."""
+    workload = group.session.workload
+    return workload.payload_bytes if workload and group.mode == "default-proxy" else 0
+
+
+def _must_hold(payload: int, until_s: float) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "all payload (what default-proxy must hold at its end)",
+        "x": [0, until_s],
+        "y": [payload, payload],
+        "line": {"color": "#808080", "dash": "dot", "width": 1.5},
+        "hovertemplate": "%{y:.4s}B<extra>all payload</extra>",
+        "meta": "net",
+    }
+
+
+def _band_traces(group: Group, found: Band, style: Look, *, net: bool) -> list[dict[str, Any]]:
+    kept = thin_together([found.mean, found.low, found.high], _BAND_POINTS)
+    t_s = _floats(found.t_s[kept])
+    shared = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": t_s,
+        "legendgroup": group.label,
+        "meta": "net" if net else "absolute",
+        "visible": net,
+    }
+    runs = len(group.figures)
+    mean = shared | {
+        "name": f"{group.label} ({runs} run{'s' if runs > 1 else ''})",
+        "y": _floats(found.mean[kept]),
+        "line": {"color": style.color, "dash": style.dash, "width": 2},
+        "hovertemplate": "%{y:.4s}B" + f"<extra>{group.label}</extra>",
+    }
+    if runs == 1:
+        return [mean]
+    spread = np.stack([found.low[kept], found.high[kept]], axis=1)
+    mean["customdata"] = _floats(spread)
+    mean["hovertemplate"] = (
+        "%{y:.4s}B  (%{customdata[0]:.4s}B to %{customdata[1]:.4s}B)"
+        f"<extra>{group.label}</extra>"
+    )
+    edge = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    low = shared | edge | {"y": _floats(found.low[kept]), "name": f"{group.label}, lowest"}
+    high = shared | edge | {"y": _floats(found.high[kept]), "name": f"{group.label}, highest"}
+    high |= {"fill": "tonexty", "fillcolor": style.faint(_FAINT)}
+    return [low, high, mean]
+
+
+def run_chart(group: Group, figures: RunFigures, points: int) -> Chart | None:
+    """Return one run's memory stacked by service, and its tasks, on one time axis.
+
+    Args:
+        group: whose run it is.
+        figures: the run.
+        points: about how many to keep of each line.
+    """
+    memory = group.session.memory
+    if memory is None or figures.topology is None:
+        return None
+    curve = run_curve(memory, figures)
+    names = sorted(curve.services, key=lambda name: -baseline_of(figures, name))
+    kept = thin_together([curve.total, *(curve.services[n] for n in names)], points)
+    t_s = _floats(curve.t_s[kept])
+    traces = [
+        _area(name, t_s, curve.services[name][kept], look(number), memory.containers[name])
+        for number, name in enumerate(names)
+    ]
+    if len(names) > 1:
+        traces.append(_line("all together", t_s, _floats(curve.total[kept]), "#808080", "solid"))
+    bars = task_bars(group.session, figures.run)
+    ends = boundaries(bars)
+    must = steps(group.session, figures.run, ends)
+    if must:
+        traces += _predicted(must, baseline_of(figures, TOPOLOGY))
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": _SECONDS_TITLE}},
+        "yaxis": {"title": {"text": "memory in use"}, **_BYTES},
+        "hovermode": "x unified",
+        "shapes": [_edge(end) for end in ends],
+        "annotations": _stage_labels(ends) if bars else [],
+    }
+    if bars:
+        traces += _task_traces(bars)
+        layout["yaxis"]["domain"] = [0.36, 1]
+        layout["yaxis2"] = {"domain": [0, 0.28], "title": {"text": "tasks"}, "type": "category"}
+        layout["xaxis"]["anchor"] = "y2"
+        layout["barmode"] = "overlay"
+    return {"data": traces, "layout": layout}
+
+
+def _area(name: str, t_s: Any, levels: Levels, style: Look, containers: int) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": f"{name} x {containers}" if containers > 1 else name,
+        "stackgroup": "services",
+        "x": t_s,
+        "y": _floats(np.nan_to_num(levels)),
+        "line": {"width": 1, "color": style.color},
+        "fillcolor": style.faint(0.45),
+        "fillpattern": {"shape": style.hatch, "fgcolor": style.color, "size": 6, "solidity": 0.3},
+        "hovertemplate": "%{y:.4s}B" + f"<extra>{name}</extra>",
+    }
+
+
+def _line(name: str, x: Any, y: Any, color: str, dash: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": x,
+        "y": y,
+        "line": {"color": color, "dash": dash, "width": 2},
+        "hovertemplate": "%{y:.4s}B" + f"<extra>{name}</extra>",
+    }
+
+
+def _predicted(must: Sequence[Step], baseline: float) -> list[dict[str, Any]]:
+    """Return lines of what must be alive: the connector's, and any implementation's least."""
+    t_s: list[float] = []
+    held: list[float] = []
+    for step in must:
+        t_s += [step.t_s, step.t_s]
+        held += [baseline + step.before_bytes, baseline + step.held_bytes]
+    ideal = [baseline + step.ideal_bytes for step in must]
+    traces = [
+        _line("baseline + predicted in the connector", t_s, held, "#D55E00", "dash"),
+        _line("baseline + ideal", [step.t_s for step in must], ideal, "#008F68", "dot"),
+    ]
+    traces[1]["line"]["shape"] = "hv"
+    if not any(step.before_bytes for step in must):  # mode none has nothing in a connector
+        return traces[1:]
+    return traces
+
+
+def _edge(end: Boundary) -> dict[str, Any]:
+    line = {"color": "rgba(128,128,128,0.6)", "width": 1, "dash": "dot"}
+    position = {"x0": end.t_s, "x1": end.t_s, "y0": 0, "y1": 1, "yref": "paper"}
+    return {"type": "line", "line": line, "layer": "below", **position}
+
+
+def _stage_labels(ends: Sequence[Boundary]) -> list[dict[str, Any]]:
+    """Return a word above each stage, if there are few enough to read."""
+    if len(ends) > _MOST_LABELS:
+        return []
+    found = []
+    for before, end in pairwise(ends):
+        if end.stage >= 0:
+            found.append(
+                {
+                    "x": (before.t_s + end.t_s) / 2,
+                    "y": 1,
+                    "yref": "paper",
+                    "yanchor": "bottom",
+                    "showarrow": False,
+                    "text": f"{end.stage}",
+                    "hovertext": f"cycle {end.cycle}, stage {end.stage}",
+                }
+            )
+    return found
+
+
+def _task_traces(bars: Sequence[TaskBar]) -> list[dict[str, Any]]:
+    """Return each worker's tasks: getting inputs, then working."""
+    shown = [bar for bar in bars if bar.started_s is not None][:_MOST_BARS]
+    parts = (
+        ("resolving inputs", "/", [(b.started_s, b.resolved_s) for b in shown]),
+        ("working", "", [(b.resolved_s, b.finished_s) for b in shown]),
+    )
+    text = [
+        f"cycle {b.cycle}, stage {b.stage}, task {b.task}<br>"
+        f"{_size(b.bytes_in)} in, {_size(b.bytes_out)} out"
+        for b in shown
+    ]
+    return [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": [bar.worker for bar in shown],
+            "base": [start for start, _ in times],
+            "x": [
+                end - start if start is not None and end is not None else None
+                for start, end in times
+            ],
+            "text": text,
+            "textposition": "none",
+            "marker": {
+                "color": [look(bar.stage).color for bar in shown],
+                "pattern": {"shape": hatch, "fillmode": "overlay", "size": 4},
+                "line": {"width": 0.5, "color": "rgba(128,128,128,0.9)"},
+            },
+            "hovertemplate": "%{text}<br>%{x:.3f} s<extra>" + name + "</extra>",
+            "yaxis": "y2",
+            "showlegend": False,
+        }
+        for name, hatch, times in parts
+    ]
+
+
+def _size(size_bytes: int | None) -> str:
+    return "?" if size_bytes is None else f"{size_bytes / 1e6:g} MB"
+
+
+def peaks_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | None:
+    """Return the net peak of each service as bars, the runs' extremes as whiskers."""
+    traces = []
+    for group in groups:
+        scopes = group.scopes
+        if not scopes:
+            continue
+        style = looks[group.label]
+        peaks = [scope.net_peak for scope in scopes]
+        traces.append(
+            {
+                "type": "bar",
+                "name": group.label,
+                "x": [scope.scope for scope in scopes],
+                "y": [peak.median for peak in peaks],
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [peak.high - peak.median for peak in peaks],
+                    "arrayminus": [peak.median - peak.low for peak in peaks],
+                    "thickness": 1,
+                    "width": 3,
+                },
+                "text": [", ".join(scope.peak_kinds) for scope in scopes],
+                "textposition": "none",
+                "marker": {
+                    "color": style.color,
+                    "pattern": {"shape": style.hatch, "fillmode": "overlay", "size": 6},
+                },
+                "hovertemplate": "%{x}: %{y:.4s}B<br>%{text}<extra>" + group.label + "</extra>",
+            }
+        )
+    if not traces:
+        return None
+    layout = {
+        "barmode": "group",
+        "yaxis": {"title": {"text": "net peak"}, **_BYTES},
+        "xaxis": {"type": "category"},
+    }
+    return {"data": traces, "layout": layout}
+
+
+def makespan_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart:
+    """Return each run's makespan as a point, and the time of the tasks' sleep alone."""
+    traces = []
+    for group in groups:
+        style = looks[group.label]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": group.label,
+                "x": [group.label for _ in group.figures],
+                "y": [figures.run.makespan_s for figures in group.figures],
+                "text": [figures.run.run_id for figures in group.figures],
+                "marker": {"color": style.color, "symbol": style.symbol, "size": 10},
+                "hovertemplate": "%{text}: %{y:.3f} s<extra></extra>",
+            }
+        )
+    ideal = {g.session.workload.ideal_s for g in groups if g.session.workload}
+    shapes = [
+        {
+            "type": "line",
+            "xref": "paper",
+            "x0": 0,
+            "x1": 1,
+            "y0": t_s,
+            "y1": t_s,
+            "line": {"color": "#808080", "dash": "dot", "width": 1.5},
+            "label": {"text": f"sleep alone: {t_s:g} s", "textposition": "end", "yanchor": "top"},
+        }
+        for t_s in sorted(ideal)
+    ]
+    layout = {
+        "shapes": shapes,
+        "showlegend": False,
+        "xaxis": {"type": "category"},
+        "yaxis": {"title": {"text": "makespan"}, "ticksuffix": " s"},
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _floats(values: Levels) -> dict[str, str]:
+    """Return an array in plotly's binary form: five characters a value, of seven digits."""
+    shape = {"shape": ",".join(map(str, values.shape))} if values.ndim > 1 else {}
+    data = np.ascontiguousarray(values, dtype="<f4").tobytes()
+    return {"dtype": "f4", "bdata": base64.b64encode(data).decode(), **shape}
