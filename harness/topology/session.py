@@ -24,6 +24,7 @@ from harness.topology.compose import (
     COMPOSE_DIR,
     ComposeProject,
     image_stacks,
+    keep_sources,
     new_project_name,
     plan_files,
     role,
@@ -46,12 +47,14 @@ class Bench:
         directory: an empty run directory.
         say: told, one line each, what is being done.
         progress: told the number of finished runs as it grows.
+        images: by stack, those to use; by default those that this checkout describes.
     """
 
     plan: Plan
     directory: RunDirectory
     say: Callable[[str], None]
     progress: Callable[[int], None]
+    images: dict[str, Image] | None = None
     _facts: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -67,7 +70,7 @@ class Bench:
         client = connect()
         engine = describe(client)
         variables = image_stacks(files)
-        images = ensure(sorted(set(variables.values())), self.say)
+        images = self.images or ensure(sorted(set(variables.values())), self.say)
         owner = ownership.current_owner()
         name = new_project_name()
         self._facts = {
@@ -80,6 +83,7 @@ class Bench:
             with ExitStack() as stack:
                 stack.callback(ownership.give_to_user, self.directory.path, owner)
                 stack.callback(collect_reports, self.directory)
+                stack.callback(keep_sources, files, self.directory.path / "compose" / "sources")
                 parents = create_parents(engine, name, services(files))
                 stack.callback(self._remove_parents, parents)
                 env = self._environment(variables, images, owner, parents)

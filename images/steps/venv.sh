@@ -25,6 +25,9 @@ PYTHONPATH=$pip /opt/venv/bin/python -m pip --disable-pip-version-check --no-inp
 # as none.
 /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 
+# Kept for whoever wants to know what is in the image, or to build it again.
+cp /build/requirements.lock /opt/venv/requirements.lock
+
 mkdir -p /out/opt
 mv /opt/venv /out/opt/venv
 find /out -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
