@@ -45,33 +45,36 @@ class RunCurve:
     total: Levels
 
 
-def band(group: Group, *, net: bool) -> Band | None:
+def band(group: Group, *, net: bool, scope: str = TOPOLOGY) -> Band | None:
     """Return the mean and spread of a group's runs; None without samples.
+
+    Each run counts until it ends; the mean goes on while half of the runs do.
 
     Args:
         group: the runs.
         net: whether to take each run's own baseline off first.
+        scope: a service, or all together.
     """
     memory = group.session.memory
-    runs = [figures for figures in group.figures if figures.topology is not None]
+    runs = [figures for figures in group.figures if scope in figures.scopes]
     if memory is None or not runs:
         return None
-    windows = [_shown(memory, figures) for figures in runs]
+    windows = [_until_end(memory, figures) for figures in runs]
     before = max(start - first for first, start, _ in windows)
     after = max(last - start for _, start, last in windows)
+    series = memory.total if scope == TOPOLOGY else memory.services[scope]
     rows = np.full((len(runs), before + after), np.nan)
     for number, (figures, (first, start, last)) in enumerate(zip(runs, windows, strict=True)):
-        assert figures.topology is not None
-        levels = memory.total[first:last]
+        levels = series[first:last]
         offset = before - (start - first)
-        baseline = figures.topology.baseline_bytes if net else 0.0
+        baseline = baseline_of(figures, scope) if net else 0.0
         rows[number, offset : offset + len(levels)] = levels - baseline
     t_s = _seconds(-before, after, memory)
     there = ~np.isnan(rows)
     count = there.sum(axis=0)
-    known = count > 0
+    known, most = count > 0, count * 2 >= len(runs)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, np.where(there, rows, 0.0).sum(axis=0) / count, np.nan)
+        mean = np.where(most, np.where(there, rows, 0.0).sum(axis=0) / count, np.nan)
     low = np.where(known, np.where(there, rows, np.inf).min(axis=0), np.nan)
     high = np.where(known, np.where(there, rows, -np.inf).max(axis=0), np.nan)
     return Band(t_s, mean, low, high)
@@ -96,6 +99,13 @@ def typical_run(group: Group) -> RunFigures:
     """Return the run whose makespan is the median (the upper of two)."""
     ordered = sorted(group.figures, key=lambda figures: figures.run.makespan_s or 0.0)
     return ordered[len(ordered) // 2]
+
+
+def _until_end(memory: Memory, figures: RunFigures) -> tuple[int, int, int]:
+    """Return what is shown of a run, without what comes after its end."""
+    first, start, last = _shown(memory, figures)
+    assert figures.run.end_ns is not None
+    return first, start, max(min(last, memory.tick(figures.run.end_ns) + 1), start)
 
 
 def _seconds(first: int, last: int, memory: Memory) -> Levels:

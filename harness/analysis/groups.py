@@ -109,7 +109,7 @@ def _kind(figures: ScopeFigures) -> str:
     """Return where a peak was read, as people read it."""
     if not figures.peak_interval_ns:
         return f"kernel ({figures.peak_kind})"
-    return f"sampled each {figures.peak_interval_ns / 1e6:.3g} ms"
+    return f"sampled each {figures.peak_interval_ns / 1e6:.4g} ms"
 
 
 def group_runs(sessions: Sequence[Session]) -> list[Group]:

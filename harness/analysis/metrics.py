@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.series import TOPOLOGY, Levels, Memory, level_before
+from harness.analysis.series import TOPOLOGY, Levels, Memory
 from harness.analysis.session import Peak, Run, Session
 
 SAMPLED = "sampled"
@@ -79,14 +79,13 @@ def run_figures(session: Session, run: Run) -> RunFigures:
     memory = session.memory
     if memory is None or run.start_ns is None or run.end_ns is None:
         return RunFigures(run, {})
-    levels = dict(memory.services) | {TOPOLOGY: memory.total}
     counts = dict(memory.containers) | {TOPOLOGY: sum(memory.containers.values())}
     found = {}
-    for scope, values in levels.items():
+    for scope, containers in counts.items():
         exact = session.peaks.get((run.run_id, scope))
-        figures = _scope_figures(memory, run, values, exact)
+        figures = _scope_figures(memory, run, scope, exact)
         if figures is not None:
-            found[scope] = ScopeFigures(scope, counts[scope], *figures)
+            found[scope] = ScopeFigures(scope, containers, *figures)
     return RunFigures(run, found)
 
 
@@ -96,11 +95,12 @@ def session_figures(session: Session) -> list[RunFigures]:
 
 
 def _scope_figures(
-    memory: Memory, run: Run, levels: Levels, exact: Peak | None
+    memory: Memory, run: Run, scope: str, exact: Peak | None
 ) -> tuple[float, float, str, int, float, float | None] | None:
     """Return baseline, peak, its kind and interval, mean, and what is left; None if not read."""
     assert run.start_ns is not None
     assert run.end_ns is not None
+    levels = memory.total if scope == TOPOLOGY else memory.services[scope]
     within = levels[memory.window(run.start_ns, run.end_ns)]
     if not len(within) or np.isnan(within).all():
         return None
@@ -109,16 +109,17 @@ def _scope_figures(
         baseline, peak = float(exact.baseline_bytes), float(exact.peak_bytes)
         kind, interval = exact.kind, exact.interval_ns
     else:
-        baseline = level_before(levels, memory.tick(run.start_ns))
+        before = memory.level_before(run.start_ns, scope)
+        # Where sampling began after the run, its first reading is the best there is.
+        baseline = float(within[~np.isnan(within)][0]) if before is None else before
         peak, kind, interval = float(np.nanmax(within)), SAMPLED, memory.tick_ns
-    return baseline, peak, kind, interval, mean, _left(memory, run, levels)
+    return baseline, peak, kind, interval, mean, _left(memory, run, scope, levels)
 
 
-def _left(memory: Memory, run: Run, levels: Levels) -> float | None:
+def _left(memory: Memory, run: Run, scope: str, levels: Levels) -> float | None:
     assert run.end_ns is not None
-    first = memory.tick(run.end_ns) + 1
     if run.after_ns is not None:
-        return level_before(levels, max(memory.tick(run.after_ns), first))
-    after = levels[max(first, 0) :]
+        return memory.level_before(run.after_ns, scope)
+    after = levels[max(memory.tick(run.end_ns) + 1, 0) :]
     known = after[~np.isnan(after)]
     return float(known[-1]) if len(known) else None

@@ -20,7 +20,7 @@ from harness.analysis.summary import service_of
 from harness.results.directory import RunDirectory
 from harness.results.events import PredictionRow, TaskRow
 from harness.results.marks import AFTER_END, AFTER_START, RUN_END, RUN_START, TRIMMED
-from harness.results.memory import CgroupRow, InsideRow, LedgerRow, MarkRow, PeakRow
+from harness.results.memory import LedgerRow, MarkRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow
 
 _TYPES: dict[str, ColumnType] = {"int": INTEGER, "float": REAL, "str": TEXT}
@@ -47,15 +47,17 @@ def read(directory: RunDirectory, results: Results, *, series: bool) -> Session:
             # That a file has no rows is no fault: a run without tasks has none to write.
             problems += [line for line in table.problems if not line.endswith("no rows")]
     marks = tables["marks"]
+    runs = tuple(_runs(tables["outcomes"], marks, results))
     memory = None
     if series:
-        memory, found = _memory(directory, marks)
+        moments = {t for run in runs for t in (run.start_ns, run.after_ns) if t is not None}
+        memory, found = _memory(directory, marks, sorted(moments))
         problems += found
     return Session(
         path=directory.path,
         source="harness",
         workload=results.workload,
-        runs=tuple(_runs(tables["outcomes"], marks, results)),
+        runs=runs,
         memory=memory,
         peaks=_peaks(tables.get("peaks")),
         tables={name: rows for name, rows in tables.items() if len(rows)},
@@ -83,7 +85,9 @@ def _runs(outcomes: pl.DataFrame, marks: pl.DataFrame, results: Results) -> Iter
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in results.rows:
         rows.setdefault(row["data_management"], []).append(row)
-    for run_id in dict.fromkeys([*times, *ended]):
+    # Marks of warm-ups are there too; a warm-up has no result, and an outcome only if it failed.
+    numbered = [run_id for run_id in times if _RUN_ID.match(run_id)]
+    for run_id in dict.fromkeys([*numbered, *ended]):
         outcome = ended.get(run_id) or _unended(run_id)
         makespan = None
         if outcome["outcome"] in MEASURED and rows.get(outcome["data_management"]):
@@ -142,31 +146,28 @@ def _peaks(rows: pl.DataFrame | None) -> dict[tuple[str, str], Peak]:
     }
 
 
-def _memory(directory: RunDirectory, marks: pl.DataFrame) -> tuple[Memory | None, tuple[str, ...]]:
+def _memory(
+    directory: RunDirectory, marks: pl.DataFrame, moments: Sequence[int]
+) -> tuple[Memory | None, tuple[str, ...]]:
     """Return the best view there is: the host's cgroup files, inside, the host as a whole."""
     problems: tuple[str, ...] = ()
     # Outside of our containers, the cgroup of a worker holds whatever else is in it.
     inside = "rss_sum_bytes" if directory.workers.exists() else "cg_usage_bytes"
-    for view, column, row_type in (
-        ("cgroup", "usage_bytes", CgroupRow),
-        ("inside", inside, InsideRow),
-    ):
+    for view, column in (("cgroup", "usage_bytes"), ("inside", inside)):
         path = directory.memory(view)
         if path.exists():
-            memory, found = _view(path, view, column, row_type)
+            memory, found = _view(path, view, column, moments)
             problems += found
             if memory is not None:
                 return memory, problems
     offset = int(marks["t_mono_ns"][0] - marks["t_unix_ns"][0]) if len(marks) else 0
-    memory, found = read_host_memory(directory.host_memory, offset)
+    memory, found = read_host_memory(directory.host_memory, moments, offset)
     return memory, problems + found
 
 
 def _view(
-    path: Path, view: str, column: str, row_type: type[Any]
+    path: Path, view: str, column: str, moments: Sequence[int]
 ) -> tuple[Memory | None, tuple[str, ...]]:
-    names = [field.name for field in dataclasses.fields(row_type)]
-    assert column in names
     table = read_csv(
         path,
         {"container": WORD, "t_mono_ns": INTEGER, column: INTEGER},
@@ -174,7 +175,7 @@ def _view(
     )
     if column not in table.rows.columns:
         return None, (*table.problems, f"{path}: row 1: no column {column}; nothing of it used")
-    return build(view, _containers(table.rows, column)), table.problems
+    return build(view, _containers(table.rows, column), moments), table.problems
 
 
 def _containers(

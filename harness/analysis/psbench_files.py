@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,10 @@ def read(directory: RunDirectory, results: Results, *, series: bool) -> Session:
     """Return the session of a directory that has psbench's files only."""
     problems = list(results.problems)
     memory = None
-    if series:
-        memory, found = read_host_memory(directory.host_memory)
-        problems += found
     starts = [_ns(row["workflow_start_timestamp"]) for row in results.rows]
+    if series:
+        memory, found = read_host_memory(directory.host_memory, starts)
+        problems += found
     runs = []
     seen: dict[str, int] = {}
     for number, row in enumerate(results.rows):
@@ -118,13 +119,16 @@ def read(directory: RunDirectory, results: Results, *, series: bool) -> Session:
     )
 
 
-def read_host_memory(path: Path, offset_ns: int = 0) -> tuple[Memory | None, tuple[str, ...]]:
+def read_host_memory(
+    path: Path, moments: Iterable[int], offset_ns: int = 0
+) -> tuple[Memory | None, tuple[str, ...]]:
     """Return the host's memory in use and the file's problems.
 
     In use is total less available, as in the paper; psutil's own ``used`` counts otherwise.
 
     Args:
         path: results-memory.csv.
+        moments: times of which the last readings before them are wanted.
         offset_ns: what to add to UNIX time to get to the session's clock.
     """
     names = ("unix_timestamp", "total_bytes", "available_bytes")
@@ -132,7 +136,7 @@ def read_host_memory(path: Path, offset_ns: int = 0) -> tuple[Memory | None, tup
     rows = table.rows.sort("unix_timestamp")
     times = (rows["unix_timestamp"] * 1e9).round().cast(pl.Int64).to_numpy() + offset_ns
     used = (rows["total_bytes"] - rows["available_bytes"]).to_numpy()
-    return build("host", [(HOST, HOST, times, used)]), table.problems
+    return build("host", [(HOST, HOST, times, used)], moments), table.problems
 
 
 def _ns(unix_s: float) -> int:

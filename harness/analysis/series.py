@@ -7,8 +7,8 @@ containers at the same tick: what they used at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,8 @@ class Memory:
         services: bytes at each tick by service, NaN where nothing was read. All are of one
             length. The host's view has the one service ``host``.
         containers: number of containers of each service.
+        before: the services' last readings before single moments, in bytes: exact where a tick,
+            which may hold readings of both sides of a moment, is not.
     """
 
     view: str
@@ -43,6 +45,7 @@ class Memory:
     tick_ns: int
     services: Mapping[str, Levels]
     containers: Mapping[str, int]
+    before: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     @cached_property
     def total(self) -> Levels:
@@ -57,6 +60,13 @@ class Memory:
         """Number of ticks."""
         return len(next(iter(self.services.values())))
 
+    def level_before(self, t_ns: int, scope: str) -> float | None:
+        """Return a scope's last reading before one of the moments; None if there is none."""
+        found = self.before.get(t_ns, {})
+        if scope == TOPOLOGY:
+            return sum(found.values()) if found else None
+        return found.get(scope)
+
     def tick(self, t_ns: int) -> int:
         """Return the tick a time falls into; negative before the recording."""
         return (t_ns - self.start_ns) // self.tick_ns
@@ -66,24 +76,17 @@ class Memory:
         return slice(max(self.tick(start_ns), 0), max(self.tick(end_ns) + 1, 0))
 
 
-def level_before(levels: Levels, tick: int) -> float:
-    """Return the last value before a tick; the first one from it on where there is none."""
-    before = levels[: max(tick, 0)]
-    known = np.flatnonzero(~np.isnan(before))
-    if len(known):
-        return float(before[known[-1]])
-    after = np.flatnonzero(~np.isnan(levels))
-    return float(levels[after[0]]) if len(after) else float("nan")
-
-
 def build(
-    view: str, readings: Iterable[tuple[str, str, Times, npt.NDArray[np.int64]]]
+    view: str,
+    readings: Iterable[tuple[str, str, Times, npt.NDArray[np.int64]]],
+    moments: Iterable[int] = (),
 ) -> Memory | None:
     """Return the services' levels on a common grid; None if there are no readings.
 
     Args:
         view: whose readings they are.
         readings: (container, service, times, bytes) of every container, times ascending.
+        moments: times of which the last readings before them are wanted.
     """
     found = [reading for reading in readings if len(reading[2])]
     if not found:
@@ -95,7 +98,10 @@ def build(
     services: dict[str, Levels] = {}
     read: dict[str, npt.NDArray[np.bool_]] = {}
     containers: dict[str, int] = {}
+    before: dict[int, dict[str, float]] = {moment: {} for moment in moments}
     for _, service, times, values in found:
+        for moment, last in _readings_before(times, values, before):
+            before[moment][service] = before[moment].get(service, 0.0) + last
         level = _on_grid((times - start) // tick, values, ticks, max(_HOLD_NS // tick, 1))
         there = ~np.isnan(level)
         if service in services:
@@ -106,7 +112,17 @@ def build(
         containers[service] = containers.get(service, 0) + 1
     for service, levels in services.items():
         levels[~read[service]] = np.nan
-    return Memory(view, start, tick, services, containers)
+    return Memory(view, start, tick, services, containers, before)
+
+
+def _readings_before(
+    times: Times, values: npt.NDArray[np.int64], moments: Iterable[int]
+) -> Iterator[tuple[int, float]]:
+    """Yield each moment with the last reading before it, if it still held then."""
+    for moment in moments:
+        place = int(np.searchsorted(times, moment)) - 1
+        if place >= 0 and moment - times[place] <= _HOLD_NS:
+            yield moment, float(values[place])
 
 
 def _interval(all_times: Iterable[Times]) -> int:

@@ -113,6 +113,8 @@ def compare_samples(a: Sequence[float], b: Sequence[float]) -> Test:
     """Test two independent samples (Mann-Whitney U, exact for few runs, ties included)."""
     ways = math.comb(len(a) + len(b), len(a))
     method = stats.PermutationMethod(n_resamples=_MOST_EXACT) if ways <= _MOST_EXACT else "auto"
+    if min(len(a), len(b)) < 2:
+        method = "exact"  # SciPy permutes samples of at least two
     p = float(stats.mannwhitneyu(a, b, alternative="two-sided", method=method).pvalue)
     return Test("Mann-Whitney", p, min(1.0, 2 / ways))
 

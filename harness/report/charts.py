@@ -15,7 +15,7 @@ from harness.analysis.metrics import RunFigures
 from harness.analysis.series import TOPOLOGY, Levels
 from harness.analysis.thin import thin_together
 from harness.analysis.timeline import Boundary, Step, TaskBar, boundaries, steps, task_bars
-from harness.report.palette import Look, look
+from harness.report.palette import INK, Look, look, service_looks
 
 Chart = dict[str, Any]
 
@@ -25,6 +25,7 @@ _SECONDS_TITLE = "seconds since the start of the run"
 _FAINT = 0.18
 _MOST_BARS = 4000
 _MOST_LABELS = 24
+_FEW_LABELS = 10
 
 
 def memory_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | None:
@@ -65,7 +66,7 @@ def _must_hold(payload: int, until_s: float) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": "all payload (what default-proxy must hold at its end)",
+        "name": f"all payload, {payload / 1e9:.4g} GB",
         "x": [0, until_s],
         "y": [payload, payload],
         "line": {"color": "#808080", "dash": "dot", "width": 1.5},
@@ -119,12 +120,13 @@ def run_chart(group: Group, figures: RunFigures, points: int) -> Chart | None:
     if memory is None or figures.topology is None:
         return None
     curve = run_curve(memory, figures)
-    names = sorted(curve.services, key=lambda name: -baseline_of(figures, name))
+    looks = service_looks(memory)
+    names = list(looks)
     kept = thin_together([curve.total, *(curve.services[n] for n in names)], points)
     t_s = _floats(curve.t_s[kept])
     traces = [
-        _area(name, t_s, curve.services[name][kept], look(number), memory.containers[name])
-        for number, name in enumerate(names)
+        _area(name, t_s, curve.services[name][kept], looks[name], memory.containers[name])
+        for name in names
     ]
     if len(names) > 1:
         traces.append(_line("all together", t_s, _floats(curve.total[kept]), "#808080", "solid"))
@@ -143,7 +145,7 @@ def run_chart(group: Group, figures: RunFigures, points: int) -> Chart | None:
     if bars:
         traces += _task_traces(bars)
         layout["yaxis"]["domain"] = [0.36, 1]
-        layout["yaxis2"] = {"domain": [0, 0.28], "title": {"text": "tasks"}, "type": "category"}
+        layout["yaxis2"] = {"domain": [0, 0.28], "type": "category"}
         layout["xaxis"]["anchor"] = "y2"
         layout["barmode"] = "overlay"
     return {"data": traces, "layout": layout}
@@ -171,7 +173,7 @@ def _line(name: str, x: Any, y: Any, color: str, dash: str) -> dict[str, Any]:
         "name": name,
         "x": x,
         "y": y,
-        "line": {"color": color, "dash": dash, "width": 2},
+        "line": {"color": color, "dash": dash, "width": 2.5},
         "hovertemplate": "%{y:.4s}B" + f"<extra>{name}</extra>",
     }
 
@@ -185,8 +187,8 @@ def _predicted(must: Sequence[Step], baseline: float) -> list[dict[str, Any]]:
         held += [baseline + step.before_bytes, baseline + step.held_bytes]
     ideal = [baseline + step.ideal_bytes for step in must]
     traces = [
-        _line("baseline + predicted in the connector", t_s, held, "#D55E00", "dash"),
-        _line("baseline + ideal", [step.t_s for step in must], ideal, "#008F68", "dot"),
+        _line("baseline + predicted", t_s, held, INK, "dash"),
+        _line("baseline + ideal", [step.t_s for step in must], ideal, INK, "dot"),
     ]
     traces[1]["line"]["shape"] = "hv"
     if not any(step.before_bytes for step in must):  # mode none has nothing in a connector
@@ -214,7 +216,7 @@ def _stage_labels(ends: Sequence[Boundary]) -> list[dict[str, Any]]:
                     "yref": "paper",
                     "yanchor": "bottom",
                     "showarrow": False,
-                    "text": f"{end.stage}",
+                    "text": f"stage {end.stage}" if len(ends) <= _FEW_LABELS else f"{end.stage}",
                     "hovertext": f"cycle {end.cycle}, stage {end.stage}",
                 }
             )
@@ -332,7 +334,11 @@ def makespan_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart:
             "y0": t_s,
             "y1": t_s,
             "line": {"color": "#808080", "dash": "dot", "width": 1.5},
-            "label": {"text": f"sleep alone: {t_s:g} s", "textposition": "end", "yanchor": "top"},
+            "label": {
+                "text": f"sleep alone: {t_s:g} s",
+                "textposition": "end",
+                "yanchor": "bottom",
+            },
         }
         for t_s in sorted(ideal)
     ]
@@ -340,7 +346,7 @@ def makespan_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart:
         "shapes": shapes,
         "showlegend": False,
         "xaxis": {"type": "category"},
-        "yaxis": {"title": {"text": "makespan"}, "ticksuffix": " s"},
+        "yaxis": {"title": {"text": "makespan"}, "ticksuffix": " s", "rangemode": "tozero"},
     }
     return {"data": traces, "layout": layout}
 

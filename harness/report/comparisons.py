@@ -8,7 +8,7 @@ from harness.analysis.compare import Row, Unit
 from harness.analysis.statistics import Spread
 from harness.analysis.verdicts import Comparison, Verdict
 from harness.core.sizes import format_size
-from harness.report.contents import NOTHING, Cell, Table
+from harness.report.contents import NOTHING, Cell, Table, between
 
 
 def comparisons(title: str, rows: Sequence[tuple[str, Row]], note: str = "") -> Table:
@@ -51,7 +51,7 @@ def _comparison(label: str, row: Row) -> tuple[str | Cell, ...]:
         return (label, row.metric.label, *([NOTHING] * 6), Verdict.NOT_ENOUGH_DATA.value)
     interval = NOTHING
     if found.low is not None and found.high is not None:
-        interval = f"{_signed(found.low, unit)} to {_signed(found.high, unit)}"
+        interval = between(_signed(found.low, unit), _signed(found.high, unit))
     return (
         label,
         row.metric.label,
@@ -83,7 +83,7 @@ def _detectable(found: Comparison, unit: Unit) -> Cell:
 def _spread(sample: Spread, unit: Unit) -> Cell:
     small = ""
     if sample.low is not None and sample.high is not None and sample.low != sample.high:
-        small = f"{quantity(sample.low, unit)} to {quantity(sample.high, unit)}"
+        small = between(quantity(sample.low, unit), quantity(sample.high, unit))
     return Cell(quantity(sample.median, unit), small)
 
 

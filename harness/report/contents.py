@@ -130,7 +130,13 @@ def _ranged(value: Range | None, shown: Callable[[float], str]) -> Cell:
     if value is None:
         return Cell(NOTHING)
     alone = value.low == value.high
-    return Cell(shown(value.median), "" if alone else f"{shown(value.low)} to {shown(value.high)}")
+    return Cell(shown(value.median), "" if alone else between(shown(value.low), shown(value.high)))
+
+
+def between(low: str, high: str) -> str:
+    """Return a range; a unit that both ends have is said once."""
+    number, _, unit = low.partition(" ")
+    return f"{number if unit and high.endswith(f' {unit}') else low} to {high}"
 
 
 def outcomes(sessions: Sequence[Session]) -> Table:

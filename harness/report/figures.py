@@ -16,9 +16,10 @@ from matplotlib.ticker import EngFormatter
 from harness.analysis.curves import band, baseline_of, run_curve, typical_run
 from harness.analysis.groups import Group
 from harness.analysis.metrics import RunFigures
+from harness.analysis.series import TOPOLOGY
 from harness.analysis.thin import thin_together
 from harness.analysis.timeline import boundaries, steps, task_bars
-from harness.report.palette import MATPLOTLIB_DASHES, MATPLOTLIB_MARKERS, Look, look
+from harness.report.palette import MATPLOTLIB_DASHES, MATPLOTLIB_MARKERS, Look, service_looks
 
 # One column of a two-column paper is 3.3 inches wide, a figure over both 7.
 _WIDE = (7.0, 3.0)
@@ -28,6 +29,7 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e0e0e0",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -105,11 +107,24 @@ def name_of(group: Group) -> str:
 
 
 def draw_memory(
-    axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look], *, net: bool
+    axes: Axes,
+    groups: Sequence[Group],
+    looks: Mapping[str, Look],
+    *,
+    net: bool,
+    scope: str | None = None,
 ) -> None:
-    """Draw memory over time: a line for each group's mean, a band over its runs."""
+    """Draw memory over time: a line for each group's mean, a band over its runs.
+
+    Args:
+        axes: where to.
+        groups: what is shown.
+        looks: how each group is drawn.
+        net: whether each run's own baseline is taken off.
+        scope: a service; all together by default.
+    """
     for group in groups:
-        found = band(group, net=net)
+        found = band(group, net=net, scope=scope or TOPOLOGY)
         if found is None:
             continue
         kept = thin_together([found.mean, found.low, found.high], _POINTS)
@@ -127,7 +142,8 @@ def draw_memory(
             low, high = found.low[kept], found.high[kept]
             axes.fill_between(t_s, low, high, color=style.color, alpha=0.18, linewidth=0)
     axes.set_xlabel("Time since the start of the run (s)")
-    axes.set_ylabel("Memory, less its baseline" if net else "Memory in use")
+    whose = f" of {scope}" if scope else ""
+    axes.set_ylabel(f"Memory{whose}, less its baseline" if net else f"Memory{whose} in use")
     _bytes(axes)
     axes.margins(x=0.01)
     _legend_above(axes)
@@ -138,12 +154,12 @@ def draw_services(axes: Axes, group: Group, run: RunFigures) -> None:
     memory = group.session.memory
     assert memory is not None
     curve = run_curve(memory, run)
-    names = sorted(curve.services, key=lambda name: -baseline_of(run, name))
+    looks = service_looks(memory)
+    names = list(looks)
     kept = thin_together([curve.total, *(curve.services[name] for name in names)], _POINTS)
     t_s = curve.t_s[kept]
     below = np.zeros(len(kept))
-    for number, name in enumerate(names):
-        style = look(number)
+    for name, style in looks.items():
         above = below + np.nan_to_num(curve.services[name][kept])
         count = memory.containers[name]
         axes.fill_between(

@@ -20,7 +20,7 @@ from harness.analysis.verdicts import Verdict
 from harness.core.sizes import format_size
 from harness.report import charts, evidence
 from harness.report.contents import Table, outcomes, services, summary
-from harness.report.palette import Look
+from harness.report.palette import Look, dark_colors
 
 _FILES = files("harness.report") / "page_files"
 _PLOTLY = "vendor/plotly-basic.min.js"
@@ -93,6 +93,7 @@ def write_page(
             problems=[line for session in sessions for line in session.problems],
             contents=_contents(sessions, groups, runs, comparisons),
             marked=_MARKED,
+            dark_json=_json(dark_colors()),
         )
     )
 

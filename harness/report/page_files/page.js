@@ -1,9 +1,20 @@
 // Draws the charts of the page: their data is in #charts, made by harness/report/charts.py.
 "use strict";
 (() => {
-  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const parsed = (id, reviver) => JSON.parse(document.getElementById(id).textContent, reviver);
+  const darkColors = parsed("dark-colors");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const narrow = window.matchMedia("(max-width: 40rem)");
+
+  // Colours of the data have a lighter twin for dark pages.
+  function darker(_key, value) {
+    if (typeof value !== "string") return value;
+    const start = value.startsWith("rgba(") ? value.slice(0, value.lastIndexOf(",") + 1) : value;
+    return start in darkColors ? darkColors[start] + value.slice(start.length) : value;
+  }
+  let charts = {};
+  const load = () => (charts = parsed("charts", dark.matches ? darker : undefined));
+  load();
 
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -27,13 +38,19 @@
     return found;
   }
 
-  const layoutOf = (chart) => ({ ...chart.layout, ...surroundings(chart) });
+  // On a narrow screen there is room for a stage's number only.
+  const short = (label) => ({ ...label, text: narrow.matches ? label.text.replace("stage ", "") : label.text });
+  const layoutOf = (chart) => ({
+    ...chart.layout,
+    ...surroundings(chart),
+    annotations: (chart.layout.annotations ?? []).map(short),
+  });
 
   const config = {
     responsive: true,
     displaylogo: false,
     displayModeBar: !narrow.matches,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"],
     toImageButtonOptions: { format: "svg" },
   };
 
@@ -80,7 +97,10 @@
     }
   }
   const again = () => drawn().forEach(draw);
-  dark.addEventListener("change", again);
+  dark.addEventListener("change", () => {
+    load();
+    again();
+  });
   narrow.addEventListener("change", again);
   window.addEventListener("beforeprint", () => places.filter((place) => !place.dataset.drawn).forEach(draw));
 })();
