@@ -152,10 +152,10 @@ def _read_index(source: _Source) -> bytes:
         info = tarfile.TarInfo.frombuf(first, "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeError):
         raise Refused("is compressed data, but no bundle: it is not a tar") from None
+    if info.name == f"{TOP}/{INDEX}" and info.size > MAX_INDEX_BYTES:
+        raise Refused(f"has an index of {info.size} bytes; at most {MAX_INDEX_BYTES} are read")
     if info.name != f"{TOP}/{INDEX}" or first != header(INDEX, info.size):
         raise Refused(f"is no bundle: its first entry is not {INDEX}")
-    if info.size > MAX_INDEX_BYTES:
-        raise Refused(f"has an index of {info.size} bytes; at most {MAX_INDEX_BYTES} are read")
     document = source.take(info.size)
     _expect_padding(source, INDEX, info.size)
     return document

@@ -207,6 +207,7 @@ def _record(directory: RunDirectory, bundle: Bundle, found: Reproduction, thresh
         "bundle_sha256": bundle.sha256,
         "published_run": bundle.index.run.name,
         "threshold": threshold,
+        "resolution_bytes": found.resolution_bytes,
         "verdict": found.verdict.value,
         "rows": rows,
         "regressions": list(found.regressions),

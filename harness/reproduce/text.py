@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from harness.core.sizes import format_size
 from harness.report.comparisons import quantity
 from harness.reproduce.verdict import MetricVerdict, Reproduction
 
@@ -26,7 +27,8 @@ def reproduction_text(found: Reproduction, other_files: Sequence[str]) -> str:
         mode = row.mode
     align = ("left", "left", "right", "right", "right", "right", "left")
     table = tabulate(rows, headers=_HEADERS, disable_numparse=True, colalign=align)
-    lines = [table, _NOTE, ""]
+    resolution = f"The kernel's counters resolve {format_size(found.resolution_bytes)} here."
+    lines = [table, f"{_NOTE} {resolution}", ""]
     lines += [f"{what.what}: {what.a} when published, {what.b} here" for what in found.environment]
     lines += [f"{name}: not the file of the published run" for name in other_files]
     if not found.environment and not other_files:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from harness.analysis.compare import METRICS, Metric, Row, compare_sessions
+from harness.analysis.compare import METRICS, Metric, Row, Unit, compare_sessions
 from harness.analysis.identity import Difference
 from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules, Verdict
 
-_COUNTERPARTS = {"peak_per_payload": "net_peak", "makespan_per_ideal": "makespan"}
+# The kernel charges a container's memory in stocks of up to 64 pages on each CPU: a counter is
+# ahead of the use by up to this much (mm/memcontrol.c, MEMCG_CHARGE_BATCH).
+_STOCK_BYTES = 64 * 4096
 
 
 class Reproduced(StrEnum):
@@ -51,11 +53,13 @@ class Reproduction:
     """A rerun beside what was published.
 
     Attributes:
+        resolution_bytes: differences of memory up to this are below what the counters resolve.
         rows: mode by mode, metric by metric.
         environment: what else was not the same.
         regressions: modes that went through as published and not now, one line each.
     """
 
+    resolution_bytes: float
     rows: tuple[MetricVerdict, ...]
     environment: tuple[Difference, ...]
     regressions: tuple[str, ...]
@@ -84,26 +88,37 @@ def judge(published: Path, again: Path, threshold: float) -> Reproduction:
         UsageError: if one cannot be read, or has no run that went through.
     """
     first, second = read_session(published), read_session(again)
-    metrics = [_resolved(metric, first) for metric in METRICS]
+    resolution = max(resolution_bytes(first), resolution_bytes(second))
+    metrics = [_resolved(metric, resolution, first) for metric in METRICS]
     compared = compare_sessions(first, second, rules=Rules(threshold=threshold), metrics=metrics)
     return Reproduction(
+        resolution,
         tuple(_metric_verdict(row) for row in compared.rows),
         compared.differences,
         compared.regressions,
     )
 
 
-def _resolved(metric: Metric, session: Session) -> Metric:
-    """Give a scale-free metric the resolution of what it is derived from.
+def resolution_bytes(session: Session) -> float:
+    """Return up to how much the topology's counters are ahead of its use, in bytes."""
+    containers = sum(session.memory.containers.values()) if session.memory else 1
+    machine = session.documents.get("manifest", {}).get("machine") or {}
+    return float(_STOCK_BYTES * containers * int(machine.get("cpus") or 1))
 
-    A payload of a few kilobytes would else turn the kernel's rounding into a large ratio.
+
+def _resolved(metric: Metric, resolution: float, session: Session) -> Metric:
+    """Give a metric the resolution of the memory it is derived from.
+
+    Without, a workload of a few kilobytes turns the kernel's rounding into large differences.
     """
-    counterpart = next((m for m in METRICS if m.name == _COUNTERPARTS.get(metric.name)), None)
     facts = session.workload
-    if counterpart is None or facts is None:
-        return metric
-    scale = facts.payload_bytes if counterpart.name == "net_peak" else facts.ideal_s
-    return replace(metric, floor=max(metric.floor, counterpart.floor / scale)) if scale else metric
+    payload, ideal_s = (facts.payload_bytes, facts.ideal_s) if facts else (0, 0.0)
+    floor = {
+        Unit.BYTES: resolution,
+        Unit.BYTE_SECONDS: resolution * ideal_s,
+        Unit.RATIO: resolution / payload if payload and metric.name == "peak_per_payload" else 0.0,
+    }.get(metric.unit, 0.0)
+    return replace(metric, floor=max(metric.floor, floor))
 
 
 def _metric_verdict(row: Row) -> MetricVerdict:
