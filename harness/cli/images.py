@@ -14,6 +14,7 @@ from harness.topology.images import Image, ensure, installed, known_stacks
 from harness.topology.images.fetch import fetch
 from harness.topology.images.lock import AS_LOCKED, DIFFERS
 from harness.topology.images.offline import packages_in
+from harness.topology.images.registry import pull, push
 from harness.topology.images.verify import Verified, lock, verify
 
 
@@ -29,6 +30,11 @@ def main(argv: Sequence[str]) -> int:
                 return _print_verified(verify(stacks, _say, packages), args.locked)
         case "lock":
             print(lock(stacks, _say))
+        case "push":
+            names = push(args.registry, stacks, _say)
+            print(tabulate(names.items(), headers=("stack", "image"), disable_numparse=True))
+        case "pull":
+            _print_images(list(pull(args.registry, stacks, _say).values()))
         case "fetch":
             fetch(stacks, args.directory, _say)
         case _:
@@ -66,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     get.add_argument("directory", type=Path, metavar="DIR", help="a new directory")
     get.add_argument("stacks", nargs="*", metavar="STACK", help="folders of images/ (all)")
+    for name, text in (
+        ("push", "push images to a registry, with the digests they have here (needs skopeo)"),
+        ("pull", "pull the images of images.lock from a registry, by digest"),
+    ):
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.add_argument("registry", metavar="REGISTRY", help="host, host:port or host/path")
+        command.add_argument("stacks", nargs="*", metavar="STACK", help="folders of images/ (all)")
     return parser
 
 

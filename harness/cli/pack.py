@@ -28,6 +28,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--title", default="", help="title of the data set")
     parser.add_argument("--author", default="", metavar="NAME", help="who ran it")
     parser.add_argument(
+        "--organization", default="", metavar="NAME", help="whose; 'Name <URL>' is best"
+    )
+    parser.add_argument(
         "--license", default="", metavar="ID", help="its licence: an SPDX identifier or a URL"
     )
     args = parser.parse_args(argv)
@@ -41,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         lambda line: print(line, file=sys.stderr, flush=True),
         with_images=not args.no_images,
         packages=args.packages,
-        publication=Publication(args.title, args.author, args.license),
+        publication=Publication(args.title, args.author, args.organization, args.license),
     )
     print(f"bundle: {packed.path}")
     print(f"{packed.size_bytes / 1e6:.1f} MB, {packed.files} files, {packed.images} images")

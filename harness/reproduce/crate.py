@@ -20,6 +20,11 @@ from harness.reproduce.format import IMAGES, RUN, Claims, ImageEntry
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _TERMS = "https://w3id.org/ro/terms/workflow-run"
+# What the profile adds to RO-Crate's own terms; written out, so that no second context is fetched.
+_CONTEXT = {
+    name: f"{_TERMS}#{name}"
+    for name in ("ContainerImage", "DockerImage", "containerImage", "registry", "sha256", "tag")
+}
 _RESULTS = ("results.csv", "results-memory.csv", "outcomes.csv", "peaks.csv", "objects.csv")
 _MEDIA_TYPES = {
     ".csv": "text/csv",
@@ -39,11 +44,13 @@ class Publication:
     Attributes:
         title: of the data set.
         author: a name.
+        organization: the author's, which also publishes it: a name, or ``Name <URL>``.
         license: an SPDX identifier or a URL; empty where none is stated.
     """
 
     title: str = ""
     author: str = ""
+    organization: str = ""
     license: str = ""
 
 
@@ -63,7 +70,7 @@ def crate(
         succeeded: whether every run went through.
         publication: what the author says.
     """
-    made = ROCrate()
+    made = ROCrate(version="1.1")
     title = publication.title or f"{claims.name}: memory of {claims.executor}, {claims.connector}"
     made.name = title
     made.description = (
@@ -76,8 +83,13 @@ def crate(
     made.root_dataset["conformsTo"] = _entity(
         made, PROFILE, {"@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}
     )
-    agent = _agent(made, publication.author)
+    agent = _entity(
+        made, "#author", {"@type": "Person", "name": publication.author or "Not stated"}
+    )
     made.root_dataset["author"] = agent
+    if publication.organization:
+        organization = _organization(made, publication.organization)
+        agent["affiliation"] = made.root_dataset["publisher"] = organization
     described = {path: size for path, size in files.items() if not path.startswith(f"{IMAGES}/")}
     if len(described) < len(files):
         properties = {"@type": "Dataset", "name": "container images, an OCI layout"}
@@ -104,10 +116,11 @@ def crate(
     ]
     action["result"] = [data[f"{RUN}/{name}"] for name in _RESULTS if f"{RUN}/{name}" in data]
     if images:
-        action["containerImage"] = [_image(made, entry) for entry in images]
-    made.root_dataset["mentions"] = [action]
+        found = [_image(made, entry) for entry in images]
+        action["containerImage"] = found if len(found) > 1 else found[0]
+    made.root_dataset["mentions"] = action
     document = made.metadata.generate()
-    document["@context"] = [document["@context"], f"{_TERMS}/context"]
+    document["@context"] = [document["@context"], _CONTEXT]
     document["@graph"].sort(key=lambda entity: str(entity["@id"]))
     return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -124,9 +137,10 @@ def _license(made: ROCrate, text: str) -> Any:
     return _entity(made, url, {"@type": "CreativeWork", "name": text})
 
 
-def _agent(made: ROCrate, name: str) -> Any:
-    identifier = "#author"
-    return _entity(made, identifier, {"@type": "Person", "name": name or "Not stated"})
+def _organization(made: ROCrate, text: str) -> Any:
+    name, _, url = text.removesuffix(">").partition("<")
+    properties = {"@type": "Organization", "name": name.strip() or url}
+    return _entity(made, url or "#organization", properties | ({"url": url} if url else {}))
 
 
 def _instrument(made: ROCrate, claims: Claims) -> Any:

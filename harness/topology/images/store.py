@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from harness.core.errors import InfrastructureError
 from harness.topology.images import docker_cli, recipe
 from harness.topology.images.base import ensure_base, find_base, load
 from harness.topology.images.build import Base, Wanted, build_image, wanted
+from harness.topology.images.lock import FILE, ImagesLock
 from harness.topology.images.oci import OciImage
 from harness.topology.images.offline import Packages
 from harness.topology.images.saved import save
@@ -73,9 +75,9 @@ def ensure(
     files = stacks_files(stacks)
     base_recipe = recipe.base_recipe(root)
 
-    found = find_base(base_recipe)
-    if found:
-        images = present(wanted(root, files, found[0], found[1].layers))
+    known = _known_base(root, base_recipe)
+    if known:
+        images = present(wanted(root, files, *known))
         if len(images) == len(files):
             return images
 
@@ -95,6 +97,17 @@ def ensure(
         lost = sorted(set(files) - set(images))[0]
         raise InfrastructureError(f"image {lost}: built, but the engine does not have it")
     return images
+
+
+def _known_base(root: Path, base_recipe: recipe.BaseRecipe) -> tuple[str, tuple[str, ...]] | None:
+    """Return the base's name and layers; images that were pulled come without it."""
+    found = find_base(base_recipe)
+    if found:
+        return found[0], found[1].layers
+    locked = ImagesLock.read(root / FILE).architectures.get(base_recipe.architecture)
+    if locked is None or locked.base.recipe != base_recipe.hash or "BASE_IMAGE" in os.environ:
+        return None
+    return base_recipe.local_reference, tuple(layer.digest for layer in locked.base.layers)
 
 
 def installed() -> list[Image]:
