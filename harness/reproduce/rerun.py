@@ -84,7 +84,7 @@ def reproduce(path: Path, run_dir: str, threshold: float, tell: Callable[[int], 
         taken = bundled.check(bundle, manifest) if bundle.index.has_images else []
         progress = tell(len(plan.runs()))
         progress.say(f"bundle {bundle.sha256[:12]}: every file is as its index says")
-        images = _load(bundle.index.images, taken, progress.say)
+        images = load_images(bundle.index.images, taken, progress.say)
         _expect_stacks(path, plan, images)
         progress.say(f"images are the published ones ({time.monotonic() - begin:.0f} s so far)")
         directory = create(run_dir, plan.general.csv_file, plan.general.log_file)
@@ -113,7 +113,7 @@ def _plan(path: Path, manifest: Mapping[str, Any], run_dir: str) -> Plan:
     return plan.model_copy(update={"general": general})
 
 
-def _load(
+def load_images(
     entries: Sequence[ImageEntry], taken: Sequence[OciImage], say: Callable[[str], None]
 ) -> dict[str, Image]:
     """Return the images in the engine, with the ids they were published with.
