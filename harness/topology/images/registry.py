@@ -23,7 +23,7 @@ from harness.topology.images.recipe import EPOCH
 from harness.topology.images.saved import save
 from harness.topology.images.store import Image, build_lock, ensure, present, stacks_files
 
-_REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?")
+_REGISTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3})(:\d+)?(/.*)?")
 _ANSWER_S = 30.0
 _TRANSFER_S = 900.0

@@ -18,6 +18,9 @@ from harness.reproduce.inspection import extract
 from harness.reproduce.pack import pack
 from tests.bundles import run_directory, small_image
 
+# Of the validator's own libraries among each other.
+pytestmark = pytest.mark.filterwarnings("ignore:ConjunctiveGraph:DeprecationWarning")
+
 # rocrate brings the terms of RO-Crate 1.3 along, in which those of 1.1 are.
 CONTEXT = Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld"
 URL = "https://w3id.org/ro/crate/1.1/context"
