@@ -69,6 +69,8 @@ def pack(
     """
     if target.exists():
         raise UsageError(f"--output {target}: exists; name a new file, or remove it first")
+    if directory.resolve() in target.resolve().parents:
+        raise UsageError(f"--output {target}: is in the run directory; name a file elsewhere")
     manifest = read_manifest(directory)
     name = directory.resolve().name
     claimed = claims(name, directory, manifest)

@@ -109,6 +109,8 @@ def test_pack_refuses_in_one_line(tmp_path: Path) -> None:
     target = tmp_path / "a.tar.zst"
     with pytest.raises(UsageError, match=r"manifest\.json"):
         pack(tmp_path / "nothing", target, print)
+    with pytest.raises(UsageError, match="is in the run directory"):
+        pack(directory, directory / "x.tar.zst", print)
     (directory / "link").symlink_to("/etc/passwd")
     with pytest.raises(UsageError, match="link: is neither a file nor a directory"):
         pack(directory, target, print, with_images=False)
