@@ -46,16 +46,17 @@ def read_results(path: Path) -> Results:
     """Read results.csv, ours or psbench's."""
     table = read_csv(path, _RESULTS, [name for name in _RESULTS if name not in _LATER])
     problems = list(table.problems)
-    rows = table.rows.to_dicts()
-    found = []
-    for number, row in enumerate(rows, 1):
+    rows: list[dict[str, Any]] = []
+    found: list[WorkloadFacts] = []
+    for number, row in enumerate(table.rows.iter_rows(named=True), 1):
         try:
             found.append(_workload(row))
         except ValueError:
             problems.append(
                 f"{path}: run {number}: stages and sizes do not fit together; its row is not used"
             )
-            rows.remove(row)
+        else:
+            rows.append(row)
     others = [w for w in found if found[0].differences(w)]
     if others:
         differing = ", ".join(found[0].differences(others[0]))

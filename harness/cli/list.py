@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from harness.analysis.listing import Entry, entries
 from harness.core.errors import UsageError
-from harness.core.flags import Parser
+from harness.core.parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:

@@ -101,7 +101,7 @@ def _band_traces(group: Group, found: Band, style: Look, *, net: bool) -> list[d
         "%{y:.4s}B  (%{customdata[0]:.4s}B to %{customdata[1]:.4s}B)"
         f"<extra>{group.label}</extra>"
     )
-    edge = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    edge = {"line": {"width": 0, "color": style.color}, "hoverinfo": "skip", "showlegend": False}
     low = shared | edge | {"y": _floats(found.low[kept]), "name": f"{group.label}, lowest"}
     high = shared | edge | {"y": _floats(found.high[kept]), "name": f"{group.label}, highest"}
     high |= {"fill": "tonexty", "fillcolor": style.faint(_FAINT)}

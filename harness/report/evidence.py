@@ -13,6 +13,11 @@ from harness.analysis.session import Session
 from harness.core.sizes import format_size
 from harness.report.contents import NOTHING, Table
 
+_PAIRS = {
+    "identity": "usage = anon + shmem + file + kernel",
+    "inside_against_cgroup": "inside against cgroup",
+    "docker_against_cgroup": "docker against cgroup",
+}
 _LEDGER = {
     "usage_bytes": "usage",
     "anon_bytes": "anon",
@@ -111,15 +116,52 @@ def _sampler(found: dict[str, Any]) -> tuple[str, ...]:
     return (asked, got, missed, *late, cpu, absent)
 
 
-def quality(session: Session) -> list[Table]:
-    """Return quality.json and calibration.json as tables of what they hold."""
-    found = []
-    for name, title in (("quality", "Agreement of the views"), ("calibration", "Calibration")):
-        document = session.documents.get(name)
-        if document:
-            rows = tuple(_flat(document))
-            found.append(Table(name, title, ("figure", "value"), rows))
-    return found
+def agreement(session: Session) -> Table | None:
+    """Return whether the views agree, and whether baselines had settled; None if not assessed."""
+    document = session.documents.get("quality")
+    if not document:
+        return None
+    rows = [
+        _agreement(name, document[key])
+        for key, name in _PAIRS.items()
+        if isinstance(document.get(key), dict)
+    ]
+    gaps = {v: ns for v, ns in (document.get("longest_gap_ns") or {}).items() if ns is not None}
+    verdicts = (document.get("baseline") or {}).get("verdicts") or {}
+    notes = [
+        "Longest gap: " + ", ".join(f"{view} {ns / 1e6:.0f} ms" for view, ns in gaps.items()),
+        "Baselines: " + ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items()),
+        f"Bounds: {document.get('bounds_from', NOTHING)}",
+    ]
+    kept = [note for note, what in zip(notes, (gaps, verdicts, document), strict=True) if what]
+    return Table(
+        "agreement",
+        "Agreement of the views",
+        ("what", " readings", " 95 % off by", " allowed", " largest", "largest at", "agrees"),
+        tuple(rows),
+        ". ".join(kept) + ".",
+    )
+
+
+def _agreement(name: str, found: dict[str, Any]) -> tuple[str, ...]:
+    sizes = [_ledger_cell(key, found.get(key)) for key in ("p95_bytes", "bound_bytes")]
+    agrees = {True: "yes", False: "NO"}.get(found.get("agrees"), "nothing to compare")  # type: ignore[arg-type]
+    return (
+        name,
+        str(found.get("readings", NOTHING)),
+        *sizes,
+        _ledger_cell("largest_bytes", found.get("largest_bytes")),
+        str(found.get("largest_at") or NOTHING),
+        agrees,
+    )
+
+
+def calibration(session: Session) -> Table | None:
+    """Return what calibration found on this machine; None if it was not calibrated."""
+    document = session.documents.get("calibration")
+    if not document:
+        return None
+    return Table("calibration", "Calibration", ("figure", "value"), tuple(_flat(document)))
 
 
 def environment(session: Session) -> Table | None:

@@ -90,6 +90,9 @@ def new_figure(draw: Callable[[Axes], None], size: tuple[float, float] = _WIDE) 
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure.add_subplot())
+        # Once for all formats: the layout takes as long as the drawing.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     return figure
 
 
@@ -249,6 +252,7 @@ def draw_makespans(axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look
         )
     axes.set_xticks(range(len(groups)), [name_of(group) for group in groups])
     axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_ylim(bottom=0)
     axes.grid(visible=False, axis="x")
     axes.set_ylabel("Makespan (s)")
 

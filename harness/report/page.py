@@ -185,7 +185,8 @@ def _lead(sessions: Sequence[Session]) -> str:
 def _evidence(number: int, session: Session) -> dict[str, Any]:
     tables = [
         evidence.sampling(session),
-        *evidence.quality(session),
+        evidence.agreement(session),
+        evidence.calibration(session),
         evidence.environment(session),
         evidence.images(session),
     ]

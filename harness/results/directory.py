@@ -105,6 +105,11 @@ class RunDirectory:
         return self.path / ".settled"
 
     @property
+    def truth(self) -> Path:
+        """What the probes of a calibration did."""
+        return self.path / "truth.csv"
+
+    @property
     def quality(self) -> Path:
         """Sampling quality and cross-check of the views."""
         return self.path / "quality.json"
@@ -130,8 +135,20 @@ def create(parent: str, csv_name: str, log_name: str, now: datetime | None = Non
     Raises:
         UsageError: if it cannot be written.
     """
+    path = create_named(parent, BENCHMARK_NAME, now, log_name)
+    return RunDirectory(path, csv_name, log_name)
+
+
+def create_named(
+    parent: str, kind: str, now: datetime | None = None, first_file: str = "log.txt"
+) -> Path:
+    """Make a new directory ``<kind>-<date>-<time>`` below ``parent``, with one empty file in it.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
     stamp = (now or datetime.now()).strftime("%Y-%m-%d-%H-%M-%S")
-    name = f"{BENCHMARK_NAME}-{stamp}"
+    name = f"{kind}-{stamp}"
     try:
         base = Path(parent).absolute()
         base.mkdir(parents=True, exist_ok=True)
@@ -142,8 +159,8 @@ def create(parent: str, csv_name: str, log_name: str, now: datetime | None = Non
             except FileExistsError:
                 continue
             # A directory can be made on some mounts where no file can.
-            (path / log_name).touch()
-            return RunDirectory(path, csv_name, log_name)
+            (path / first_file).touch()
+            return path
     except OSError as error:
         raise UsageError(
             f"--run-dir {parent}: cannot write there ({error.strerror});"

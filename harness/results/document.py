@@ -18,6 +18,7 @@ from harness.results.memory import (
     PeakRow,
 )
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
+from harness.results.truth import TruthRow
 from harness.results.workers import WorkerRow
 
 SCHEMAS: dict[str, type[Any]] = {
@@ -35,6 +36,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "predictions.csv": PredictionRow,
     "storage.csv": StorageRow,
     "workers.csv": WorkerRow,
+    "truth.csv": TruthRow,
 }
 
 _INTRODUCTION = """\

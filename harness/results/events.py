@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.results.rows import column
+from harness.results.rows import column, optional_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,17 @@ class TaskRow:
     task: int = column("task within the stage, from 0")
     worker: str = column("what ran it: host name and thread number there, joined by a colon")
     submitted_mono_ns: int = column("when the client began to submit it")
-    started_mono_ns: int | None = column("when it began on the worker")
-    resolved_mono_ns: int | None = column("when all its inputs were there, in memory")
-    finished_mono_ns: int | None = column("when its result was made and, with proxies, stored")
-    received_mono_ns: int | None = column("when the client had its result; taken in order")
-    bytes_in: int | None = column("payload bytes of its inputs")
-    bytes_out: int | None = column("payload bytes of its result")
-    container: str | None = column("the worker's name in the memory files; empty outside of ours")
+    started_mono_ns: int | None = optional_column("when it began on the worker")
+    resolved_mono_ns: int | None = optional_column("when all its inputs were there, in memory")
+    finished_mono_ns: int | None = optional_column(
+        "when its result was made and, with proxies, stored"
+    )
+    received_mono_ns: int | None = optional_column("when the client had its result; taken in order")
+    bytes_in: int | None = optional_column("payload bytes of its inputs")
+    bytes_out: int | None = optional_column("payload bytes of its result")
+    container: str | None = optional_column(
+        "the worker's name in the memory files; empty outside of ours"
+    )
 
 
 @dataclass(frozen=True, slots=True)

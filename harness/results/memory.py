@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.results.rows import added_column, column, columns
+from harness.results.rows import column, columns, optional_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class CgroupRow:
     psi_full_us: int | None = column("cumulative memory.pressure, full, microseconds")
     oom_kill: int | None = column("cumulative OOM kills: v1 memory.oom_control, v2 memory.events")
     source: str = column("v1 or v2, the cgroup version the files belong to")
-    active_file_bytes: int | None = added_column("v1 total_active_file, v2 active_file")
-    swap_bytes: int | None = added_column("v1 total_swap, v2 memory.swap.current")
+    active_file_bytes: int | None = optional_column("v1 total_active_file, v2 active_file")
+    swap_bytes: int | None = optional_column("v1 total_swap, v2 memory.swap.current")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class PeakRow:
     )
     interval_ns: int = column("what peak_bytes can miss: 0 if exact, else the sampling interval")
     oom_events: int | None = column("OOM kills during the run, as far as the counters lived")
-    label: str | None = added_column("kernel, or sampled at N ms")
+    label: str | None = optional_column("kernel, or sampled at N ms")
 
 
 @dataclass(frozen=True, slots=True)

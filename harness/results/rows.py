@@ -27,8 +27,8 @@ def column(doc: str) -> Any:
     return dataclasses.field(metadata={"doc": doc})
 
 
-def added_column(doc: str) -> Any:
-    """Return the same for a column that earlier versions did not write; it may be ``None``."""
+def optional_column(doc: str) -> Any:
+    """Return the same for a cell that may be empty, or a column that was added later."""
     return dataclasses.field(default=None, metadata={"doc": doc})
 
 
