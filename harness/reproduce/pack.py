@@ -75,6 +75,10 @@ def pack(
     name = directory.resolve().name
     claimed = claims(name, directory, manifest)
     files: dict[str, Content] = dict(_tree(directory, RUN))
+    # Readers of a run directory look for it here first, and then where `calibrate` puts it.
+    calibration = directory.resolve().parent / "calibration.json"
+    if calibration.is_file():
+        files.setdefault(f"{RUN}/{calibration.name}", calibration)
     entries = bundled.recorded(manifest)
     taken: list[OciImage] = []
     with tempfile.TemporaryDirectory(prefix="harness-pack-") as scratch:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.main import main
+from harness.core import interrupt
 from harness.core.errors import UsageError
 from harness.reproduce.bundle_text import bundle_text
 from harness.reproduce.format import TOP, Refused, check_paths
@@ -102,6 +104,44 @@ def test_pack_without_images(tmp_path: Path) -> None:
     assert not index.has_images
     assert [entry.reference for entry in index.images] == [REFERENCE]
     assert "ro-crate-metadata.json" in index.paths
+
+
+def test_the_calibration_goes_with_the_run(tmp_path: Path) -> None:
+    directory = run_directory(tmp_path / "run", small_image(tmp_path))
+    (tmp_path / "calibration.json").write_text('{"of": "this machine"}')
+    target = tmp_path / "a.tar.zst"
+    pack(directory, target, print, with_images=False)
+    with opened(target) as found:
+        assert (found / "calibration.json").read_text() == '{"of": "this machine"}'
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("inspect none.tar.zst", "none.tar.zst: No such file"),
+        ("inspect .", "Is a directory"),
+        ("reproduce none.tar.zst", "none.tar.zst: No such file"),
+        ("reproduce x --threshold -1", "--threshold"),
+        ("reproduce x --threshold nan", "--threshold"),
+        ("pack none -o x", "none: has no manifest.json"),
+        ("pack none", "-o/--output"),
+        ("compare none.tar.zst none.tar.zst", "none.tar.zst: not a directory"),
+    ],
+)
+def test_the_commands_refuse_in_one_line(
+    line: str,
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(interrupt, "install", lambda: None)  # this process has its own
+    assert main(line.split()) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert word in shown.err
 
 
 def test_pack_refuses_in_one_line(tmp_path: Path) -> None:
