@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,5 +25,6 @@ def opened(path: Path) -> Iterator[Path]:
         return
     with opened_bundle(path, lambda name: name.startswith(f"{RUN}/")) as bundle:
         directory = bundle.file(RUN)
-        named = directory.with_name(bundle.index.run.name.replace("/", "_") or RUN)
-        yield directory.rename(named)
+        # Reports call a session by its directory; a name that anybody may have made up is no path.
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", bundle.index.run.name)[:100]
+        yield directory.rename(directory.with_name(name or RUN))

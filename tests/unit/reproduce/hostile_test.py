@@ -19,6 +19,7 @@ from harness.core.errors import UsageError
 from harness.reproduce import reader
 from harness.reproduce.format import TOP, TRAILER_BYTES, Refused, header, trailer
 from harness.reproduce.inspection import extract, inspect
+from harness.reproduce.opened import opened
 from tests.bundles import forged, index_of, seal, small_bundle, unsealed
 
 RANDOM_CHANGES = 100
@@ -203,6 +204,18 @@ def test_claims_that_are_not_the_runs(sound: Path, tmp_path: Path) -> None:
     assert "something else of its run" in refusal(tmp_path, forged(sound, index=index))
     without = {"run/manifest.json": b"{}"}
     assert "manifest.json" in refusal(tmp_path, forged(sound, replaced=without))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../etc", "a\0b", "/etc", "x" * 500])
+@pytest.mark.usefixtures("scratch")
+def test_the_name_of_a_run_is_no_path(sound: Path, tmp_path: Path, name: str) -> None:
+    index: dict[str, Any] = index_of(sound)
+    index["run"]["name"] = name
+    file = tmp_path / "x.tar.zst"
+    file.write_bytes(forged(sound, index=index))
+    with opened(file) as directory:
+        assert directory.parent.name.startswith("harness-bundle-")
+        assert (directory / "results.csv").exists()
 
 
 def blob(index: dict[str, Any], name: str) -> str:
