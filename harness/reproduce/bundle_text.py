@@ -5,7 +5,7 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from harness.core.sizes import format_size
-from harness.reproduce.format import COMPARTMENTS, BundleIndex
+from harness.reproduce.format import COMPARTMENTS, BundleIndex, printable
 from harness.reproduce.reader import Bundle
 
 
@@ -27,9 +27,14 @@ def bundle_text(bundle: Bundle) -> str:
         ("ended", run.ended),
         ("harness", f"{run.harness_version} ({run.git_revision or 'no revision recorded'})"),
     ]
+    facts = [(name, printable(value)) for name, value in facts]
     parts = [tabulate(facts, tablefmt="plain", disable_numparse=True)]
     images = [
-        (entry.stack, "in the bundle" if index.has_images else "named only", " or ".join(entry.ids))
+        (
+            entry.stack,
+            "in the bundle" if index.has_images else "named only",
+            printable(" or ".join(entry.ids)),
+        )
         for entry in index.images
     ]
     if images:

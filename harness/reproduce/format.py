@@ -154,6 +154,11 @@ def check_paths(paths: Sequence[str]) -> None:
         raise Refused(f"the path {min(both)!r} is a file and a directory")
 
 
+def printable(text: str) -> str:
+    """Return text from a bundle as a terminal may see it: nothing in it moves the cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def header(path: str, size: int) -> bytes:
     """Return the tar header of a file: all that is not path and size is fixed."""
     info = tarfile.TarInfo(f"{TOP}/{path}")

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from harness.core.sizes import format_size
 from harness.report.comparisons import quantity
+from harness.reproduce.format import printable
 from harness.reproduce.verdict import MetricVerdict, Reproduction
 
 _HEADERS = ("mode", "metric", "published", "again", "change", "runs", "verdict")
@@ -29,7 +30,10 @@ def reproduction_text(found: Reproduction, other_files: Sequence[str]) -> str:
     table = tabulate(rows, headers=_HEADERS, disable_numparse=True, colalign=align)
     resolution = f"The kernel's counters resolve {format_size(found.resolution_bytes)} here."
     lines = [table, f"{_NOTE} {resolution}", ""]
-    lines += [f"{what.what}: {what.a} when published, {what.b} here" for what in found.environment]
+    lines += [
+        printable(f"{what.what}: {what.a} when published, {what.b} here")
+        for what in found.environment
+    ]
     lines += [f"{name}: not the file of the published run" for name in other_files]
     if not found.environment and not other_files:
         lines.append("Engine, machine, images and settings are the same.")

@@ -17,6 +17,7 @@ import zstandard
 
 from harness.core.errors import UsageError
 from harness.reproduce import reader
+from harness.reproduce.bundle_text import bundle_text
 from harness.reproduce.format import TOP, TRAILER_BYTES, Refused, header, trailer
 from harness.reproduce.inspection import extract, inspect
 from harness.reproduce.opened import opened
@@ -216,6 +217,17 @@ def test_the_name_of_a_run_is_no_path(sound: Path, tmp_path: Path, name: str) ->
     with opened(file) as directory:
         assert directory.parent.name.startswith("harness-bundle-")
         assert (directory / "results.csv").exists()
+
+
+@pytest.mark.usefixtures("scratch")
+def test_what_it_says_of_itself_cannot_move_the_cursor(sound: Path, tmp_path: Path) -> None:
+    index: dict[str, Any] = index_of(sound)
+    index["run"]["name"] = "\x1b[2Jcleared\nverdict: reproduced"
+    file = tmp_path / "x.tar.zst"
+    file.write_bytes(forged(sound, index=index))
+    text = bundle_text(inspect(file))
+    assert "?[2Jcleared?verdict" in text
+    assert "\x1b" not in text
 
 
 def blob(index: dict[str, Any], name: str) -> str:
