@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.core.errors import InfrastructureError
+from harness.core.errors import HarnessError, InfrastructureError
+from harness.core.pairs import pair_refusal
 from harness.plan import Plan
 from harness.reproduce import images as bundled
 from harness.reproduce.contents import read_manifest
@@ -109,6 +110,14 @@ def _plan(path: Path, manifest: Mapping[str, Any], run_dir: str) -> Plan:
         ) from None
     if plan.topology is None:
         raise Refused(f"{path}: its plan is not one of containers")
+    # What a flag would have been refused for: a plan file has not passed those checks.
+    try:
+        plan.executor.check(containers=True)
+    except HarnessError as error:
+        raise Refused(f"{path}: its plan cannot be run: {error}") from None
+    refusal = pair_refusal(plan.executor, plan.connector, plan.executor.in_topology())
+    if refusal:
+        raise Refused(f"{path}: its plan cannot be run: {refusal}")
     general = plan.general.model_copy(update={"run_dir": run_dir})
     return plan.model_copy(update={"general": general})
 

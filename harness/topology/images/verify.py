@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.topology.images import docker_cli, recipe
-from harness.topology.images.base import find_base, load, make_base
+from harness.topology.images.base import ensure_base, load, make_base
 from harness.topology.images.build import Base, build_image, wanted
 from harness.topology.images.difference import first_difference
 from harness.topology.images.lock import (
@@ -70,15 +70,16 @@ def verify(
     root = recipe.repository_root()
     base_recipe = recipe.base_recipe(root)
     there = ensure(stacks, say, packages)
-    reference = _base_reference(base_recipe)
+    repository = packages.repository(base_recipe) if packages else None
     with build_lock(root, say) as work, tempfile.TemporaryDirectory(dir=work) as directory:
         old, new = (Path(directory) / name for name in ("old", "new"))
         old.mkdir()
         new.mkdir()
+        # Images that were pulled come without it.
+        reference, _ = ensure_base(base_recipe, work, say, repository)
         saved = save([reference, *(there[stack].reference for stack in stacks)], old)
         if reference == base_recipe.local_reference:
             say("base image: making it again")
-            repository = packages.repository(base_recipe) if packages else None
             image = make_base(base_recipe, new, work, say, repository)
             locked = ImagesLock.read(root / FILE).architectures.get(base_recipe.architecture)
         else:
@@ -132,7 +133,8 @@ def lock(stacks: Sequence[str], say: Callable[[str], None]) -> Path:
     there = ensure(stacks, say)
     with build_lock(root, say) as work, tempfile.TemporaryDirectory(dir=work) as directory:
         references = [there[stack].reference for stack in stacks]
-        base, *images = save([_base_reference(base_recipe), *references], Path(directory))
+        reference, _ = ensure_base(base_recipe, work, say)
+        base, *images = save([reference, *references], Path(directory))
         files = stacks_files(stacks)
         made = {
             stack: lock_stack(image, files[stack], len(base.layers))
@@ -148,12 +150,6 @@ def lock(stacks: Sequence[str], say: Callable[[str], None]) -> Path:
         )
     found.with_architecture(base_recipe.architecture, entry).write(root / FILE)
     return root / FILE
-
-
-def _base_reference(base_recipe: recipe.BaseRecipe) -> str:
-    found = find_base(base_recipe)
-    assert found is not None, "images stand on it"
-    return found[0]
 
 
 def _verified(
