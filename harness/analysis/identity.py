@@ -53,6 +53,7 @@ _SURROUNDINGS = {
     ("engine", "storage_driver"): "storage driver",
     ("machine", "kernel"): "kernel",
     ("machine", "architecture"): "architecture",
+    ("machine", "cpu_model"): "CPU",
     ("machine", "cpus"): "CPUs",
     ("machine", "memory_bytes"): "memory of the machine",
     ("machine", "transparent_hugepages"): "transparent huge pages",

@@ -1,4 +1,4 @@
-"""From a directory, or a bundle of one, to a session: our own files or psbench's two.
+"""From a directory to a session: our own files or psbench's two.
 
 Nothing that can still be used is refused: each file that is missing, empty, cut short or somebody
 else's costs its own figures and one line in the session's problems.
@@ -7,10 +7,7 @@ else's costs its own figures and one line in the session's problems.
 from __future__ import annotations
 
 import dataclasses
-import tarfile
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,34 +50,6 @@ def read_session(path: Path, *, series: bool = True) -> Session:
             "; ".join(session.problems) or f"{path}: holds no runs; nothing can be reported"
         )
     return dataclasses.replace(session, documents=_documents(path))
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Path]:
-    """Give the run directory behind a path: itself, or unpacked from a bundle while it is used.
-
-    Raises:
-        UsageError: if a file is no bundle with a run directory in it.
-    """
-    if not path.is_file():
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="harness-bundle-") as place:
-        yield _unpack(path, Path(place))
-
-
-def _unpack(bundle: Path, place: Path) -> Path:
-    """Unpack a bundle's run directory, without the images, which are most of its size."""
-    try:
-        with tarfile.open(bundle) as archive:
-            kept = [m for m in archive if m.isfile() and m.name.endswith((".csv", ".json"))]
-            archive.extractall(place, members=kept, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise UsageError(f"{bundle}: neither a directory nor a bundle ({error})") from None
-    found = sorted(place.rglob("results.csv")) + sorted(place.rglob("outcomes.csv"))
-    if not found:
-        raise UsageError(f"{bundle}: no run directory in this archive; name a bundle of 'pack'")
-    return found[0].parent
 
 
 def _names(path: Path) -> RunDirectory | None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from harness.analysis.compare import METRICS, SessionComparison, compare_sessions
 from harness.analysis.identity import Severity, differences
-from harness.analysis.readers import opened, read_session
+from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
 from harness.report.formats import FORMATS, headline
+from harness.reproduce.opened import opened
 
 
 def main(argv: Sequence[str]) -> int:

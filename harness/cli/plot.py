@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 
 from harness.analysis.curves import typical_run
 from harness.analysis.groups import Group, group_runs
-from harness.analysis.readers import opened, read_session
+from harness.analysis.readers import read_session
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
 from harness.report import figures
 from harness.report.palette import mode_looks
+from harness.reproduce.opened import opened
 
 _SUFFIXES = (".pdf", ".png", ".svg")
 

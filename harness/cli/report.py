@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from harness.analysis.groups import group_runs
-from harness.analysis.readers import opened, read_session
+from harness.analysis.readers import read_session
 from harness.analysis.session import OK
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
 from harness.report.contents import outcomes, services, summary
 from harness.report.terminal import as_text
+from harness.reproduce.opened import opened
 
 
 def main(argv: Sequence[str]) -> int:

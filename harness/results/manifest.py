@@ -41,11 +41,22 @@ def software() -> dict[str, Any]:
     }
 
 
+def cpu_model() -> str | None:
+    """Return what the processor is called; None where the kernel does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(found, None)
+
+
 def machine() -> dict[str, Any]:
     """Return kernel, CPUs and memory of the machine."""
     facts: dict[str, Any] = {
         "kernel": platform.release(),
         "architecture": platform.machine(),
+        "cpu_model": cpu_model(),
         "cpus": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "cgroup_version": 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,

@@ -30,7 +30,7 @@ from harness.topology.compose import (
     services,
 )
 from harness.topology.engine import Engine, connect, describe
-from harness.topology.images import ensure
+from harness.topology.images import Image, ensure
 from harness.topology.watch import Death, deaths, watch_runner
 
 RUN_MOUNT = "/harness/run"
@@ -69,8 +69,14 @@ def prepare(
     files: Sequence[Path],
     say: Callable[[str], None],
     progress: Callable[[int], None],
+    *,
+    images: dict[str, Image] | None = None,
 ) -> tuple[Launch, dict[str, Any]]:
     """Connect to the engine and make sure that all images are there.
+
+    Args:
+        plan, directory, files, say, progress: as for :class:`Launch`.
+        images: by stack, those to use; by default those that this checkout describes.
 
     Returns:
         What all topologies have in common, and facts for the manifest.
@@ -81,7 +87,7 @@ def prepare(
     client = connect()
     engine = describe(client)
     variables = image_stacks(files)
-    images = ensure(sorted(set(variables.values())), say)
+    images = images or ensure(sorted(set(variables.values())), say)
     launch = Launch(
         plan=plan,
         directory=directory,

@@ -14,7 +14,8 @@ from harness.results import manifest
 from harness.results.directory import RunDirectory
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership
-from harness.topology.compose import COMPOSE_DIR, plan_files, services
+from harness.topology.compose import COMPOSE_DIR, keep_sources, plan_files, services
+from harness.topology.images import Image
 from harness.topology.launch import Launch, LaunchedTopology, prepare
 from harness.workflow.schedule import topologies
 
@@ -54,12 +55,14 @@ class Bench:
         directory: an empty run directory.
         say: told, one line each, what is being done.
         progress: told the number of finished runs as it grows.
+        images: by stack, those to use; by default those that this checkout describes.
     """
 
     plan: Plan
     directory: RunDirectory
     say: Callable[[str], None]
     progress: Callable[[int], None]
+    images: dict[str, Image] | None = None
     _facts: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -72,12 +75,15 @@ class Bench:
         """
         files = plan_files(self.plan)
         self._refuse_ignored(services(files))
-        launch, facts = prepare(self.plan, self.directory, files, self.say, self.progress)
+        launch, facts = prepare(
+            self.plan, self.directory, files, self.say, self.progress, images=self.images
+        )
         self._facts = facts | {"topologies": [], "cgroup_view_lacks": {}}
         try:
             with ExitStack() as stack:
                 stack.callback(ownership.give_to_user, self.directory.path, launch.owner)
                 stack.callback(collect_reports, self.directory)
+                stack.callback(keep_sources, files, self.directory.path / "compose" / "sources")
                 text = self.plan.in_topology().model_dump_json(indent=2)
                 self.directory.plan.write_text(f"{text}\n")
                 self._run_topologies(launch)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import pytest
 
 from harness.analysis.metrics import session_figures
-from harness.analysis.readers import opened, read_session
+from harness.analysis.readers import read_session
 from harness.core.errors import UsageError
 from harness.results.rows import ResultRow, columns
 from harness.sampling.host import HostRow
@@ -215,20 +214,3 @@ def test_what_is_no_run_directory_is_refused_in_one_line(tmp_path: Path) -> None
     (tmp_path / "results.csv").write_text("")
     with pytest.raises(UsageError, match=r"results\.csv: empty"):
         read_session(tmp_path)
-
-
-def test_a_bundle_is_opened_and_a_broken_one_refused(tmp_path: Path) -> None:
-    directory = write_run_directory(tmp_path / "run", {"none": [1_000_000]})
-    bundle = tmp_path / "run.tar.gz"
-    with tarfile.open(bundle, "w:gz") as archive:
-        archive.add(directory.path, "bundle/run")
-    with opened(bundle) as path:
-        assert read_session(path).modes == ["none"]
-    assert not path.exists()
-    bundle.write_bytes(b"no archive")
-    with pytest.raises(UsageError, match="neither a directory nor a bundle"), opened(bundle):
-        pass
-    with tarfile.open(bundle, "w:gz"):
-        pass
-    with pytest.raises(UsageError, match="no run directory in this archive"), opened(bundle):
-        pass
