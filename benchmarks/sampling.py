@@ -33,9 +33,9 @@ from harness.sampling.docker_stats import DockerView
 from harness.sampling.host import HostProfiler
 from harness.sampling.report import merge_reports
 from harness.topology.engine import RUN_LABEL
+from harness.topology.engine_cost import engine_cpu_between, engine_cpu_s
 
 IMAGE = "workflow-memory-harness/dask:latest"
-ENGINE_PROCESSES = ("dockerd", "containerd", "containerd-shim")
 CPU_TARGET = 0.02
 KEPT_TARGET = 0.98
 
@@ -172,20 +172,7 @@ def engine_share(seconds: float) -> float:
     """Wait, and return the share of a core the engine's processes used meanwhile."""
     before = engine_cpu_s()
     time.sleep(seconds)
-    return (engine_cpu_s() - before) / seconds
-
-
-def engine_cpu_s() -> float:
-    """Return the CPU seconds of the engine's processes and of those they have waited for."""
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            head, _, rest = stat.read_text().rpartition(")")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if head.partition("(")[2].startswith(ENGINE_PROCESSES):
-            total += sum(int(field) for field in rest.split()[11:15])
-    return total / os.sysconf("SC_CLK_TCK")
+    return engine_cpu_between(before, engine_cpu_s()) / seconds
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import random
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
@@ -117,6 +118,22 @@ class Workload(_Flags):
         return self.stage_repeat * len(self.stage_task_counts) * self.task_sleep
 
 
+class Order(StrEnum):
+    """In which order the runs of several modes are done."""
+
+    GIVEN = "given"
+    INTERLEAVED = "interleaved"
+    SHUFFLED = "shuffled"
+
+
+class Isolate(StrEnum):
+    """Which runs share a topology."""
+
+    NONE = "none"
+    MODE = "mode"
+    RUN = "run"
+
+
 class General(_Flags):
     """Where results go and how often things are done."""
 
@@ -156,6 +173,59 @@ class General(_Flags):
             "SECONDS",
         ),
     ] = Field(default=0.1, ge=0.01)
+    order: Annotated[
+        Order,
+        Flag(
+            "--order",
+            "mode by mode, all modes once and then again, or at random (--seed)",
+            choices=tuple(Order),
+        ),
+    ] = Order.GIVEN
+    warmup: Annotated[
+        int,
+        Flag(
+            "--warmup",
+            "runs of each mode before its first, in every topology, that are in no result",
+            "N",
+        ),
+    ] = Field(default=0, ge=0)
+    baseline_window: Annotated[
+        float,
+        Flag(
+            "--baseline-window",
+            "seconds for which memory must be flat before a run starts; 0: do not wait",
+            "SECONDS",
+        ),
+    ] = Field(default=0.1, ge=0)
+    baseline_bound: Annotated[
+        int,
+        Flag(
+            "--baseline-bound",
+            "most that all containers together may differ within that time",
+            "BYTES",
+            size=True,
+        ),
+    ] = 2**20
+    baseline_timeout: Annotated[
+        float,
+        Flag(
+            "--baseline-timeout",
+            "seconds after which a run starts although memory is not flat; that is written down",
+            "SECONDS",
+        ),
+    ] = Field(default=2.0, ge=0)
+    after: Annotated[
+        float,
+        Flag("--after", "seconds to go on sampling after each run, once trimmed", "SECONDS"),
+    ] = Field(default=0.0, ge=0)
+    audit_stages: Annotated[
+        bool,
+        Flag(
+            "--audit-stages",
+            "count the objects in the connector at every stage boundary, inside of the clock;"
+            " warm-up runs do it anyway",
+        ),
+    ] = False
 
     @field_validator("csv_file", "log_file")
     @classmethod
@@ -181,14 +251,23 @@ class Topology(_Flags):
         float,
         Flag("--cgroup-interval", "seconds between two readings of the cgroup files", "SECONDS"),
     ] = Field(default=0.02, ge=0.005)
+    isolate: Annotated[
+        Isolate,
+        Flag(
+            "--isolate",
+            "a fresh topology for each mode, for each run, or one for all",
+            choices=tuple(Isolate),
+        ),
+    ] = Isolate.MODE
 
 
 class Run(_Flags):
-    """One workload under one mode, once."""
+    """One workload under one mode, once; a warm-up is measured, too, but in no result."""
 
     run_id: str
     mode: str
     repetition: int
+    warm_up: bool = False
 
 
 class Plan(BaseModel):
@@ -218,12 +297,13 @@ class Plan(BaseModel):
         return data
 
     def runs(self) -> list[Run]:
-        """Return the runs in the reference's order: mode by mode."""
-        pairs = [
-            (mode, repetition)
-            for mode in self.workload.modes
-            for repetition in range(1, self.general.repeat + 1)
-        ]
+        """Return the runs that count, in order."""
+        modes, repeat = self.workload.modes, range(1, self.general.repeat + 1)
+        pairs = [(mode, repetition) for mode in modes for repetition in repeat]
+        if self.general.order == Order.INTERLEAVED:
+            pairs = [(mode, repetition) for repetition in repeat for mode in modes]
+        elif self.general.order == Order.SHUFFLED:
+            random.Random(self.workload.seed).shuffle(pairs)
         return [
             Run(run_id=f"{number:04d}-{mode}-{repetition}", mode=mode, repetition=repetition)
             for number, (mode, repetition) in enumerate(pairs, 1)

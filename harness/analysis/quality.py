@@ -1,9 +1,55 @@
-"""What the samplers say of their own work."""
+"""What the samplers say of their own work, and whether the views agree: ``quality.json``."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.crosscheck import CrossCheck, Deviation, crosscheck
 from harness.results.directory import RunDirectory
-from harness.results.manifest import read_json
+from harness.results.events import PhaseRow
+from harness.results.manifest import read_json, write_manifest
+from harness.results.rows import read_rows
+
+SCHEMA_VERSION = 1
+CALIBRATION = "calibration.json"
+
+# The kernel charges in stocks of up to 64 pages for each CPU: usage may be ahead of its parts by
+# that much, and readings that are not made at once may differ by it.
+_STOCK_BYTES = 64 * 4096
+# What holds beside it where nothing was calibrated.
+DEFAULT_BOUNDS = {"identity": 2**20, "inside": 2**20, "docker": 2**20}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far views may disagree, at the 95th percentile, in bytes, and who says so."""
+
+    bytes_by_name: dict[str, int]
+    source: str
+
+
+def find_calibration(directory: Path) -> Path | None:
+    """Return the calibration that is nearest: in the run directory, or beside it."""
+    for place in (directory, directory.parent):
+        if (place / CALIBRATION).is_file():
+            return place / CALIBRATION
+    return None
+
+
+def bounds_for(directory: RunDirectory) -> Bounds:
+    """Return what calibration says the views can do here, else the defaults."""
+    path = find_calibration(directory.path)
+    agreement = ((read_json(path) or {}) if path else {}).get("agreement", {})
+    host = (read_json(directory.manifest) or {}).get("host", {})
+    stocks = _STOCK_BYTES * int(host.get("cpus") or os.cpu_count() or 1)
+    bounds = {
+        name: int(agreement.get(name, default + stocks)) for name, default in DEFAULT_BOUNDS.items()
+    }
+    return Bounds(bounds, str(path) if agreement else "defaults: nothing was calibrated here")
 
 
 def missing_views(directory: RunDirectory) -> dict[str, dict[str, str]]:
@@ -19,3 +65,75 @@ def missing_views(directory: RunDirectory) -> dict[str, dict[str, str]]:
     lacks = (read_json(directory.manifest) or {}).get("cgroup_view_lacks", {})
     missing.setdefault("cgroup", {}).update(lacks)
     return {view: lacks for view, lacks in missing.items() if lacks}
+
+
+def _clock(fragments: dict[str, Any]) -> dict[str, Any]:
+    """Return how well the worst of a view's samplers kept its clock, and what all of them cost."""
+    grids = [f["grid"] for f in fragments.values() if f.get("grid")]
+    shares = [f["cpu_ns"] / f["elapsed_ns"] for f in fragments.values() if f.get("elapsed_ns")]
+    sizes = [f["rss_max_bytes"] for f in fragments.values() if f.get("rss_max_bytes")]
+    figures: dict[str, Any] = {"samplers": len(fragments)}
+    if grids:
+        figures |= {
+            "interval_ns": grids[0]["interval_ns"],
+            "ticks": sum(grid["ticks"] for grid in grids),
+            "missed": sum(grid["missed"] for grid in grids),
+            "kept": min(grid["kept"] for grid in grids),
+            "late_median_ns": max(grid["late_median_ns"] for grid in grids),
+            "late_p95_ns": max(grid["late_p95_ns"] for grid in grids),
+            "late_p99_ns": max(grid["late_p99_ns"] for grid in grids),
+            "late_max_ns": max(grid["late_max_ns"] for grid in grids),
+        }
+    if shares:
+        figures |= {"largest_cpu_share": max(shares), "rss_max_bytes": max(sizes, default=None)}
+    return figures
+
+
+def _baselines(directory: RunDirectory) -> dict[str, Any]:
+    rows = read_rows(directory.phases, PhaseRow) if directory.phases.exists() else []
+    verdicts = Counter(row.baseline for row in rows)
+    lacks = sorted({lack for row in rows for lack in row.not_trimmed.split("; ") if lack})
+    return {
+        "verdicts": dict(verdicts),
+        "timed_out": [row.run_id for row in rows if row.baseline == "timed out"],
+        "bound_bytes": max((row.bound_bytes for row in rows), default=None),
+        "window_ns": max((row.window_ns for row in rows), default=None),
+        "not_trimmed": lacks,
+    }
+
+
+def _verdict(deviation: Deviation, bound: int) -> dict[str, Any]:
+    figures: dict[str, Any] = {**deviation.as_dict(), "bound_bytes": bound}
+    within = deviation.sizes.quantile(0.95) <= bound
+    return figures | {"agrees": within if deviation.readings else None}
+
+
+def assess(directory: RunDirectory) -> dict[str, Any]:
+    """Return sampling quality and cross-check of a run directory.
+
+    ``agrees`` is null where there was nothing to compare.
+    """
+    found: CrossCheck = crosscheck(directory)
+    bounds = bounds_for(directory)
+    allowed = bounds.bytes_by_name
+    sampling = read_json(directory.sampling) or {}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "bounds_from": bounds.source,
+        "identity": _verdict(found.identity, allowed["identity"]),
+        "inside_against_cgroup": _verdict(found.inside, allowed["inside"]),
+        "docker_against_cgroup": _verdict(found.docker, allowed["docker"]),
+        "longest_gap_ns": {
+            view: max(gaps.values(), default=None) for view, gaps in found.gaps_ns.items()
+        },
+        "clocks": {view: _clock(fragments) for view, fragments in sampling.items()},
+        "baseline": _baselines(directory),
+        "absent": missing_views(directory),
+    }
+
+
+def write_quality(directory: RunDirectory) -> dict[str, Any]:
+    """Assess a run directory, write ``quality.json`` into it and return what it says."""
+    found = assess(directory)
+    write_manifest(directory.quality, found)
+    return found

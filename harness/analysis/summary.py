@@ -8,9 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from harness.analysis.ledger import ServiceLedger, read_ledger, service_ledgers
 from harness.analysis.usage import Usage, read_usage
 from harness.results.directory import RunDirectory
-from harness.results.memory import PeakRow
+from harness.results.manifest import read_json
+from harness.results.memory import KIND_SAMPLED, PeakRow, peak_label
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, read_rows
 
 TOPOLOGY = "topology"
@@ -29,7 +31,7 @@ class ServiceMemory:
         peak_net_bytes: highest simultaneous use of the service's containers.
         mean_net_bytes: mean use over the run.
         baseline_bytes: use at the start.
-        peak_kind: where the peak was read: a kernel counter's name, or ``sampled``.
+        peak_kind: ``kernel``, or ``sampled at N ms``.
     """
 
     service: str
@@ -52,6 +54,7 @@ class ModeSummary:
         objects_at_end: objects in the connector when the clock stopped (largest of the runs).
         objects_left: after the clean-up (largest of the runs).
         services: memory by service, the topology last.
+        ledgers: where each service's memory was, by its name; empty without the cgroup view.
     """
 
     mode: str
@@ -62,6 +65,7 @@ class ModeSummary:
     objects_at_end: int
     objects_left: int
     services: list[ServiceMemory]
+    ledgers: dict[str, ServiceLedger]
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def service_of(container: str) -> str:
 
 
 def _service_memory(
-    run_id: str, peaks: Iterable[PeakRow], usage: Mapping[tuple[str, str], Usage]
+    run_id: str, peaks: Iterable[PeakRow], usage: Mapping[tuple[str, str], Usage], sampled: str
 ) -> dict[str, _RunMemory]:
     """Return the memory of each service, and of the topology, in one run."""
     by_service: dict[str, list[Usage]] = defaultdict(list)
@@ -97,11 +101,12 @@ def _service_memory(
         row = exact.get(service)
         mean = sum(use.mean_bytes for use in uses)
         if row is not None and row.peak_bytes is not None and row.baseline_bytes is not None:
-            baseline, peak, kind = row.baseline_bytes, row.peak_bytes, row.peak_kind
+            baseline, peak = row.baseline_bytes, row.peak_bytes
+            kind = peak_label(row.peak_kind, row.interval_ns)
         else:
             # The sum of the containers' own peaks: an upper bound of the simultaneous one.
             baseline = sum(use.first_bytes for use in uses)
-            peak, kind = sum(use.max_bytes for use in uses), "sampled"
+            peak, kind = sum(use.max_bytes for use in uses), sampled
         found[service] = _RunMemory(len(uses), peak - baseline, mean - baseline, baseline, kind)
     return found
 
@@ -124,6 +129,13 @@ def _median_memory(runs: list[dict[str, _RunMemory]]) -> list[ServiceMemory]:
     return found
 
 
+def _sampled_label(directory: RunDirectory, view: str) -> str:
+    """Return what stands beside a peak that only samples tell of."""
+    fragments = (read_json(directory.sampling) or {}).get(view, {}).values()
+    intervals = {f["grid"]["interval_ns"] for f in fragments if f.get("grid")}
+    return peak_label(KIND_SAMPLED, max(intervals)) if intervals else KIND_SAMPLED
+
+
 def summarise(directory: RunDirectory) -> list[ModeSummary]:
     """Summarise a run directory mode by mode, in the order they were run.
 
@@ -141,10 +153,12 @@ def summarise(directory: RunDirectory) -> list[ModeSummary]:
     )
     peaks = read_rows(directory.peaks, PeakRow) if directory.peaks.exists() else []
     usage: dict[tuple[str, str], Usage] = {}
-    if directory.memory("cgroup").exists():
-        usage = read_usage(directory.memory("cgroup"), "usage_bytes")
-    elif directory.memory("inside").exists():
-        usage = read_usage(directory.memory("inside"), "cg_usage_bytes")
+    view = "cgroup" if directory.memory("cgroup").exists() else "inside"
+    if directory.memory(view).exists():
+        column = "usage_bytes" if view == "cgroup" else "cg_usage_bytes"
+        usage = read_usage(directory.memory(view), column)
+    sampled = _sampled_label(directory, view)
+    ledger = read_ledger(directory)
     summaries = []
     for mode in dict.fromkeys(row.data_management for row in results):
         makespans = [r.workflow_makespan_s for r in results if r.data_management == mode]
@@ -158,7 +172,10 @@ def summarise(directory: RunDirectory) -> list[ModeSummary]:
                 makespan_max_s=max(makespans),
                 objects_at_end=max((objects[r].objects_at_end for r in run_ids), default=0),
                 objects_left=max((objects[r].objects_left for r in run_ids), default=0),
-                services=_median_memory([_service_memory(r, peaks, usage) for r in run_ids]),
+                services=_median_memory(
+                    [_service_memory(r, peaks, usage, sampled) for r in run_ids]
+                ),
+                ledgers=service_ledgers(ledger, run_ids),
             )
         )
     return summaries

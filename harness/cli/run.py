@@ -16,8 +16,11 @@ from harness.results.directory import RunDirectory, create
 from harness.results.logs import BENCH, init_logging
 from harness.results.manifest import base_manifest, git_revision, machine, software, write_manifest
 from harness.results.marks import MarkWriter
+from harness.results.settled import HostsVerdict, Settle
 from harness.sampling.collect import collect_reports
 from harness.sampling.host import HostProfiler
+from harness.sampling.names import ContainerNames
+from harness.sampling.own_processes import settle_own_processes
 from harness.sampling.workers import worker_samplings
 from harness.workflow.runner import PlanRunner, Watch, no_watch
 
@@ -28,11 +31,15 @@ def main(argv: Sequence[str]) -> int:
     """Parse, run, print."""
     in_topology = bool(argv) and argv[0] == "--plan"
     if in_topology:
-        plan, directory = _from_file(argv[1:])
+        plan, directory, places = _from_file(argv)
     else:
+        places = None
         parser = Parser(prog="harness run", description=__doc__, allow_abbrev=False)
         parser.add_argument_group("plan file").add_argument(
-            "--plan", metavar="FILE", help="run a plan.json in its own directory (no other flags)"
+            "--plan",
+            metavar="FILE [--places FIRST LAST]",
+            help="run a plan.json in its own directory, or some of its runs, counted from 1 (no"
+            " other flags)",
         )
         add_plan_flags(parser, containers=False)
         plan = parse_plan(parser, argv, containers=False)
@@ -48,7 +55,16 @@ def main(argv: Sequence[str]) -> int:
         ):
             # In a topology each container samples itself.
             watch = no_watch if in_topology else _watch(plan, directory)
-            facts = PlanRunner(plan, directory, marks, watch).execute()
+            facts = PlanRunner(
+                plan,
+                directory,
+                marks,
+                watch,
+                settle=_settle(plan, directory),
+                container=ContainerNames(os.environ),
+                places=places,
+                own_workers=in_topology,
+            ).execute()
     finally:
         manifest = base_manifest(plan.model_dump(mode="json"))
         manifest["git_revision"] = git_revision(Path(__file__).parent)
@@ -68,14 +84,34 @@ def _watch(plan: Plan, directory: RunDirectory) -> Watch:
     return sampling(directory, plan.general.inside_interval).watch
 
 
-def _from_file(argv: Sequence[str]) -> tuple[Plan, RunDirectory]:
-    if len(argv) != 1:
-        raise UsageError("--plan takes one file and no other flags")
-    path = Path(argv[0])
+def _settle(plan: Plan, directory: RunDirectory) -> Settle:
+    """Return who says when memory is flat: the host's sampler, if there is one."""
+    general = plan.general
+    if os.environ.get("HARNESS_MARKS_ACK") == "1":
+        return HostsVerdict(directory.settled, general.baseline_timeout)
+    return settle_own_processes(
+        general.baseline_window, general.baseline_bound, general.baseline_timeout
+    )
+
+
+def _from_file(argv: Sequence[str]) -> tuple[Plan, RunDirectory, range | None]:
+    parser = Parser(prog="harness run", allow_abbrev=False)
+    parser.add_argument("--plan", metavar="FILE", required=True)
+    parser.add_argument("--places", nargs=2, type=int, metavar=("FIRST", "LAST"))
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise UsageError("--plan takes one file and no other flags but --places")
+    path = Path(args.plan)
     try:
         plan = Plan.model_validate_json(path.read_text())
     except OSError as error:
         raise UsageError(f"--plan {path}: {error.strerror}") from None
     except (ValidationError, KeyError) as error:
         raise UsageError(f"--plan {path}: not a plan file ({type(error).__name__})") from None
-    return plan, RunDirectory(path.parent, plan.general.csv_file, plan.general.log_file)
+    directory = RunDirectory(path.parent, plan.general.csv_file, plan.general.log_file)
+    if args.places is None:
+        return plan, directory, None
+    first, last = args.places
+    if not 1 <= first <= last <= len(plan.runs()):
+        raise UsageError(f"--places {first} {last}: the plan has runs 1 to {len(plan.runs())}")
+    return plan, directory, range(first - 1, last)

@@ -1,5 +1,5 @@
 """Connectors: one file per connector, named as on the command line."""
 
-from harness.connectors._protocol import ConnectorConfig, Held, connectors
+from harness.connectors._protocol import ConnectorConfig, Held, ServerMemory, connectors
 
-__all__ = ["ConnectorConfig", "Held", "connectors"]
+__all__ = ["ConnectorConfig", "Held", "ServerMemory", "connectors"]

@@ -1,4 +1,4 @@
-"""A topology's endpoint: ProxyStore's own service, which also says what it holds.
+"""A topology's endpoint: ProxyStore's own service, which also says what it holds, and trims.
 
 ``python -m harness.connectors._endpoint_service DIRECTORY HOST PORT UUID`` writes the endpoint's
 configuration where its clients look for it, below DIRECTORY, and serves in the foreground with
@@ -15,6 +15,8 @@ from proxystore.endpoint.config import EndpointConfig, write_config
 from proxystore.endpoint.serve import routes_blueprint, serve
 from proxystore.endpoint.storage import DictStorage
 
+from harness.core.trim import trim
+
 NAME = "endpoint"
 
 
@@ -26,9 +28,15 @@ async def held() -> quart.Response:
     return quart.jsonify({"objects": len(sizes), "bytes": sum(sizes)})
 
 
+async def give_back() -> quart.Response:
+    """Give free memory back to the kernel."""
+    return quart.jsonify({"trimmed": trim()})
+
+
 def main(directory: str, host: str, port: str, uuid: str) -> None:
     """Configure and serve until terminated."""
     routes_blueprint.add_url_rule("/held", "held", held)
+    routes_blueprint.add_url_rule("/trim", "trim", give_back)
     config = EndpointConfig(name=NAME, uuid=uuid, host=host, host_type="static", port=int(port))
     write_config(config, str(Path(directory) / NAME))
     serve(config, log_level="WARNING")

@@ -37,6 +37,19 @@ class Held:
         return Held(self.objects + other.objects, self.size_bytes + other.size_bytes)
 
 
+@dataclass(frozen=True)
+class ServerMemory:
+    """What a server behind a connector says of its own memory.
+
+    Attributes:
+        used_bytes: what it has allocated for itself and what it keeps.
+        rss_bytes: the resident set size of its process.
+    """
+
+    used_bytes: int
+    rss_bytes: int
+
+
 class ConnectorConfig(BaseModel):
     """Options of one connector; subclass it and register the subclass under its name.
 
@@ -97,6 +110,18 @@ class ConnectorConfig(BaseModel):
     @abstractmethod
     def held(self, connector: Connector[Any]) -> Held:
         """Count what the storage holds now, by asking the storage, not our own books."""
+
+    def server_memory(self, connector: Connector[Any]) -> ServerMemory | None:  # noqa: ARG002
+        """Return what the server behind it says of its memory; None without one that does."""
+        return None
+
+    def trim(self, connector: Connector[Any]) -> tuple[str, ...]:  # noqa: ARG002
+        """Let the servers behind it give free memory back; it fails nothing.
+
+        Returns:
+            The servers that have no way to, in words.
+        """
+        return ()
 
     @classmethod
     @abstractmethod

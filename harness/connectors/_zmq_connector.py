@@ -20,7 +20,7 @@ from proxystore_ex.connectors.dim.zmq import wait_for_server
 
 from harness.connectors import _zmq_server
 from harness.connectors._protocol import Held
-from harness.connectors._zmq_server import HELD, JOIN
+from harness.connectors._zmq_server import HELD, JOIN, TRIM
 from harness.core.errors import InfrastructureError
 
 # A server answers one message after the other: with many large objects the last one waits.
@@ -139,6 +139,15 @@ class ZeroMQConnector(_ZeroMQConnector):
         at_home = json.loads(self.ask(self.home, HELD))
         answers = [at_home, *(json.loads(self.ask(url, HELD)) for url in at_home["others"])]
         return Held(sum(a["objects"] for a in answers), sum(a["bytes"] for a in answers))
+
+    def trim(self) -> None:
+        """Let the home server, and all it was told of, give free memory back.
+
+        Raises:
+            InfrastructureError: if one of them does not answer.
+        """
+        for url in (self.home, *json.loads(self.ask(self.home, HELD))["others"]):
+            self.ask(url, TRIM)
 
     def config(self) -> dict[str, Any]:
         """Return the configuration, with which another host's connector finds this one's home."""

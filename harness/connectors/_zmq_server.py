@@ -8,12 +8,15 @@ ProxyStore would fork the server from the client instead, but a forked copy of a
 the worker's connections open, and a process that is a daemon to ``multiprocessing`` (a worker under
 Dask's nanny) may not have one.
 
-Beside ProxyStore's own messages it answers two of ours: ``held`` with what it holds, and
-``join URL`` by remembering another host's server, so that one server knows all of them.
+Beside ProxyStore's own messages it answers three of ours: ``held`` with what it holds, ``join URL``
+by remembering another host's server, so that one server knows all of them, and ``trim`` by giving
+free memory back.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import signal
 import sys
@@ -24,7 +27,7 @@ from proxystore.utils.data import chunk_bytes
 from proxystore_ex.connectors.dim.zmq import MAX_CHUNK_LENGTH_DEFAULT, ZeroMQServer
 
 _LIFELINE = 0
-PING, HELD, JOIN = b"ping", b"held", b"join "
+PING, HELD, JOIN, TRIM = b"ping", b"held", b"join ", b"trim"
 
 
 class Server:
@@ -44,6 +47,11 @@ class Server:
             return [json.dumps(held).encode()]
         if message.startswith(JOIN):
             self._others.add(message.removeprefix(JOIN).decode())
+            return [b"ok"]
+        if message == TRIM:
+            gc.collect()
+            # As harness.core.trim, which this script cannot import.
+            getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
             return [b"ok"]
         reply = serialize(self._objects.handle_rpc(deserialize(message)))
         return [bytes(part) for part in chunk_bytes(reply, MAX_CHUNK_LENGTH_DEFAULT)]

@@ -110,6 +110,11 @@ class EndpointConfig(ConnectorConfig):
             raise InfrastructureError("--ps-endpoints: the endpoint does not answer any more")
         return found
 
+    def trim(self, connector: Connector[Any]) -> tuple[str, ...]:
+        """Trim a topology's endpoint; any other has no way to be asked."""
+        trimmed = not isinstance(connector, Journalled) and _get(connector, "trim") is not None
+        return () if trimmed else ("the ProxyStore endpoint",)
+
     @classmethod
     def for_topology(cls) -> Self:
         """Use the topology's ``endpoint`` service."""
@@ -118,13 +123,19 @@ class EndpointConfig(ConnectorConfig):
 
 def _ask(connector: Connector[Any]) -> Held | None:
     """Return what the endpoint says it holds, None if it cannot say."""
+    answer = _get(connector, "held")
+    return None if answer is None else Held(answer["objects"], answer["bytes"])
+
+
+def _get(connector: Connector[Any], route: str) -> dict[str, Any] | None:
+    """Ask a topology's endpoint; return its answer, None from any other."""
     from proxystore.connectors.endpoint import EndpointConnector  # noqa: PLC0415
 
     assert isinstance(connector, EndpointConnector)
     response = connector._session.get(
-        f"{connector.address}/held", timeout=_REQUEST_TIMEOUT_S, proxies={"http": ""}
+        f"{connector.address}/{route}", timeout=_REQUEST_TIMEOUT_S, proxies={"http": ""}
     )
     if not response.ok:
         return None
-    answer = response.json()
-    return Held(answer["objects"], answer["bytes"])
+    answer: dict[str, Any] = response.json()
+    return answer

@@ -11,7 +11,7 @@ from proxystore.connectors.protocols import Connector
 from pydantic import Field, SerializeAsAny, model_validator
 
 from harness.connectors._multi_connector import MultiConnector
-from harness.connectors._protocol import ConnectorConfig, Held, connectors
+from harness.connectors._protocol import ConnectorConfig, Held, ServerMemory, connectors
 from harness.core.errors import UsageError
 from harness.core.flags import Flag, flags_of
 from harness.core.pairs import ExecutorTraits
@@ -99,10 +99,25 @@ class MultiConfig(ConnectorConfig):
 
     def held(self, connector: Connector[Any]) -> Held:
         """Add up what the two hold."""
+        (small, its), (large, others) = self._both(connector)
+        return small.held(its) + large.held(others)
+
+    def _both(self, connector: Connector[Any]) -> list[tuple[ConnectorConfig, Connector[Any]]]:
         assert isinstance(connector, MultiConnector)
-        return self.small.held(connector.connectors[SMALL].connector) + self.large.held(
-            connector.connectors[LARGE].connector
-        )
+        inner = connector.connectors
+        return [(self.small, inner[SMALL].connector), (self.large, inner[LARGE].connector)]
+
+    def server_memory(self, connector: Connector[Any]) -> ServerMemory | None:
+        """Add up what those say that have a server."""
+        found = [config.server_memory(inner) for config, inner in self._both(connector)]
+        known = [memory for memory in found if memory is not None]
+        if not known:
+            return None
+        return ServerMemory(sum(m.used_bytes for m in known), sum(m.rss_bytes for m in known))
+
+    def trim(self, connector: Connector[Any]) -> tuple[str, ...]:
+        """Trim both."""
+        return tuple(lack for config, inner in self._both(connector) for lack in config.trim(inner))
 
     @classmethod
     def for_topology(cls) -> Self:

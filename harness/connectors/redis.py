@@ -10,7 +10,7 @@ from proxystore.connectors.protocols import Connector
 from proxystore.connectors.redis import RedisConnector
 from pydantic import Field
 
-from harness.connectors._protocol import ConnectorConfig, Held, connectors
+from harness.connectors._protocol import ConnectorConfig, Held, ServerMemory, connectors
 from harness.core.errors import InfrastructureError
 from harness.core.flags import Flag
 
@@ -60,6 +60,32 @@ class RedisConfig(ConnectorConfig):
             return Held(len(sizes), sum(sizes))
         finally:
             client.close()
+
+    def server_memory(self, connector: Connector[Any]) -> ServerMemory | None:
+        """Ask ``INFO memory``."""
+        import redis  # noqa: PLC0415
+
+        assert isinstance(connector, RedisConnector)
+        client = redis.Redis(connector.hostname, connector.port)
+        try:
+            found: Any = client.info("memory")
+        finally:
+            client.close()
+        return ServerMemory(int(found["used_memory"]), int(found["used_memory_rss"]))
+
+    def trim(self, connector: Connector[Any]) -> tuple[str, ...]:
+        """Let the server's allocator give its dirty pages back (``MEMORY PURGE``)."""
+        import redis  # noqa: PLC0415
+
+        assert isinstance(connector, RedisConnector)
+        client = redis.Redis(connector.hostname, connector.port)
+        try:
+            client.memory_purge()
+        except redis.RedisError:  # only with jemalloc, or not allowed
+            return ("the Redis server",)
+        finally:
+            client.close()
+        return ()
 
     @classmethod
     def for_topology(cls) -> Self:

@@ -50,6 +50,17 @@ class ZeroMQConfig(HostServerOptions, ConnectorConfig):
         assert isinstance(connector, ZeroMQConnector)
         return connector.held()
 
+    def trim(self, connector: Connector[Any]) -> tuple[str, ...]:
+        """Trim every host's server."""
+        from harness.connectors._zmq_connector import ZeroMQConnector  # noqa: PLC0415
+
+        assert isinstance(connector, ZeroMQConnector)
+        try:
+            connector.trim()
+        except InfrastructureError as error:
+            return (str(error),)
+        return ()
+
     @classmethod
     def for_topology(cls) -> Self:
         """Use each container's address in the topology's network."""

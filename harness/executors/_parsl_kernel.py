@@ -44,7 +44,7 @@ from parsl.providers import LocalProvider
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.executors._parsl_call import call_sealed
-from harness.executors._pools import warm_pool
+from harness.executors._pools import trim_pool, warm_pool
 
 # The port of the interchange in a topology (compose/parsl-htex.yaml).
 TOPOLOGY_PORT = 54321
@@ -91,6 +91,7 @@ class ParslPoolExecutor(Executor):
         self._seals = not isinstance(self._executor, ThreadPoolExecutor)
         self._workers = workers
         self._pool = pool
+        self._connected = 0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Submit a call."""
@@ -117,10 +118,16 @@ class ParslPoolExecutor(Executor):
                 )
             time.sleep(_POLL_S)
         warm_pool(self, connected, warm_up, max(1.0, deadline - time.monotonic()))
+        self._connected = connected
         facts = {"parsl_executor": type(self._executor).__name__, "workers": connected}
         if isinstance(self._executor, HighThroughputExecutor):
             facts["encrypted"] = self._executor.encrypted
         return facts
+
+    def trim(self, trim: Callable[[], Any]) -> tuple[str, ...]:
+        """Call ``trim`` in every worker; return in words what was not reached."""
+        own = "Parsl's interchange and the managers of its pools"
+        return *trim_pool(self, self._connected, trim), own
 
 
 def _workers_of(executor: ParslExecutor) -> int:

@@ -12,6 +12,8 @@ from typing import Any
 from harness.core.errors import InfrastructureError
 from harness.executors._protocol import ExecutorConfig
 
+_TRIM_TIMEOUT_S = 2.0
+
 
 def cpu_count() -> int:
     """Return the number of CPUs, the default size of a pool (as in the reference)."""
@@ -34,18 +36,32 @@ def warm_pool(
     Raises:
         InfrastructureError: if fewer than ``workers`` distinct workers answered in time.
     """
+    seen = _call_in_each(executor, workers, warm_up, timeout_s)
+    if seen < workers:
+        raise InfrastructureError(
+            f"{seen} of {workers} pool workers answered within {timeout_s:g} s"
+        )
+
+
+def trim_pool(executor: Executor, workers: int, trim: Callable[[], Any]) -> tuple[str, ...]:
+    """Call ``trim`` in every worker; return in words which were not reached in a second or two."""
+    seen = _call_in_each(executor, workers, trim, _TRIM_TIMEOUT_S)
+    return () if seen >= workers else (f"{workers - seen} of {workers} pool workers",)
+
+
+def _call_in_each(
+    executor: Executor, workers: int, call: Callable[..., Any], timeout_s: float
+) -> int:
+    """Return how many distinct workers have called it when all have, or the time is up."""
     deadline = time.monotonic() + timeout_s
     seen: set[tuple[str, int, int]] = set()
     linger_s = 0.02
-    while len(seen) < workers:
-        if time.monotonic() > deadline:
-            raise InfrastructureError(
-                f"{len(seen)} of {workers} pool workers answered within {timeout_s:g} s"
-            )
-        futures = [executor.submit(_call_and_linger, warm_up, linger_s) for _ in range(workers)]
+    while len(seen) < workers and time.monotonic() <= deadline:
+        futures = [executor.submit(_call_and_linger, call, linger_s) for _ in range(workers)]
         done, _ = wait(futures, timeout=max(0.0, deadline - time.monotonic()))
         seen.update(future.result() for future in done)
         linger_s = min(1.0, 2 * linger_s)
+    return len(seen)
 
 
 class PoolConfig(ExecutorConfig):

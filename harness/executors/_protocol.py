@@ -66,6 +66,16 @@ class ExecutorConfig(BaseModel):
         Most workers end with it. It fails nothing: what has run has run.
         """
 
+    def trim(self, executor: Executor, trim: Callable[[], Any]) -> tuple[str, ...]:  # noqa: ARG002
+        """Call ``trim()`` in every process of the executor but the client's own.
+
+        It is called between runs and fails nothing.
+
+        Returns:
+            The processes that could not be reached, in words.
+        """
+        return () if self.in_client_process else (f"the processes of --executor {self.name}",)
+
     def check(self, *, containers: bool) -> None:
         """Refuse options that cannot work here, before anything is started.
 

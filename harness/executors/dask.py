@@ -198,6 +198,23 @@ class DaskConfig(ExecutorConfig):
                 executor.client._run, clean_up, on_error="ignore", callback_timeout=_TIDY_TIMEOUT_S
             )
 
+    def trim(self, executor: Executor, trim: Callable[[], Any]) -> tuple[str, ...]:
+        """Trim every worker and the scheduler, unless they share the client's process."""
+        assert isinstance(executor, DaskExecutor)
+        if self.in_client_process:
+            return ()
+        client = executor.client
+        lacks = []
+        for what, run in (("workers", client.run), ("scheduler", client.run_on_scheduler)):
+            # In a local cluster the scheduler is in the client's process, which is trimmed anyway.
+            if what == "scheduler" and self.scheduler is None:
+                continue
+            try:
+                run(trim)
+            except Exception as error:  # noqa: BLE001  # whatever it raises, it is told
+                lacks.append(f"the Dask {what} ({type(error).__name__})")
+        return tuple(lacks)
+
     def in_topology(self) -> Self:
         """Connect to the topology's scheduler and expect the topology's workers."""
         return self.model_copy(

@@ -121,6 +121,13 @@ class ParslConfig(ExecutorConfig):
         assert isinstance(executor, _parsl_kernel.ParslPoolExecutor)
         return executor.wait_ready(warm_up, timeout_s)
 
+    def trim(self, executor: Executor, trim: Callable[[], Any]) -> tuple[str, ...]:
+        """Trim every worker; Parsl's own processes run nothing for others."""
+        from harness.executors import _parsl_kernel  # noqa: PLC0415
+
+        assert isinstance(executor, _parsl_kernel.ParslPoolExecutor)
+        return () if self.in_client_process else executor.trim(trim)
+
     @property
     def in_client_process(self) -> bool:
         """Threads do."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from harness.core.flags import Flag
-from harness.executors._pools import PoolConfig
+from harness.executors._pools import PoolConfig, trim_pool
 from harness.executors._protocol import executors
 
 
@@ -28,6 +28,10 @@ class ProcessPoolConfig(PoolConfig):
     def start(self, timeout_s: float) -> AbstractContextManager[Executor]:  # noqa: ARG002
         """Start the pool."""
         return ProcessPoolExecutor(self.workers)
+
+    def trim(self, executor: Executor, trim: Callable[[], Any]) -> tuple[str, ...]:
+        """Trim every process of the pool."""
+        return trim_pool(executor, self.workers, trim)
 
     @classmethod
     def variants(cls) -> Mapping[str, tuple[str, ...]]:

@@ -75,6 +75,46 @@ class RunDirectory:
         return self.path / "peaks.csv"
 
     @property
+    def ledger(self) -> Path:
+        """Where the memory is at each mark."""
+        return self.path / "ledger.csv"
+
+    @property
+    def tasks(self) -> Path:
+        """What ran when."""
+        return self.path / "tasks.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """What must be alive at each stage boundary."""
+        return self.path / "predictions.csv"
+
+    @property
+    def storage(self) -> Path:
+        """What the connector held."""
+        return self.path / "storage.csv"
+
+    @property
+    def phases(self) -> Path:
+        """How the phases around each run went."""
+        return self.path / "phases.csv"
+
+    @property
+    def settled(self) -> Path:
+        """The host's verdict on each baseline, while the runner waits for it."""
+        return self.path / ".settled"
+
+    @property
+    def truth(self) -> Path:
+        """What the probes of a calibration did."""
+        return self.path / "truth.csv"
+
+    @property
+    def quality(self) -> Path:
+        """Sampling quality and cross-check of the views."""
+        return self.path / "quality.json"
+
+    @property
     def sampling(self) -> Path:
         """How well the samplers kept their clocks."""
         return self.path / "sampling.json"
@@ -95,8 +135,20 @@ def create(parent: str, csv_name: str, log_name: str, now: datetime | None = Non
     Raises:
         UsageError: if it cannot be written.
     """
+    path = create_named(parent, BENCHMARK_NAME, now, log_name)
+    return RunDirectory(path, csv_name, log_name)
+
+
+def create_named(
+    parent: str, kind: str, now: datetime | None = None, first_file: str = "log.txt"
+) -> Path:
+    """Make a new directory ``<kind>-<date>-<time>`` below ``parent``, with one empty file in it.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
     stamp = (now or datetime.now()).strftime("%Y-%m-%d-%H-%M-%S")
-    name = f"{BENCHMARK_NAME}-{stamp}"
+    name = f"{kind}-{stamp}"
     try:
         base = Path(parent).absolute()
         base.mkdir(parents=True, exist_ok=True)
@@ -107,8 +159,8 @@ def create(parent: str, csv_name: str, log_name: str, now: datetime | None = Non
             except FileExistsError:
                 continue
             # A directory can be made on some mounts where no file can.
-            (path / log_name).touch()
-            return RunDirectory(path, csv_name, log_name)
+            (path / first_file).touch()
+            return path
     except OSError as error:
         raise UsageError(
             f"--run-dir {parent}: cannot write there ({error.strerror});"

@@ -8,8 +8,17 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.results.memory import CgroupRow, DockerRow, InsideRow, MarkRow, PeakRow
+from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
+from harness.results.memory import (
+    CgroupRow,
+    DockerRow,
+    InsideRow,
+    LedgerRow,
+    MarkRow,
+    PeakRow,
+)
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
+from harness.results.truth import TruthRow
 from harness.results.workers import WorkerRow
 
 SCHEMAS: dict[str, type[Any]] = {
@@ -21,7 +30,13 @@ SCHEMAS: dict[str, type[Any]] = {
     "memory-inside.csv": InsideRow,
     "memory-docker.csv": DockerRow,
     "peaks.csv": PeakRow,
+    "ledger.csv": LedgerRow,
+    "phases.csv": PhaseRow,
+    "tasks.csv": TaskRow,
+    "predictions.csv": PredictionRow,
+    "storage.csv": StorageRow,
     "workers.csv": WorkerRow,
+    "truth.csv": TruthRow,
 }
 
 _INTRODUCTION = """\

@@ -77,7 +77,7 @@ def base_manifest(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest whole or not at all."""
+    """Write a JSON object whole or not at all."""
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(manifest, indent=2, sort_keys=False) + "\n")
     draft.replace(path)

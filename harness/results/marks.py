@@ -16,8 +16,13 @@ from typing import Self
 from harness.core.errors import InfrastructureError
 
 HEADER = "run_id,mark,t_mono_ns,t_unix_ns\n"
+BASELINE_START = "baseline_start"
+BASELINE_END = "baseline_end"
 RUN_START = "run_start"
 RUN_END = "run_end"
+AFTER_START = "after_start"
+TRIMMED = "trimmed"
+AFTER_END = "after_end"
 STOP = "stop"
 
 

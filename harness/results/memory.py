@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.results.rows import column, columns
+from harness.results.rows import column, columns, optional_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,10 @@ class MarkRow:
     """A row of ``marks.csv``: a moment of the plan, written by the runner."""
 
     run_id: str = column("run the mark belongs to, empty for stop")
-    mark: str = column("run_start, run_end or stop")
+    mark: str = column(
+        "baseline_start, baseline_end, run_start, run_end, after_start (the mode's clean-up is"
+        " done), trimmed, after_end or stop"
+    )
     t_mono_ns: int = column("CLOCK_MONOTONIC when the mark was set")
     t_unix_ns: int = column("CLOCK_REALTIME when the mark was set")
 
@@ -47,6 +50,8 @@ class CgroupRow:
     psi_full_us: int | None = column("cumulative memory.pressure, full, microseconds")
     oom_kill: int | None = column("cumulative OOM kills: v1 memory.oom_control, v2 memory.events")
     source: str = column("v1 or v2, the cgroup version the files belong to")
+    active_file_bytes: int | None = optional_column("v1 total_active_file, v2 active_file")
+    swap_bytes: int | None = optional_column("v1 total_swap, v2 memory.swap.current")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,38 @@ class PeakRow:
     )
     interval_ns: int = column("what peak_bytes can miss: 0 if exact, else the sampling interval")
     oom_events: int | None = column("OOM kills during the run, as far as the counters lived")
+    label: str | None = optional_column("kernel, or sampled at N ms")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """A row of ``ledger.csv``: where the memory of one scope is at a mark.
+
+    ``usage = anon + shmem + file + kernel``, but for the kernel's charge stocks (up to 256 KiB for
+    each CPU) and what changed between two reads; ``file`` is its active and inactive part and
+    the little that is on neither list. PSS and USS are summed over all processes in the scope,
+    the inside sampler's among them, and read on the host at baseline_end, after_start and trimmed
+    only: they walk page tables. Pressure and kills are cumulative.
+    """
+
+    run_id: str = column("the run")
+    mark: str = column("which mark of marks.csv")
+    scope: str = column("container, service or topology")
+    name: str = column("name of the container or service; topology for the whole")
+    usage_bytes: int | None = column("all that the kernel charges to it")
+    anon_bytes: int | None = column("anonymous memory: heaps and stacks")
+    shmem_bytes: int | None = column("tmpfs and shared memory")
+    active_file_bytes: int | None = column("page cache read more than once")
+    inactive_file_bytes: int | None = column("page cache read or written once")
+    kernel_bytes: int | None = column("page tables, slab, stacks; empty where it is not told")
+    pss_bytes: int | None = column("proportional set sizes")
+    uss_bytes: int | None = column("unique set sizes")
+    swap_bytes: int | None = column("swapped out; empty without swap accounting")
+    psi_some_us: int | None = column("cumulative memory.pressure, some, microseconds")
+    psi_full_us: int | None = column("cumulative memory.pressure, full, microseconds")
+    oom_kill: int | None = column("cumulative OOM kills")
+    file_bytes: int | None = column("page cache without shmem")
+    t_mono_ns: int = column("CLOCK_MONOTONIC of the reading")
 
 
 SCOPE_CONTAINER = "container"
@@ -119,6 +156,13 @@ KIND_MAX_USAGE = "max_usage"
 KIND_PEAK = "memory.peak"
 KIND_PEAK_FD = "memory.peak-fd"
 KIND_SAMPLED = "sampled"
+
+LABEL_KERNEL = "kernel"
+
+
+def peak_label(kind: str, interval_ns: int) -> str:
+    """Return what stands beside a peak for people: ``kernel`` or ``sampled at N ms``."""
+    return f"sampled at {interval_ns / 1e6:g} ms" if kind == KIND_SAMPLED else LABEL_KERNEL
 
 
 def row_line(row: Any) -> str:

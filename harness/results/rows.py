@@ -27,6 +27,11 @@ def column(doc: str) -> Any:
     return dataclasses.field(metadata={"doc": doc})
 
 
+def optional_column(doc: str) -> Any:
+    """Return the same for a cell that may be empty, or a column that was added later."""
+    return dataclasses.field(default=None, metadata={"doc": doc})
+
+
 @dataclasses.dataclass(frozen=True)
 class ResultRow:
     """A row of ``results.csv``: a finished run, in psbench's columns, to the letter."""
@@ -134,13 +139,17 @@ class RowWriter(Generic[R]):
 def read_rows(path: Path, row_type: type[R]) -> list[R]:
     """Read a file this project wrote, converting cells by the dataclass's annotations.
 
+    A column that may be empty may also be missing: files written before it was added have none.
+
     Raises:
         UsageError: one line that names the file and the row that does not fit.
     """
     cells = {f.name: _cell(str(f.type)) for f in dataclasses.fields(row_type)}
+    optional = {f.name: "" for f in dataclasses.fields(row_type) if " | None" in str(f.type)}
     rows = []
     with path.open(newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
+        for number, found in enumerate(csv.DictReader(file), 2):
+            row = optional | found
             try:
                 rows.append(row_type(**{name: cell(row[name]) for name, cell in cells.items()}))
             except (KeyError, TypeError, ValueError):

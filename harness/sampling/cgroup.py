@@ -17,17 +17,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.results.marks import RUN_END, RUN_START, STOP
+from harness.results.marks import BASELINE_START, RUN_END, RUN_START, STOP
 from harness.results.memory import (
     SCOPE_CONTAINER,
     SCOPE_SERVICE,
     SCOPE_TOPOLOGY,
     CgroupRow,
+    LedgerRow,
     PeakRow,
     row_line,
 )
 from harness.results.rows import columns
+from harness.results.settled import NOT_WATCHED, Settled
 from harness.sampling.cgroup_config import SamplerConfig, config_from_json
+from harness.sampling.cgroup_ledger import ledger_rows
 from harness.sampling.cgroup_paths import (
     MemoryCgroup,
     Unreachable,
@@ -40,6 +43,7 @@ from harness.sampling.grid import Every, Grid
 from harness.sampling.marks import AckWriter, MarksTail
 from harness.sampling.priority import raise_priority
 from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
+from harness.sampling.settling import Flatness
 from harness.sampling.writer import RowWriter
 
 if TYPE_CHECKING:
@@ -67,7 +71,7 @@ class HostSampler:
         self._run = ""
         self._containers = self._open_containers()
         self._scopes = self._open_scopes()
-        self._marks = MarksTail(str(run_dir / config.marks_file))
+        self._marks = MarksTail(str(run_dir / config.marks_file), config.marks_offset)
         self._ack = AckWriter(str(run_dir / config.ack_file))
         self._stat_due = Every(config.stat_interval_ns, config.usage_interval_ns)
         self._slow_due = Every(config.slow_interval_ns, config.usage_interval_ns)
@@ -75,10 +79,14 @@ class HostSampler:
         # a quiet one.
         self._samples: RowWriter | None = None
         self._peaks: RowWriter | None = None
+        self._ledger: RowWriter | None = None
+        self._settled_file = run_dir / config.settled_file
+        self._settling: tuple[str, Flatness] | None = None
         if self._containers:
             self._samples = RowWriter(str(run_dir / config.samples_file), columns(CgroupRow))
         if self._scopes:
             self._peaks = RowWriter(str(run_dir / config.peaks_file), columns(PeakRow))
+            self._ledger = RowWriter(str(run_dir / config.ledger_file), columns(LedgerRow))
 
     @property
     def names(self) -> list[str]:
@@ -147,12 +155,25 @@ class HostSampler:
                 scope.saw_usage()
                 if stat_due:
                     scope.saw_anon()
+        if self._settling is not None:
+            self._watch_baseline(*self._settling)
         if self._samples is not None:
             self._samples.flush_if_due()
 
+    def _watch_baseline(self, run_id: str, flatness: Flatness) -> None:
+        usage = sum(container.usage or 0 for container in self._containers)
+        verdict = flatness.add(time.monotonic_ns(), usage)
+        if verdict is not None:
+            self._settling = None
+            self._tell(run_id, verdict)
+
+    def _tell(self, run_id: str, verdict: Settled) -> None:
+        with self._settled_file.open("a", encoding="ascii") as file:
+            file.write(verdict.line(run_id))
+
     def _sample_usage(self, late_ns: int) -> None:
         # The fast path, most rows of all: only the usage is read, and the line is put together
-        # without a dataclass. The empty cells are the columns from anon_bytes to oom_kill.
+        # without a dataclass. The empty cells are all columns that are read more slowly.
         for container in self._containers:
             usage = container.read_usage()
             if usage is None:
@@ -160,7 +181,7 @@ class HostSampler:
                 continue
             self._write(
                 f"{self._run},{container.name},{time.monotonic_ns()},{time.time_ns()},{late_ns},"
-                f"{usage},,,,,,,,,{container.reader.source}\n"
+                f"{usage},,,,,,,,,{container.reader.source},,\n"
             )
 
     def _sample(
@@ -190,6 +211,8 @@ class HostSampler:
                 psi_full_us=pressure.full_us if pressure else None,
                 oom_kill=oom_kill,
                 source=container.reader.source,
+                active_file_bytes=parts.active_file_bytes if parts else None,
+                swap_bytes=parts.swap_bytes if parts else None,
             )
             self._write(row_line(row))
 
@@ -217,7 +240,27 @@ class HostSampler:
         elif mark.mark == STOP:
             self._end_run()
             self.stopped = True
+        elif mark.mark == BASELINE_START:
+            self._start_baseline(mark.run_id)
+        if mark.mark != STOP and self._ledger is not None:
+            for row in ledger_rows(self._scopes, self._containers, mark.run_id, mark.mark):
+                self._ledger.write(row_line(row))
         self._flush()
+
+    def _start_baseline(self, run_id: str) -> None:
+        config = self._config
+        if not self._containers:
+            self._tell(run_id, Settled(NOT_WATCHED))
+            return
+        self._settling = (
+            run_id,
+            Flatness(
+                time.monotonic_ns(),
+                config.baseline_window_ns,
+                config.baseline_bound_bytes,
+                config.baseline_timeout_ns,
+            ),
+        )
 
     def _start_run(self, run_id: str) -> None:
         self._run = run_id
@@ -239,7 +282,7 @@ class HostSampler:
         self._run = ""
 
     def _flush(self) -> None:
-        for writer in (self._samples, self._peaks):
+        for writer in (self._samples, self._peaks, self._ledger):
             if writer is not None:
                 writer.flush()
 

@@ -30,6 +30,8 @@ class SamplerConfig:
     ``service_parents`` maps services to the directories of the cgroups that hold all their
     containers, ``topology_parent`` holds those; both optional. ``run_dir`` is where the CSV files
     and the report go and where marks are read and acknowledged. Intervals in nanoseconds.
+    ``marks_offset`` is where in the marks file this topology's marks begin, in bytes. Window, bound
+    and time limit of the baseline are those of ``settling``.
     """
 
     run_dir: str
@@ -39,10 +41,16 @@ class SamplerConfig:
     usage_interval_ns: int = 20 * MS
     stat_interval_ns: int = 200 * MS
     slow_interval_ns: int = 1000 * MS
+    baseline_window_ns: int = 100 * MS
+    baseline_bound_bytes: int = 1024 * 1024
+    baseline_timeout_ns: int = 2000 * MS
+    marks_offset: int = 0
     samples_file: str = "memory-cgroup.csv"
     peaks_file: str = "peaks.csv"
     marks_file: str = "marks.csv"
     ack_file: str = ".marks-ack"
+    ledger_file: str = "ledger.csv"
+    settled_file: str = ".settled"
 
     def to_json(self) -> str:
         """Return the configuration as one line."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FileNames:
-    """Names of the files of one cgroup version; ``kernel`` is empty where memory.stat has it."""
+    """Names of the files of one cgroup version; empty is what memory.stat has."""
 
     source: str
     usage: str
@@ -21,6 +21,7 @@ class FileNames:
     kernel: str
     peak: str
     oom: str
+    swap: str
 
 
 V1 = FileNames(
@@ -30,6 +31,7 @@ V1 = FileNames(
     kernel="memory.kmem.usage_in_bytes",
     peak="memory.max_usage_in_bytes",
     oom="memory.oom_control",
+    swap="",
 )
 V2 = FileNames(
     source="v2",
@@ -38,6 +40,7 @@ V2 = FileNames(
     kernel="",
     peak="memory.peak",
     oom="memory.events",
+    swap="memory.swap.current",
 )
 PRESSURE = "memory.pressure"
 
@@ -51,6 +54,8 @@ class MemoryStat:
     shmem_bytes: int | None
     kernel_bytes: int | None
     inactive_file_bytes: int | None
+    active_file_bytes: int | None = None
+    swap_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,8 @@ def parse_stat_v1(text: bytes) -> MemoryStat:
         shmem_bytes=shmem,
         kernel_bytes=None,
         inactive_file_bytes=_field(text, b"\ntotal_inactive_file "),
+        active_file_bytes=_field(text, b"\ntotal_active_file "),
+        swap_bytes=_field(text, b"\ntotal_swap "),
     )
 
 
@@ -96,6 +103,7 @@ def parse_stat_v2(text: bytes) -> MemoryStat:
         shmem_bytes=shmem,
         kernel_bytes=_field(text, b"\nkernel "),
         inactive_file_bytes=_field(text, b"\ninactive_file "),
+        active_file_bytes=_field(text, b"\nactive_file "),
     )
 
 

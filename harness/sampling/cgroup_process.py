@@ -58,6 +58,12 @@ class CgroupSamplerProcess:
         self.answer = SamplerAnswer(answer["priority"], answer["names"], answer["absent"])
         return self
 
+    @property
+    def pid(self) -> int:
+        """Process number of the sampler, while in the context."""
+        assert self._child is not None
+        return self._child.pid
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

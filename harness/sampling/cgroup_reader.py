@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ class CgroupReader:
         self._usage = _open(Path(cgroup.directory, files.usage))
         self._stat = _open_if_there(Path(cgroup.directory, files.stat))
         self._kernel = _open_if_there(Path(cgroup.directory, files.kernel)) if files.kernel else -1
+        self._swap = _open_if_there(Path(cgroup.directory, files.swap)) if files.swap else -1
         self._oom = _open_if_there(Path(cgroup.directory, files.oom))
         self._pressure = _open_if_there(Path(cgroup.pressure, PRESSURE)) if cgroup.pressure else -1
 
@@ -64,14 +66,13 @@ class CgroupReader:
             return None
         stat = self._parse_stat(text)
         kernel = self._read(self._kernel, _LINE_BYTES)
-        if kernel is None:
+        swap = self._read(self._swap, _LINE_BYTES)
+        if kernel is None and swap is None:
             return stat
-        return MemoryStat(
-            anon_bytes=stat.anon_bytes,
-            file_bytes=stat.file_bytes,
-            shmem_bytes=stat.shmem_bytes,
-            kernel_bytes=parse_bytes(kernel),
-            inactive_file_bytes=stat.inactive_file_bytes,
+        return replace(
+            stat,
+            kernel_bytes=stat.kernel_bytes if kernel is None else parse_bytes(kernel),
+            swap_bytes=stat.swap_bytes if swap is None else parse_bytes(swap),
         )
 
     def pressure(self) -> Pressure | None:
@@ -101,7 +102,7 @@ class CgroupReader:
     def close(self) -> None:
         """Close all descriptors."""
         self.ended = True
-        for fd in (self._usage, self._stat, self._kernel, self._oom, self._pressure):
+        for fd in (self._usage, self._stat, self._kernel, self._swap, self._oom, self._pressure):
             if fd >= 0:
                 os.close(fd)
 

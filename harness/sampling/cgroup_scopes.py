@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.results.memory import KIND_SAMPLED, SCOPE_CONTAINER, PeakRow
+from harness.results.memory import KIND_SAMPLED, SCOPE_CONTAINER, PeakRow, peak_label
 from harness.sampling.cgroup_files import V2
 from harness.sampling.cgroup_reader import CgroupReader, HighWaterMark
 
@@ -66,13 +66,13 @@ class Scope:
     ) -> None:
         self.kind = kind
         self.name = name
-        self._members = members
+        self.members = members
         self._mark: HighWaterMark | None = None
-        self._own: CgroupReader | None = None
+        self.own: CgroupReader | None = None
         self._hierarchical_oom = False
         self.reason = ""
         if cgroup is not None:
-            self._own = CgroupReader(cgroup)
+            self.own = CgroupReader(cgroup)
             self._hierarchical_oom = cgroup.files is V2
             try:
                 self._mark = HighWaterMark(cgroup)
@@ -90,17 +90,17 @@ class Scope:
         The members' readings must be fresh. A container that ended before is ``over``: it has no
         part in this run and gets no row.
         """
-        self.over = self.kind == SCOPE_CONTAINER and all(m.reader.ended for m in self._members)
+        self.over = self.kind == SCOPE_CONTAINER and all(m.reader.ended for m in self.members)
         if self._mark is not None:
             self._mark.reset()
-        self._baseline = None if self._own is None else self._own.usage()
+        self._baseline = None if self.own is None else self.own.usage()
         if self._baseline is None:
             self._baseline = self._sum_usage()
         self._usage_peak = None
         self._anon_peak = None
         self.saw_usage()
         self.saw_anon()
-        self._oom_start = self._oom_now()
+        self._oom_start = self.oom_now()
 
     def saw_usage(self) -> None:
         """Take the members' latest usage into the sampled peak."""
@@ -111,11 +111,11 @@ class Scope:
     def saw_anon(self) -> None:
         """Take the members' latest anon into the sampled peak."""
         total = 0
-        for member in self._members:
+        for member in self.members:
             if member.anon is None:
                 return
             total += member.anon
-        if self._members and (self._anon_peak is None or total > self._anon_peak):
+        if self.members and (self._anon_peak is None or total > self._anon_peak):
             self._anon_peak = total
 
     def peak(self, run_id: str, usage_interval_ns: int) -> PeakRow:
@@ -125,7 +125,7 @@ class Scope:
             peak, kind, interval = self._usage_peak, KIND_SAMPLED, usage_interval_ns
         else:
             peak, kind, interval = *exact, 0
-        oom_now = self._oom_now()
+        oom_now = self.oom_now()
         known = oom_now is not None and self._oom_start is not None
         return PeakRow(
             run_id=run_id,
@@ -137,21 +137,23 @@ class Scope:
             sampled_anon_peak_bytes=self._anon_peak,
             interval_ns=interval,
             oom_events=(oom_now or 0) - (self._oom_start or 0) if known else None,
+            label=peak_label(kind, interval),
         )
 
     def _sum_usage(self) -> int | None:
         total = 0
-        for member in self._members:
+        for member in self.members:
             if member.usage is None:
                 return None
             total += member.usage
-        return total if self._members else None
+        return total if self.members else None
 
-    def _oom_now(self) -> int | None:
+    def oom_now(self) -> int | None:
+        """Return the OOM kills so far, as far as they can be counted."""
         # A v2 parent counts its descendants' kills and outlives them; v1 counts each cgroup's own.
-        if self._hierarchical_oom and self._own is not None:
-            counted = self._own.oom_kill()
+        if self._hierarchical_oom and self.own is not None:
+            counted = self.own.oom_kill()
             if counted is not None:
                 return counted
-        counts = [member.oom_kill for member in self._members if member.oom_kill is not None]
+        counts = [member.oom_kill for member in self.members if member.oom_kill is not None]
         return sum(counts) if counts else None

@@ -8,9 +8,7 @@ round trip, whatever the two directions took. Of several trips the fastest says 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,15 +37,6 @@ class Offset:
     there_ns: int
     offset_ns: int
     error_ns: int
-
-
-def clock_id() -> str:
-    """Return what two processes share if and only if they share CLOCK_MONOTONIC."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    try:
-        return f"{boot} {os.readlink('/proc/self/ns/time')}"  # noqa: PTH115  # not a path
-    except OSError:  # before Linux 5.6 there is one clock
-        return boot
 
 
 def estimate(exchanges: Iterable[Exchange]) -> Offset:

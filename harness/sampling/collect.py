@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING
 
+from harness.results.manifest import read_json, write_manifest
 from harness.sampling.report import FRAGMENTS, merge_reports
 
 if TYPE_CHECKING:
     from harness.results.directory import RunDirectory
 
 
-def collect_reports(directory: RunDirectory) -> None:
-    """Merge the samplers' reports into ``sampling.json``; call it when all have ended."""
-    merged = merge_reports(directory.path)
-    directory.sampling.write_text(json.dumps(merged, indent=2) + "\n")
+def collect_reports(directory: RunDirectory, suffix: str = "") -> None:
+    """Merge the samplers' reports into ``sampling.json``; call it when all have ended.
+
+    With several topologies it is called after each: ``suffix`` then tells their samplers apart.
+    """
+    found = read_json(directory.sampling) or {}
+    for view, fragments in merge_reports(directory.path).items():
+        into = found.setdefault(view, {})
+        into |= {f"{name}{suffix}": fragment for name, fragment in fragments.items()}
+    write_manifest(directory.sampling, found)
     shutil.rmtree(directory.path / FRAGMENTS, ignore_errors=True)

@@ -70,6 +70,11 @@ class HostProfiler:
             )
         return self
 
+    @property
+    def pid(self) -> int:
+        """Process number of the sampler, while in the context."""
+        return self._child.pid
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

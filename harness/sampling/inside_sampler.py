@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.results.marks import RUN_END, RUN_START, STOP
+from harness.results.marks import BASELINE_START, RUN_END, STOP
 from harness.results.memory import InsideRow, row_line
 from harness.results.rows import columns
 from harness.sampling.cgroup_paths import Unreachable, own_cgroup
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from harness.sampling.grid import Tick
 
 _SLOW_NS = 1_000_000_000
+# Not at the start of the run: the reading, up to a tick later, would fall into it.
+_SET_SIZE_MARKS = frozenset({BASELINE_START, RUN_END})
 SAMPLES_FILE = "memory-inside.csv"
 MARKS_FILE = "marks.csv"
 
@@ -40,6 +42,7 @@ class InsideSampler:
         container: str,
         interval_ns: int,
         processes: ProcessSums | None = None,
+        marks_offset: int = 0,
     ) -> None:
         self.absent: dict[str, str] = {}
         self.stopped = False
@@ -48,7 +51,7 @@ class InsideSampler:
         self._host = HostMemoryReader()
         self._slow = Every(_SLOW_NS, interval_ns)
         self._cgroup = self._open_cgroup()
-        self._marks = MarksTail(str(run_dir / MARKS_FILE))
+        self._marks = MarksTail(str(run_dir / MARKS_FILE), marks_offset)
         self._writer = RowWriter(str(run_dir / SAMPLES_FILE), columns(InsideRow))
 
     def _open_cgroup(self) -> CgroupReader | None:
@@ -67,7 +70,7 @@ class InsideSampler:
         run_id = self._marks.current_run
         at_mark = False
         for mark in self._marks.poll():
-            at_mark = at_mark or mark.mark in {RUN_START, RUN_END}
+            at_mark = at_mark or mark.mark in _SET_SIZE_MARKS
             self.stopped = self.stopped or mark.mark == STOP
         # A row at the end of a run is still that run's.
         run_id = self._marks.current_run or run_id
@@ -113,6 +116,7 @@ def sample_until(
     container: str,
     interval_s: float,
     processes: ProcessSums | None = None,
+    marks_offset: int = 0,
 ) -> None:
     """Sample every ``interval_s`` seconds until ``ended()`` or the stop mark, then report.
 
@@ -121,7 +125,7 @@ def sample_until(
     directory = Path(run_dir)
     interval_ns = round(interval_s * 1e9)
     grid = Grid(interval_ns, sleep=sleep)
-    sampler = InsideSampler(directory, container, interval_ns, processes)
+    sampler = InsideSampler(directory, container, interval_ns, processes, marks_offset)
     watch = Stopwatch()
     try:
         for tick in grid.ticks(lambda: ended() or sampler.stopped):

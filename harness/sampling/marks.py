@@ -39,13 +39,14 @@ def _parse_line(line: str) -> MarkRow | None:
 class MarksTail:
     """Reads new marks through one kept descriptor; the file may come into being later.
 
-    ``current_run`` is the run in progress after the marks returned so far, empty between runs.
+    Marks before ``offset``, in bytes, are other topologies'. ``current_run`` is the run in progress
+    after the marks returned so far, empty between runs.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, offset: int = 0) -> None:
         self._path = path
         self._fd = -1
-        self._offset = 0
+        self._offset = offset
         self.current_run = ""
 
     def poll(self) -> list[MarkRow]:

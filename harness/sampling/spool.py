@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.sampling.clocks import clock_id
+from harness.core.clock import clock_id
 from harness.sampling.inside_sampler import SAMPLES_FILE
 from harness.sampling.report import FRAGMENTS
 

@@ -21,12 +21,13 @@ from harness.topology.compose import ComposeProject, role
 
 
 @contextmanager
-def docker_view(directory: RunDirectory) -> Iterator[DockerView]:
+def docker_view(directory: RunDirectory, marks_offset: int) -> Iterator[DockerView]:
     """Provide the view of the engine's stats streams; leave it after the containers are gone.
 
     A stream ends with its container, else only with its next message, up to a second later.
     """
-    with DockerView(directory.path, stream_errors=(DockerException, OSError, ValueError)) as view:
+    errors = (DockerException, OSError, ValueError)
+    with DockerView(directory.path, stream_errors=errors, marks_offset=marks_offset) as view:
         yield view
 
 
@@ -53,6 +54,8 @@ def cgroup_view(
     project: ComposeProject,
     containers: Sequence[Container],
     parents: CgroupParents,
+    *,
+    marks_offset: int,
 ) -> Iterator[dict[str, str]]:
     """Read all containers' cgroup files from the host while in this context.
 
@@ -76,6 +79,10 @@ def cgroup_view(
         service_parents=parents.service_directories,
         topology_parent=parents.topology_directory,
         usage_interval_ns=round(plan.topology.cgroup_interval * 1e9),
+        baseline_window_ns=round(plan.general.baseline_window * 1e9),
+        baseline_bound_bytes=plan.general.baseline_bound,
+        baseline_timeout_ns=round(plan.general.baseline_timeout * 1e9),
+        marks_offset=marks_offset,
     )
     with CgroupSamplerProcess(config) as cgroup:
         yield cgroup.answer.absent

@@ -18,6 +18,7 @@ from proxystore.store.scopes import submit as submit_in_scope
 from proxystore.store.utils import get_key
 
 from harness.plan import Mode
+from harness.workflow.task_log import TaskLog
 from harness.workflow.tasks import task_bytes, task_proxy
 
 
@@ -27,6 +28,9 @@ class DataManager:
     uses_store: ClassVar[bool] = False
     task: ClassVar[Callable[..., Any]] = staticmethod(task_bytes)
 
+    def __init__(self) -> None:
+        self.log = TaskLog()
+
     def enter(self, data: bytes) -> Any:
         """Put one object of start data into the workflow."""
         return data
@@ -35,14 +39,20 @@ class DataManager:
         self, executor: Executor, inputs: Sequence[Sequence[Any]], options: Sequence[dict[str, Any]]
     ) -> list[Any]:
         """Submit one task for each list of inputs and return their futures, in order."""
-        return [
-            executor.submit(type(self).task, *items, **kwargs)
-            for items, kwargs in zip(inputs, options, strict=True)
-        ]
+        futures: list[Any] = []
+        for items, kwargs in zip(inputs, options, strict=True):
+            self.log.submitting()
+            futures.append(executor.submit(type(self).task, *items, **kwargs))
+        return futures
 
     def results(self, futures: Sequence[Any]) -> list[Any]:
-        """Wait for tasks and return what they returned, as the next stage's data."""
-        return [future.result() for future in futures]
+        """Wait for tasks and return what they made, as the next stage's data."""
+        return [self._result(future) for future in futures]
+
+    def _result(self, future: Any) -> Any:
+        result, event = future.result()
+        self.log.received(event)
+        return result
 
     def consumed(self, data: Sequence[Any]) -> None:
         """Be told that no task will need these objects again."""
@@ -58,6 +68,7 @@ class DefaultProxy(DataManager):
     task = staticmethod(task_proxy)
 
     def __init__(self, store: Store[Any]) -> None:
+        super().__init__()
         self.store = store
         self._keys: list[Any] = []
 
@@ -105,6 +116,7 @@ class OwnedProxy(DefaultProxy):
         for items, kwargs in zip(inputs, options, strict=True):
             borrowed = [borrow(item) for item in items]
             self._lent.extend(borrowed)
+            self.log.submitting()
             future: Any = submit_in_scope(submit, args=(type(self).task, *borrowed), kwargs=kwargs)
             # Callbacks run in the order they were added: this one after the one that ended the
             # borrowing. result() may return before either; an owner that goes out of scope
@@ -115,7 +127,7 @@ class OwnedProxy(DefaultProxy):
 
     def results(self, futures: Sequence[Any]) -> list[Any]:
         """Wait until nothing is lent any more and own what the tasks returned."""
-        results = [future.result() for future in futures]
+        results = [self._result(future) for future in futures]
         for _ in futures:
             self._ended.acquire()
         # ProxyStore does not end a borrowing that was pickled; it waits for the reference to go.

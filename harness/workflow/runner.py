@@ -9,7 +9,9 @@ import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from proxystore.connectors.protocols import Connector
@@ -20,15 +22,20 @@ from proxystore.store.utils import get_key
 from harness.connectors import Held
 from harness.core import interrupt
 from harness.core.errors import MeasuredFailure
-from harness.plan import Mode, Plan, Run
+from harness.plan import Mode, Plan, Run, Workload
 from harness.results.directory import RunDirectory
+from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.logs import BENCH
-from harness.results.marks import RUN_END, RUN_START, MarkWriter
+from harness.results.marks import MarkWriter
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter
+from harness.results.settled import Settle, not_watched
 from harness.workflow.modes import manager_for
-from harness.workflow.prediction import held_at_end
+from harness.workflow.phases import Phases
+from harness.workflow.prediction import boundaries, held_at_end
+from harness.workflow.schedule import with_warm_ups
+from harness.workflow.task_log import ContainerName, no_container
 from harness.workflow.tasks import warm_up
-from harness.workflow.workflow import Timing, run_workflow
+from harness.workflow.workflow import Timing, no_audit, run_workflow
 
 logger = logging.getLogger("run.workflow-memory")
 
@@ -67,20 +74,40 @@ class PlanRunner:
     Args:
         plan: what to run.
         directory: where rows go.
-        marks: told when each run starts and ends.
+        marks: told when each phase starts and ends.
         watch: entered when the workers are ready, left before they end.
+        settle: says when memory is flat before a run.
+        container: names the containers that tasks ran in.
+        places: which of the plan's runs to execute; all by default.
+        own_workers: whether the workers were started for these runs and end with them.
     """
 
     def __init__(
-        self, plan: Plan, directory: RunDirectory, marks: MarkWriter, watch: Watch = no_watch
+        self,
+        plan: Plan,
+        directory: RunDirectory,
+        marks: MarkWriter,
+        watch: Watch = no_watch,
+        *,
+        settle: Settle = not_watched,
+        container: ContainerName = no_container,
+        places: range | None = None,
+        own_workers: bool = False,
     ) -> None:
         self._plan = plan
         self._directory = directory
         self._marks = marks
         self._watch = watch
+        self._settle = settle
+        self._container = container
+        self._own_workers = own_workers
+        runs = plan.runs()
+        self._total = len(runs)
+        self._places = range(self._total) if places is None else places
+        self._runs = runs[self._places.start : self._places.stop]
 
     def execute(self) -> dict[str, Any]:
-        """Start the executor, wait until its workers are ready, execute all runs.
+        """Start the executor, wait until its workers are ready, execute the runs.
 
         Returns:
             Facts about the executor for the manifest.
@@ -90,10 +117,9 @@ class PlanRunner:
             InfrastructureError: if executor or connector could not be started.
         """
         plan, directory = self._plan, self._directory
+        write_predictions(directory.predictions, plan.workload)
         with ExitStack() as stack:
-            results = stack.enter_context(RowWriter(directory.results, ResultRow))
-            objects = stack.enter_context(RowWriter(directory.objects, ObjectsRow))
-            outcomes = stack.enter_context(RowWriter(directory.outcomes, OutcomeRow))
+            rows = _Rows.open(directory, stack)
             store = stack.enter_context(_open_store(plan))
             executor = stack.enter_context(plan.executor.start(plan.general.start_timeout))
             facts = self._wait_ready(executor, store)
@@ -102,35 +128,48 @@ class PlanRunner:
             # Collecting garbage before each run need not look at the libraries' objects again.
             gc.collect()
             gc.freeze()
-            runs = plan.runs()
             brief = {key: fact for key, fact in facts.items() if isinstance(fact, int | str)}
             logger.log(BENCH, "Executor ready: %s", brief)
-            for number, run in enumerate(runs, 1):
-                try:
-                    timing, held = self._measure(run, executor, store)
-                except Exception as error:
-                    logger.debug("run %s failed", run.run_id, exc_info=True)
-                    outcomes.write(_outcome(run, "failed", _one_line(error)))
-                    raise MeasuredFailure(f"run {run.run_id} failed: {_one_line(error)}") from error
-                except BaseException as error:
-                    outcomes.write(self._stopped(run, error))
-                    raise
-                results.write(self._result_row(run, timing, executor, store.connector))
-                objects.write(held)
-                leak = _leak(held)
-                outcomes.write(_outcome(run, "leak" if leak else "ok", leak))
-                logger.log(
-                    BENCH,
-                    "Run %d/%d %s completed in %.3fs",
-                    number,
-                    len(runs),
-                    run.run_id,
-                    timing.makespan_s,
-                )
+            phases = Phases(
+                plan,
+                self._marks,
+                self._settle,
+                phases=rows.phases,
+                storage=rows.storage,
+                executor=executor,
+                connector=store.connector,
+            )
+            # What starting up has left is in nobody's baseline.
+            lacks = phases.trim(freeze_workers=self._own_workers)
+            for run in with_warm_ups(self._runs, plan.general.warmup):
+                self._execute_run(run, _Measuring(rows, phases, executor, store))
                 between_runs()
-                if leak:
-                    raise MeasuredFailure(f"run {run.run_id} leaks: {leak}")
-            return {"class": type(executor).__name__, **facts}
+            return {"class": type(executor).__name__, **facts, "not_trimmed": list(lacks)}
+
+    def _execute_run(self, run: Run, on: _Measuring) -> None:
+        try:
+            timing, held = self._measure(run, on)
+        except Exception as error:
+            logger.debug("run %s failed", run.run_id, exc_info=True)
+            on.rows.outcomes.write(_outcome(run, "failed", _one_line(error)))
+            raise MeasuredFailure(f"run {run.run_id} failed: {_one_line(error)}") from error
+        except BaseException as error:
+            on.rows.outcomes.write(self._stopped(run, error))
+            raise
+        leak = _leak(held)
+        if run.warm_up and not leak:
+            logger.log(BENCH, "%s completed in %.3fs", run.run_id, timing.makespan_s)
+            return
+        if not run.warm_up:
+            row = self._result_row(run, timing, on.executor, on.store.connector)
+            on.rows.results.write(row)
+            on.rows.objects.write(held)
+        on.rows.outcomes.write(_outcome(run, "leak" if leak else "ok", leak))
+        number = self._places.start + self._runs.index(run) + 1
+        text = "Run %d/%d %s completed in %.3fs"
+        logger.log(BENCH, text, number, self._total, run.run_id, timing.makespan_s)
+        if leak:
+            raise MeasuredFailure(f"run {run.run_id} leaks: {leak}")
 
     def _wait_ready(self, executor: Executor, store: Store[Any]) -> dict[str, Any]:
         """Wait until every worker has resolved a proxy, so that no run pays for its start."""
@@ -150,22 +189,26 @@ class PlanRunner:
             return _outcome(run, "interrupted", type(error).__name__)
         return _outcome(run, "failed", reason)
 
-    def _measure(
-        self, run: Run, executor: Executor, store: Store[Any]
-    ) -> tuple[Timing, ObjectsRow]:
-        plan = self._plan
-        manager = manager_for(run.mode, store)
+    def _measure(self, run: Run, on: _Measuring) -> tuple[Timing, ObjectsRow]:
+        plan, phases = self._plan, on.phases
+        manager = manager_for(run.mode, on.store)
         # Garbage of the run before is nobody's memory in this one. The reference collects it inside
         # of the measured window, where it takes 60 ms.
         gc.collect()
         interrupt.check()
-        before = plan.connector.held(store.connector)
-        self._marks.write(run.run_id, RUN_START)
-        timing = run_workflow(executor, manager, plan.workload)
-        self._marks.write(run.run_id, RUN_END)
-        at_end = plan.connector.held(store.connector) - before
+        phases.baseline(run.run_id)
+        audits = plan.general.audit_stages or run.warm_up
+        audit = phases.audit if audits and manager.uses_store else no_audit
+        try:
+            timing: Timing = phases.run(
+                lambda: run_workflow(on.executor, manager, plan.workload, audit)
+            )
+        finally:
+            for row in manager.log.rows(run.run_id, self._container):
+                on.rows.tasks.write(row)
+        at_end = phases.run_ended()
         manager.clean_up()
-        left = plan.connector.held(store.connector) - before
+        left = phases.after()
         return timing, _objects_row(run, held_at_end(plan.workload, run.mode), at_end, left)
 
     def _result_row(
@@ -184,6 +227,59 @@ class PlanRunner:
             workflow_end_timestamp=timing.end_s,
             workflow_makespan_s=timing.makespan_s,
         )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    results: RowWriter[ResultRow]
+    objects: RowWriter[ObjectsRow]
+    outcomes: RowWriter[OutcomeRow]
+    tasks: RowWriter[TaskRow]
+    phases: RowWriter[PhaseRow]
+    storage: RowWriter[StorageRow]
+
+    @classmethod
+    def open(cls, directory: RunDirectory, stack: ExitStack) -> _Rows:
+        """Open all files; they are closed with the stack."""
+        return cls(
+            results=stack.enter_context(RowWriter(directory.results, ResultRow)),
+            objects=stack.enter_context(RowWriter(directory.objects, ObjectsRow)),
+            outcomes=stack.enter_context(RowWriter(directory.outcomes, OutcomeRow)),
+            tasks=stack.enter_context(RowWriter(directory.tasks, TaskRow)),
+            phases=stack.enter_context(RowWriter(directory.phases, PhaseRow)),
+            storage=stack.enter_context(RowWriter(directory.storage, StorageRow)),
+        )
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """What a run needs that starts with the executor."""
+
+    rows: _Rows
+    phases: Phases
+    executor: Executor
+    store: Store[Any]
+
+
+def write_predictions(path: Path, workload: Workload) -> None:
+    """Write what must be alive at every stage boundary, once for all modes of a plan."""
+    if path.exists() and path.stat().st_size:  # another topology's runner was first
+        return
+    with RowWriter(path, PredictionRow) as rows:
+        for mode in workload.modes:
+            for boundary in boundaries(workload, mode):
+                rows.write(
+                    PredictionRow(
+                        data_management=mode,
+                        cycle=boundary.cycle,
+                        stage=boundary.stage,
+                        objects=boundary.held.objects,
+                        size_bytes=boundary.held.size_bytes,
+                        ideal_bytes=boundary.ideal_bytes,
+                        peak_objects=boundary.peak.objects,
+                        peak_size_bytes=boundary.peak.size_bytes,
+                    )
+                )
 
 
 def _outcome(run: Run, outcome: str, reason: str) -> OutcomeRow:

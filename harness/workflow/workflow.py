@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,15 @@ from typing import Any
 from harness.plan import Workload
 from harness.workflow.modes import DataManager
 from harness.workflow.payload import payload
+from harness.workflow.prediction import START
 from harness.workflow.stages import inputs_of_tasks
+
+Audit = Callable[[int, int], object]
+"""Called at every stage boundary with cycle and stage, inside of the clock."""
+
+
+def no_audit(_cycle: int, _stage: int) -> None:
+    """Look at nothing."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +36,38 @@ class Timing:
     makespan_s: float
 
 
-def run_workflow(executor: Executor, manager: DataManager, workload: Workload) -> Timing:
+def run_workflow(
+    executor: Executor, manager: DataManager, workload: Workload, audit: Audit = no_audit
+) -> Timing:
     """Run the workload once, from making the start data to dropping the last results.
+
+    Args:
+        executor: runs the tasks.
+        manager: for this run only.
+        workload: what to run.
+        audit: called at every stage boundary (see ``prediction``); what it takes is measured too.
 
     Raises:
         Exception: whatever a task or the executor raised.
     """
     start_s, start = time.time(), time.perf_counter()
     for cycle in range(workload.stage_repeat):
-        _run_stages(executor, manager, workload, cycle)
+        _run_stages(executor, manager, workload, cycle, audit)
     return Timing(start_s, time.time(), time.perf_counter() - start)
 
 
-def _run_stages(executor: Executor, manager: DataManager, workload: Workload, cycle: int) -> None:
+def _run_stages(
+    executor: Executor, manager: DataManager, workload: Workload, cycle: int, audit: Audit
+) -> None:
     counts, sizes = workload.stage_task_counts, workload.stage_bytes_sizes
     data: list[Any] = [
         manager.enter(payload(workload.seed, f"{cycle}/start/{number}", sizes[0]))
         for number in range(counts[0])
     ]
+    audit(cycle, START)
     futures: list[Any] = []
     for stage, count in enumerate(counts):
+        manager.log.begin(cycle, stage)
         inputs = inputs_of_tasks(data, count)
         options = [
             {
@@ -66,5 +87,9 @@ def _run_stages(executor: Executor, manager: DataManager, workload: Workload, cy
         results = manager.results(futures)
         manager.consumed(data)
         data = results
+        del results
+        audit(cycle, stage)
     futures.clear()
     manager.consumed(data)
+    del data
+    audit(cycle, len(counts))

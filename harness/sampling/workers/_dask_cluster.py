@@ -14,7 +14,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from harness.sampling.clocks import Exchange, clock_id, estimate
+from harness.core.clock import clock_id
+from harness.sampling.clocks import Exchange, estimate
 from harness.sampling.spool import read_spool, remove_spool, touch_spool
 from harness.sampling.workers._collector import Collector
 from harness.sampling.workers._dask_plugin import (

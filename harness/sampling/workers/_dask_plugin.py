@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from distributed import WorkerPlugin
 
+from harness.core.clock import clock_id
 from harness.sampling.child import SamplerChild
-from harness.sampling.clocks import clock_id
 from harness.sampling.spool import Sampled, open_spool, spool_place, write_who
 
 if TYPE_CHECKING:

@@ -62,6 +62,10 @@ def test_a_run_writes_its_directory_and_exits_with_0(tmp_path: Path) -> None:
         "outcomes.csv",
         "manifest.json",
         "sampling.json",
+        "phases.csv",
+        "predictions.csv",
+        "storage.csv",
+        "tasks.csv",
     } == {path.name for path in directory.iterdir()}
     header = (directory / "results-memory.csv").read_text().splitlines()[0]
     assert header == "unix_timestamp,total_bytes,available_bytes,used_bytes,free_bytes"

@@ -28,6 +28,8 @@ def test_v1_stat_is_the_hierarchical_one_with_shmem_taken_out_of_the_cache() -> 
         shmem_bytes=10002432,
         kernel_bytes=None,
         inactive_file_bytes=30007296,
+        active_file_bytes=61440,
+        swap_bytes=0,
     )
 
 
@@ -52,6 +54,7 @@ def test_v2_stat() -> None:
         shmem_bytes=10002432,
         kernel_bytes=417792,
         inactive_file_bytes=3002368,
+        active_file_bytes=0,
     )
 
 

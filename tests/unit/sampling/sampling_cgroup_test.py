@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,14 +17,18 @@ import pytest
 
 from harness.core.errors import InfrastructureError
 from harness.results.marks import MarkWriter
-from harness.results.memory import CgroupRow, PeakRow
+from harness.results.memory import CgroupRow, LedgerRow, PeakRow
 from harness.results.rows import columns
+from harness.results.settled import HostsVerdict, Settled
 from harness.sampling.cgroup_config import MS, ContainerConfig, SamplerConfig, config_from_json
 from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.report import merge_reports
 
 TIMEOUT_S = 30
-V1_STAT = "total_cache 30\ntotal_rss {anon}\ntotal_shmem 10\ntotal_inactive_file 5\n"
+V1_STAT = (
+    "total_cache 30\ntotal_rss {anon}\ntotal_shmem 10\ntotal_swap 3\ntotal_inactive_file 5\n"
+    "total_active_file 15\n"
+)
 V2_STAT = "anon {anon}\nfile 30\nkernel 7\nshmem 10\ninactive_file 5\n"
 
 
@@ -178,11 +183,105 @@ def test_v2_columns_and_a_reset_peak(tmp_path: Path, marks: MarkWriter) -> None:
         "sampled_anon_peak_bytes": "50",
         "interval_ns": "0",
         "oom_events": "1",
+        "label": "kernel",
     }
     full = next(r for r in read(run / "memory-cgroup.csv", CgroupRow) if r["run_id"] == "r1")
     assert full["source"] == "v2"
     assert (full["anon_bytes"], full["file_bytes"], full["kernel_bytes"]) == ("50", "20", "7")
     assert (full["psi_some_us"], full["psi_full_us"]) == ("11", "12")
+
+
+def test_the_ledger_of_every_scope_at_every_mark(tmp_path: Path, marks: MarkWriter) -> None:
+    run = tmp_path / "run"
+    top = v1(tmp_path / "top", 700)
+    service = v1(top / "worker", 600)
+    one = v1(service / "c1", 100)
+    two = v1(service / "c2", 200)
+    redis = v1(top / "redis", 90)
+    # This process is in the first container, nobody in the second.
+    (one / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    (two / "cgroup.procs").write_text("")
+    sampler = CgroupSamplerProcess(
+        config(
+            run,
+            container(one, "worker-1"),
+            container(two, "worker-2"),
+            container(redis, "redis-1", "redis"),
+            service_parents={"worker": str(service)},
+            topology_parent=str(top),
+        )
+    )
+    with sampler:
+        for mark in ("baseline_end", "run_end"):
+            marks.write("r1", mark)
+    rows = read(run / "ledger.csv", LedgerRow)
+    assert [(row["mark"], row["scope"], row["name"], row["usage_bytes"]) for row in rows] == [
+        (mark, *scope)
+        for mark in ("baseline_end", "run_end")
+        for scope in (
+            ("container", "worker-1", "100"),
+            ("container", "worker-2", "200"),
+            ("container", "redis-1", "90"),
+            ("service", "worker", "600"),
+            ("service", "redis", "90"),
+            ("topology", "topology", "700"),
+        )
+    ]
+    for row in rows:
+        parts = [row[f"{part}_bytes"] for part in ("anon", "shmem", "file", "kernel")]
+        assert parts == ["50", "10", "20", "7"]
+        assert (row["inactive_file_bytes"], row["active_file_bytes"]) == ("5", "15")
+        assert row["swap_bytes"] == "3"
+    of = {(row["mark"], row["name"]): row for row in rows}
+    # What cannot be read everywhere is not summed up: redis-1 lists no processes.
+    assert int(of["baseline_end", "worker"]["pss_bytes"]) > 5e6
+    assert of["baseline_end", "worker"]["pss_bytes"] == of["baseline_end", "worker-1"]["pss_bytes"]
+    assert of["baseline_end", "worker-2"]["pss_bytes"] == "0"
+    assert of["baseline_end", "topology"]["pss_bytes"] == ""
+    assert {row["uss_bytes"] for row in rows if row["mark"] == "run_end"} == {""}
+    assert of["run_end", "worker"]["oom_kill"] == "2"
+
+
+def test_the_baseline_is_judged_and_told(tmp_path: Path, marks: MarkWriter) -> None:
+    run = tmp_path / "run"
+    one = v1(tmp_path / "c1", 100)
+    settings = {"baseline_window_ns": 50 * MS, "baseline_timeout_ns": 400 * MS}
+    verdict = HostsVerdict(run / ".settled", TIMEOUT_S)
+    flat = config(run, container(one, "worker-1"), baseline_bound_bytes=5, **settings)
+    with CgroupSamplerProcess(flat):
+        marks.write("r1", "baseline_start")
+        assert verdict("r1") == Settled("settled", 0)
+        marks.write("r2", "baseline_start")
+        usage, moving = 100, True
+
+        def move() -> None:
+            nonlocal usage
+            while moving:
+                usage += 100
+                (one / "memory.usage_in_bytes").write_text(f"{usage}\n")
+                time.sleep(0.005)
+
+        mover = threading.Thread(target=move)
+        mover.start()
+        found = verdict("r2")
+        moving = False
+        mover.join()
+        assert found.verdict == "timed out"
+        assert (found.spread_bytes or 0) > 5
+
+
+def test_marks_of_another_topology_are_not_looked_at(tmp_path: Path, marks: MarkWriter) -> None:
+    run = tmp_path / "run"
+    one = v1(tmp_path / "c1", 100)
+    plain = MarkWriter(run / "marks.csv")
+    plain.write("r0", "run_start")
+    plain.write("", "stop")
+    plain.close()
+    offset = (run / "marks.csv").stat().st_size
+    with CgroupSamplerProcess(config(run, container(one, "worker-1"), marks_offset=offset)):
+        marks.write("r1", "run_start")
+        marks.write("r1", "run_end")
+    assert {row["run_id"] for row in read(run / "peaks.csv", PeakRow)} == {"r1"}
 
 
 def test_without_a_high_water_mark_the_peak_is_sampled(tmp_path: Path, marks: MarkWriter) -> None:

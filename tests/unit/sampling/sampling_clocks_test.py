@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from harness.sampling.clocks import Exchange, Offset, clock_id, estimate, offset_at
+from harness.core.clock import clock_id
+from harness.sampling.clocks import Exchange, Offset, estimate, offset_at
 
 
 def trip(sent: int, out: int, back: int, offset: int) -> Exchange:
@@ -53,7 +54,7 @@ def test_drift_is_linear_between_two_measurements_and_ends_there() -> None:
 
 
 def test_processes_of_one_host_share_a_clock() -> None:
-    code = "from harness.sampling.clocks import clock_id; print(clock_id())"
+    code = "from harness.core.clock import clock_id; print(clock_id())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == clock_id()
     assert os.uname().nodename not in clock_id()

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.clock import clock_id
 from harness.results.directory import RunDirectory
 from harness.results.marks import MarkWriter
 from harness.sampling import process_tree, spool
 from harness.sampling.child import SamplerChild
-from harness.sampling.clocks import Offset, clock_id
+from harness.sampling.clocks import Offset
 from harness.sampling.spool import (
     LEASE,
     Piece,

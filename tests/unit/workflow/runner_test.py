@@ -15,14 +15,20 @@ from proxystore.store.base import Store
 from harness.core.errors import MeasuredFailure
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
+from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.marks import MarkWriter
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, read_rows
+from harness.results.settled import Settled
 from harness.workflow.payload import payload
 from harness.workflow.runner import PlanRunner
 
 PSBENCH_COLUMNS = (
     "executor,connector,data_management,stage_task_counts,stage_bytes_sizes,stage_repeat,"
     "task_sleep,workflow_start_timestamp,workflow_end_timestamp,workflow_makespan_s"
+)
+MARKS = (
+    *("baseline_start", "baseline_end", "run_start", "run_end"),
+    *("after_start", "trimmed", "after_end"),
 )
 ALL_MODES = ["none", "default-proxy", "manual-proxy", "owned-proxy"]
 
@@ -121,7 +127,7 @@ def test_marks_frame_every_run(tmp_path: Path) -> None:
     with directory.marks.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["run_id"], row["mark"]) for row in rows] == [
-        (run.run_id, mark) for run in plan.runs() for mark in ("run_start", "run_end")
+        (run.run_id, mark) for run in plan.runs() for mark in MARKS
     ]
     times = [int(row["t_mono_ns"]) for row in rows]
     assert times == sorted(times)
@@ -185,4 +191,105 @@ def test_a_watch_sees_the_executor_while_it_works_and_every_run_after_its_end(
 
     with MarkWriter(directory.marks) as marks:
         PlanRunner(plan, directory, marks, watch).execute()
-    assert said == ["in 1", "run_end", "run_end", "out 2"]
+    assert said == ["in 1", "after_end", "after_end", "out 2"]
+
+
+def test_every_task_says_when_it_did_what(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"name": "process", "max_workers": 2}, task_sleep=0.01)
+    directory = execute(plan, tmp_path)
+    rows = read_rows(directory.tasks, TaskRow)
+    assert len(rows) == 8 * 8 * (2 + 1 + 3)
+    sizes = {0: 1000, 1: 2 * 2000, 2: 3000}
+    for row in rows:
+        times = [row.submitted_mono_ns, row.started_mono_ns, row.resolved_mono_ns]
+        times += [row.finished_mono_ns, row.received_mono_ns]
+        assert None not in times
+        assert times == sorted(times, key=int)  # type: ignore[arg-type]
+        assert int(row.finished_mono_ns or 0) - int(row.resolved_mono_ns or 0) >= 10_000_000
+        assert row.bytes_in == sizes[row.stage]
+        assert row.bytes_out == (2000, 3000, 4000)[row.stage]
+        assert row.container is None
+    assert len({row.worker for row in rows}) == 2
+
+
+def test_the_tasks_of_a_run_that_failed_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.workflow.workflow.payload", lambda *_: "text")
+    plan = make_plan(tmp_path, {"name": "thread"}, modes=["none"], stage_repeat=1)
+    with pytest.raises(MeasuredFailure):
+        execute(plan, tmp_path)
+    rows = read_rows(RunDirectory(tmp_path / "run").tasks, TaskRow)
+    assert [(row.stage, row.task, row.received_mono_ns) for row in rows] == [
+        (0, 0, None),
+        (0, 1, None),
+    ]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, ids=lambda executor: executor["name"])
+def test_the_connector_holds_what_the_flags_predict_at_every_boundary(
+    tmp_path: Path, executor: dict[str, object]
+) -> None:
+    plan = make_plan(tmp_path, dict(executor), stage_bytes_sizes=[10**5, 10**6, 10**4, 10**5])
+    general = plan.general.model_copy(update={"audit_stages": True, "repeat": 1})
+    directory = execute(plan.model_copy(update={"general": general}), tmp_path)
+    predicted: dict[str, list[PredictionRow]] = {}
+    for prediction in read_rows(directory.predictions, PredictionRow):
+        predicted.setdefault(prediction.data_management, []).append(prediction)
+    storage = [row for row in read_rows(directory.storage, StorageRow) if row.mark == "stage"]
+    for mode in ALL_MODES[1:]:
+        found = [row for row in storage if mode in row.run_id]
+        assert len(found) == len(predicted[mode]) == 8 * 5
+        for row, prediction in zip(found, predicted[mode], strict=True):
+            assert (row.cycle, row.stage) == (prediction.cycle, prediction.stage)
+            assert row.objects == prediction.objects
+            assert row.size_bytes == pytest.approx(prediction.size_bytes, rel=0.001)
+    assert not [row for row in storage if "-none-" in row.run_id]
+
+
+def test_warm_ups_are_measured_and_in_no_result(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"name": "thread"}, modes=["none", "owned-proxy"], stage_repeat=1)
+    general = plan.general.model_copy(update={"warmup": 2})
+    directory = execute(plan.model_copy(update={"general": general}), tmp_path)
+    assert len(read_rows(directory.results, ResultRow)) == 4
+    assert len(read_rows(directory.outcomes, OutcomeRow)) == 4
+    assert len(read_rows(directory.objects, ObjectsRow)) == 4
+    phases = [row.run_id for row in read_rows(directory.phases, PhaseRow)]
+    assert phases == [
+        "warm-up-1-of-0001-none-1",
+        "warm-up-2-of-0001-none-1",
+        "0001-none-1",
+        "0002-none-2",
+        "warm-up-1-of-0003-owned-proxy-1",
+        "warm-up-2-of-0003-owned-proxy-1",
+        "0003-owned-proxy-1",
+        "0004-owned-proxy-2",
+    ]
+
+
+def test_only_some_places_of_the_plan(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"name": "thread"}, stage_repeat=1)
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    for places in (range(2, 4), range(4, 5)):
+        with MarkWriter(directory.marks) as marks:
+            PlanRunner(plan, directory, marks, places=places).execute()
+    outcomes = read_rows(directory.outcomes, OutcomeRow)
+    assert [row.run_id for row in outcomes] == [run.run_id for run in plan.runs()[2:5]]
+    modes = {row.data_management for row in read_rows(directory.predictions, PredictionRow)}
+    assert modes == set(ALL_MODES)
+
+
+def test_the_baseline_verdict_is_written_down(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"name": "thread"}, modes=["none"], stage_repeat=1)
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    verdicts = iter([Settled("settled", 7), Settled("timed out", 9_000_000)])
+    with MarkWriter(directory.marks) as marks:
+        PlanRunner(plan, directory, marks, settle=lambda _: next(verdicts)).execute()
+    rows = read_rows(directory.phases, PhaseRow)
+    assert [(row.baseline, row.spread_bytes) for row in rows] == [
+        ("settled", 7),
+        ("timed out", 9_000_000),
+    ]
+    assert {row.not_trimmed for row in rows} == {""}

@@ -1,0 +1,105 @@
+"""Predicted against measured: what the connector must hold from the flags, and what it held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.results.directory import RunDirectory
+from harness.results.events import PredictionRow, StorageRow
+from harness.results.rows import ObjectsRow, read_rows
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One predicted and one measured figure, in bytes; the worst of the runs.
+
+    Attributes:
+        predicted_bytes: payload bytes, from the flags alone.
+        measured_bytes: serialised bytes, asked of the storage.
+    """
+
+    predicted_bytes: int
+    measured_bytes: int
+
+    @property
+    def off_percent(self) -> float | None:
+        """Measured less predicted in percent of predicted; None if only the latter is 0."""
+        if self.predicted_bytes == 0:
+            return 0.0 if self.measured_bytes == 0 else None
+        return 100 * (self.measured_bytes - self.predicted_bytes) / self.predicted_bytes
+
+
+@dataclass(frozen=True)
+class ModePrediction:
+    """What one mode must hold in the connector, and did.
+
+    Attributes:
+        mode: the data management mode.
+        at_end: when the clock stopped; None if no run ended.
+        fullest: at the fullest stage boundary that was audited; None without audits.
+        worst: the boundary that was furthest off; None without audits.
+        audits: number of boundaries that were audited.
+        peak_bytes: the most the connector must hold at once.
+        ideal_bytes: the least any implementation holds at its fullest boundary.
+    """
+
+    mode: str
+    at_end: Comparison | None
+    fullest: Comparison | None
+    worst: Comparison | None
+    audits: int
+    peak_bytes: int
+    ideal_bytes: int
+
+
+def _furthest(comparisons: list[Comparison]) -> Comparison | None:
+    if not comparisons:
+        return None
+    return max(
+        comparisons,
+        key=lambda c: float("inf") if c.off_percent is None else abs(c.off_percent),
+    )
+
+
+def predictions(directory: RunDirectory) -> list[ModePrediction]:
+    """Return a comparison for each mode, in the plan's order; nothing without predictions."""
+    if not directory.predictions.exists():
+        return []
+    by_mode: dict[str, list[PredictionRow]] = {}
+    for row in read_rows(directory.predictions, PredictionRow):
+        by_mode.setdefault(row.data_management, []).append(row)
+    objects = read_rows(directory.objects, ObjectsRow) if directory.objects.exists() else []
+    storage = read_rows(directory.storage, StorageRow) if directory.storage.exists() else []
+    return [
+        _mode(
+            mode,
+            rows,
+            [row for row in objects if row.data_management == mode],
+            # A run's ID ends with its mode and its number.
+            [r for r in storage if r.mark == "stage" and _mode_of(r.run_id) == mode],
+        )
+        for mode, rows in by_mode.items()
+    ]
+
+
+def _mode_of(run_id: str) -> str:
+    """Return the mode of a run from its ID: ``0002-owned-proxy-1``, ``warm-up-1-of-0002-...``."""
+    return run_id.rpartition("-of-")[2].partition("-")[2].rpartition("-")[0]
+
+
+def _mode(
+    mode: str, rows: list[PredictionRow], ended: list[ObjectsRow], audits: list[StorageRow]
+) -> ModePrediction:
+    predicted = {(row.cycle, row.stage): row.size_bytes for row in rows}
+    boundaries = [
+        Comparison(predicted[row.cycle or 0, row.stage or 0], row.size_bytes) for row in audits
+    ]
+    return ModePrediction(
+        mode=mode,
+        at_end=_furthest([Comparison(row.bytes_predicted, row.bytes_at_end) for row in ended]),
+        fullest=max(boundaries, key=lambda c: c.predicted_bytes, default=None),
+        worst=_furthest(boundaries),
+        audits=len(boundaries),
+        peak_bytes=max(row.peak_size_bytes for row in rows),
+        ideal_bytes=max(row.ideal_bytes for row in rows),
+    )

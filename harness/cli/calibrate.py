@@ -1,0 +1,133 @@
+"""Hold every view of memory on this machine against a known truth."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.analysis.calibration import (
+    agreement_bytes,
+    check_all,
+    pulses_seen,
+    run_figures,
+)
+from harness.analysis.detectable import detectable
+from harness.analysis.quality import CALIBRATION, assess
+from harness.core.errors import UsageError
+from harness.core.flags import Parser
+from harness.plan import Plan
+from harness.report.calibration import calibration_lines, check_table
+from harness.results.directory import RunDirectory, create_named
+from harness.results.manifest import machine, read_json, write_manifest
+from harness.topology.calibrate import Probed, run_probes, run_twice
+
+SCHEMA_VERSION = 1
+_LEAST_REPEATS = 3
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, probe, compare, print; 1 if a view is outside its stated error."""
+    parser = Parser(prog="harness calibrate", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=5,
+        metavar="N",
+        help="runs on each side of the A/A plan: what N runs of a mode can tell apart"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--probes-only", action="store_true", help="leave the A/A plan out (half a minute)"
+    )
+    parser.add_argument(
+        "--run-dir",
+        default="runs/",
+        metavar="DIR",
+        help=f"{CALIBRATION} goes here, where benches find it (default: %(default)s)",
+    )
+    args = parser.parse_args(argv)
+    if args.repeat < _LEAST_REPEATS:
+        raise UsageError(f"--repeat: {args.repeat} runs show no spread; give {_LEAST_REPEATS}")
+    place = create_named(args.run_dir, "calibration")
+    probed = run_probes(place / "probes", _say)
+    twice = [] if args.probes_only else run_twice(_plan(args.repeat), place, _say)
+    checks = check_all(probed.directory)
+    found = _document(probed, twice)
+    found |= {"checks": [check.as_dict() for check in checks]}
+    found |= {"within": bool(checks) and all(check.within for check in checks)}
+    for path in (place / CALIBRATION, place.parent / CALIBRATION):
+        write_manifest(path, found)
+    print(f"\n{check_table(checks)}\n")
+    for line in calibration_lines(found):
+        print(line)
+    for view, lacks in found["absent"].items():
+        for what, why in lacks.items():
+            print(f"{view} view: {what}: {why}")
+    print(f"\nCalibration: {place.parent / CALIBRATION}")
+    return 0 if found["within"] else 1
+
+
+def _document(probed: Probed, twice: Sequence[RunDirectory]) -> dict[str, Any]:
+    quality = assess(probed.directory)
+    here = machine()
+    manifest = read_json(probed.directory.manifest) or {}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "directory": str(probed.directory.path.parent),
+        "machine": here,
+        "engine": manifest.get("engine"),
+        "agreement": agreement_bytes(quality, here["cpus"] or 1),
+        "pulses_with_a_reading": {
+            name: pulses_seen(probed.directory, *column)
+            for name, column in {
+                "cgroup view": ("cgroup", "usage_bytes"),
+                "inside view": ("inside", "rss_sum_bytes"),
+                "docker view": ("docker", "usage_bytes"),
+            }.items()
+        },
+        "clocks": quality["clocks"],
+        "views": {key: quality[key] for key in quality if key.endswith("_against_cgroup")},
+        "identity": quality["identity"],
+        "engine_cpu_share": probed.engine_cpu_share,
+        "engine_rss_bytes": probed.engine_rss_bytes,
+        "absent": quality["absent"],
+        "detectable": _detectable(twice),
+    }
+
+
+def _detectable(twice: Sequence[RunDirectory]) -> dict[str, Any] | None:
+    if not twice:
+        return None
+    a, b = (run_figures(directory) for directory in twice)
+    return {
+        name: detectable(a[name], b[name]).as_dict()
+        for name in a
+        if len(a[name]) == len(b[name]) >= _LEAST_REPEATS
+    }
+
+
+def _plan(repeat: int) -> Plan:
+    """Return the A/A plan: small, but with payloads that stand out of the noise."""
+    return Plan.model_validate(
+        {
+            "executor_name": "dask",
+            "executor": {"workers": 2},
+            "connector_name": "redis",
+            "connector": {"host": "redis", "port": 6379},
+            "workload": {
+                "modes": ["default-proxy"],
+                "stage_task_counts": [2, 1],
+                "stage_bytes_sizes": [20_000_000, 10_000_000, 1_000_000],
+                "task_sleep": 0.2,
+            },
+            "general": {"repeat": repeat, "warmup": 1},
+            "topology": {},
+        }
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,31 @@
+"""The memory of the harness's own processes, for runs outside of containers."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+from harness.results.settled import Settle, Settled
+from harness.sampling.process_tree import ProcessTree
+from harness.sampling.settling import settle_by_reading
+
+
+def settle_own_processes(window_s: float, bound_bytes: int, timeout_s: float) -> Settle:
+    """Return what waits until this process and those below it have flat resident memory.
+
+    Samplers of this package are not counted, and neither are workers on other hosts.
+    """
+
+    def settle(_run_id: str) -> Settled:
+        processes = ProcessTree(os.getpid())
+
+        def read() -> int | None:
+            try:
+                return processes.rss().rss_bytes
+            except psutil.Error:
+                return None
+
+        return settle_by_reading(read, window_s, bound_bytes, timeout_s)
+
+    return settle

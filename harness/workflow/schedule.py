@@ -1,0 +1,43 @@
+"""Which runs share a topology, and which warm-ups come before them (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.plan import Isolate, Plan, Run
+
+
+def topologies(plan: Plan) -> list[range]:
+    """Return the places in ``plan.runs()`` that share a topology, one range for each topology.
+
+    Under ``mode`` runs of a mode share one as long as they follow each other.
+    """
+    isolate = Isolate.NONE if plan.topology is None else plan.topology.isolate
+    runs = plan.runs()
+    starts = [0]
+    for place in range(1, len(runs)):
+        new_mode = runs[place].mode != runs[place - 1].mode
+        if isolate == Isolate.RUN or (isolate == Isolate.MODE and new_mode):
+            starts.append(place)
+    return [range(*ends) for ends in zip(starts, [*starts[1:], len(runs)], strict=True)]
+
+
+def with_warm_ups(runs: Sequence[Run], number: int) -> list[Run]:
+    """Return the runs of one topology with ``number`` warm-ups before the first of each mode."""
+    found: list[Run] = []
+    seen: set[str] = set()
+    for run in runs:
+        if run.mode not in seen:
+            seen.add(run.mode)
+            found.extend(_warm_up(run, repetition) for repetition in range(1, number + 1))
+        found.append(run)
+    return found
+
+
+def _warm_up(run: Run, repetition: int) -> Run:
+    return Run(
+        run_id=f"warm-up-{repetition}-of-{run.run_id}",
+        mode=run.mode,
+        repetition=repetition,
+        warm_up=True,
+    )
