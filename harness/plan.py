@@ -165,6 +165,15 @@ class General(_Flags):
         float,
         Flag("--start-timeout", "seconds services, then workers, may take to be ready", "SECONDS"),
     ] = Field(default=120.0, gt=0)
+    run_timeout: Annotated[
+        float | None,
+        Flag(
+            "--run-timeout",
+            "seconds one run may take, phases around it included; 0: for ever (default: two"
+            " minutes and five times what the flags let expect)",
+            "SECONDS",
+        ),
+    ] = Field(default=None, ge=0)
     inside_interval: Annotated[
         float,
         Flag(
@@ -251,6 +260,24 @@ class Topology(_Flags):
         float,
         Flag("--cgroup-interval", "seconds between two readings of the cgroup files", "SECONDS"),
     ] = Field(default=0.02, ge=0.005)
+    fail_fast: Annotated[
+        bool,
+        Flag(
+            "--fail-fast",
+            "end with the first run that is not ok; without it the topology is replaced and the"
+            " plan goes on",
+        ),
+    ] = False
+    keep: Annotated[
+        bool,
+        Flag(
+            "--keep",
+            "end with the first run that is not ok and leave its topology in place to be looked at",
+        ),
+    ] = False
+    force: Annotated[
+        bool, Flag("--force", "start also what is predicted not to fit in this machine")
+    ] = False
     isolate: Annotated[
         Isolate,
         Flag(

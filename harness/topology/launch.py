@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from docker import DockerClient
-from docker.errors import APIError, NotFound
+from docker.errors import DockerException
 from docker.models.containers import Container
 
-from harness.core.errors import HarnessError, InfrastructureError, MeasuredFailure
+from harness.core.errors import InfrastructureError
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.marks import STOP, MarkWriter
+from harness.results.outcomes import Ending, Outcome
+from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.collect import collect_reports
-from harness.topology import ownership, sampling
+from harness.topology import ownership, records, sampling, stacks
 from harness.topology.cgroups import CgroupParents, create_parents, remove_parents
 from harness.topology.compose import (
     COMPOSE_DIR,
@@ -28,11 +30,20 @@ from harness.topology.compose import (
     role,
     services,
 )
-from harness.topology.engine import Engine, connect, describe
-from harness.topology.images import ensure
-from harness.topology.watch import Death, deaths, watch_runner
+from harness.topology.engine import Engine, answers_in_time, connect, describe
+from harness.topology.events import Event, events
+from harness.topology.images import Image, ensure
+from harness.topology.judge import Judge
+from harness.topology.processes import BenchProcess
+from harness.topology.progress import last_run, tail
+from harness.topology.watch import RunnerWatch
+from harness.workflow.estimate import run_timeout_s
 
 RUN_MOUNT = "/harness/run"
+# For a runner that is interrupted, of the ten seconds that a whole orderly end may take.
+_RUNNER_STOP_S = 3
+# A restarted engine is back after a few seconds.
+_ENGINE_BACK_S = 20.0
 
 
 @dataclass
@@ -68,8 +79,18 @@ def prepare(
     files: Sequence[Path],
     say: Callable[[str], None],
     progress: Callable[[int], None],
+    *,
+    images: Mapping[str, Image] | None = None,
 ) -> tuple[Launch, dict[str, Any]]:
     """Connect to the engine and make sure that all images are there.
+
+    Args:
+        plan: what is run.
+        directory: the run directory.
+        files: compose files.
+        say: told, one line each, what is being done.
+        progress: told the number of finished runs as it grows.
+        images: by stack, those to use; by default those that this checkout describes.
 
     Returns:
         What all topologies have in common, and facts for the manifest.
@@ -80,7 +101,7 @@ def prepare(
     client = connect()
     engine = describe(client)
     variables = image_stacks(files)
-    images = ensure(sorted(set(variables.values())), say)
+    images = images or ensure(sorted(set(variables.values())), say)
     launch = Launch(
         plan=plan,
         directory=directory,
@@ -119,49 +140,97 @@ class LaunchedTopology:
     name: str = field(default_factory=new_project_name)
     lacks: dict[str, str] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
+    _offset: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of it: places are those in the plan's order, from 1."""
         return {"project": self.name, "runs": [self.places.start + 1, self.places.stop]}
 
-    def run(self, before_first_run: Callable[[], None]) -> None:
+    def run(self, before_first_run: Callable[[], None]) -> Ending | None:
         """Bring it up, execute its runs, end the sampling; ``close`` takes it down.
 
         Args:
             before_first_run: called when it is up; its first run begins after that.
 
+        Returns:
+            How the run ended that did not end well; None if all did.
+
         Raises:
-            MeasuredFailure: if a run failed.
-            InfrastructureError: if services did.
+            KeyboardInterrupt: if a signal came.
         """
         launch = self.launch
-        offset = self._marks_offset()
+        try:
+            return self._run(before_first_run)
+        except InfrastructureError as error:
+            with suppress(DockerException, OSError):
+                # Whoever did not become ready can still say what it waits for.
+                self._collect_stacks(self._project(), self._project().containers(launch.client))
+            judge = Judge(self._project(), [], launch.directory, launch.client)
+            return judge.of_the_machine(str(error), "engine" if judge.engine_lost() else "topology")
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return Ending(
+                Outcome.INFRASTRUCTURE, f"{where}{error.strerror or error}", "run directory"
+            )
+
+    def _run(self, before_first_run: Callable[[], None]) -> Ending | None:
+        launch = self.launch
+        offset = self._offset = self._marks_offset()
         self._stack.callback(self._collect)
+        records.write(self.record())
+        self._stack.callback(records.remove, self.name)
         parents = create_parents(launch.engine, self.name, services(launch.files))
         self._stack.callback(self._remove_parents, parents)
-        project = ComposeProject(self.name, launch.files, self._environment(parents, offset))
+        project = self._project(parents, offset)
         self._write_inputs(project)
         ownership.give_to_containers(launch.directory.path, launch.owner)
         view = self._stack.enter_context(sampling.docker_view(launch.directory, offset))
         self._stack.callback(self._take_down, project)
-        ended = self._stack.enter_context(deaths(project))
+        happened = self._stack.enter_context(events(project))
         launch.say(f"Starting the topology {project.name}")
         project.up(launch.plan.general.start_timeout)
         containers = project.containers(launch.client)
         sampling.follow(view, project, containers)
         before_first_run()
         # The runner waits at its first mark for the sampler, which starts to count from here.
-        launch.directory.marks_ack.unlink(missing_ok=True)
+        for stale in (launch.directory.marks_ack, launch.directory.ending):
+            stale.unlink(missing_ok=True)
         with sampling.cgroup_view(
             launch.plan, launch.directory, project, containers, parents, marks_offset=offset
-        ) as absent:
+        ) as sampler:
+            absent = sampler.answer.absent
             self.lacks = {"cgroup parents": parents.reason} if parents.reason else {}
             self.lacks |= absent
-            self._watch(project, containers, ended)
+            return self._watch(project, containers, happened, sampler)
 
     def close(self) -> None:
         """Take everything down."""
         self._stack.close()
+
+    def keep(self) -> None:
+        """Leave everything in place, and say how to look at it."""
+        records.write(replace(self.record(), kept=True))
+        self._stack.pop_all()
+
+    def record(self) -> records.Record:
+        """Return the note that says whose this topology is."""
+        return records.Record(
+            self.name, str(BenchProcess.current()), str(self.launch.directory.path)
+        )
+
+    def _project(
+        self, parents: CgroupParents | None = None, marks_offset: int = 0
+    ) -> ComposeProject:
+        env = self._environment(parents or CgroupParents(self.name), marks_offset)
+        return ComposeProject(self.name, self.launch.files, env)
+
+    def has_begun(self, done: Set[str]) -> bool:
+        """Say whether it is at a run that is not ``done``, by its marks."""
+        try:
+            run_id = last_run(tail(self.launch.directory.marks, self._offset))
+        except OSError:
+            return False
+        return bool(run_id) and run_id not in done
 
     def _marks_offset(self) -> int:
         try:
@@ -182,6 +251,7 @@ class LaunchedTopology:
                 for service, parent in parents.compose.items()
             },
             **plan.executor.topology_env(),
+            "HARNESS_OWNER": str(BenchProcess.current()),
             "HARNESS_USER": self.launch.owner.compose_user,
             "HARNESS_RUN_MOUNT": str(self.launch.directory.path),
             "HARNESS_RUNNER_COMMAND": command,
@@ -205,34 +275,63 @@ class LaunchedTopology:
         self,
         project: ComposeProject,
         containers: Sequence[Container],
-        ended: queue.SimpleQueue[Death],
-    ) -> None:
+        happened: queue.SimpleQueue[Event],
+        sampler: CgroupSamplerProcess,
+    ) -> Ending | None:
         launch = self.launch
         runner = next(container for container in containers if role(container) == "runner")
+        watch = RunnerWatch(
+            launch.client,
+            project,
+            containers,
+            launch.directory,
+            happened,
+            launch.progress,
+            sampler_exit=sampler.poll,
+            run_timeout_s=run_timeout_s(launch.plan),
+            # The runner waits that long for the workers itself, and says which are missing.
+            start_timeout_s=2 * launch.plan.general.start_timeout,
+            rows_in_all=len(self.places),
+        )
         try:
             with _terminated_on_exit(runner):
-                code, reason = watch_runner(
-                    launch.client, project, launch.directory, ended, launch.progress
-                )
+                ending = watch.wait()
+                if ending is not None and ending.outcome == Outcome.TIMEOUT:
+                    self._collect_stacks(project, containers)
         finally:
             # Every sampler writes out what it has.
-            with MarkWriter(launch.directory.marks) as marks:
+            with suppress(OSError), MarkWriter(launch.directory.marks) as marks:
                 marks.write("", STOP)
-        if code != 0:
-            raise _failure(code, reason)
+        return ending
+
+    def _collect_stacks(self, project: ComposeProject, containers: Sequence[Container]) -> None:
+        directory = self.launch.directory.stacks / f"topology-{self.number}"
+        self.launch.say(f"Saving the stacks of all services in {directory}")
+        with suppress(OSError):
+            stacks.collect(project, containers, directory)
 
     def _remove_parents(self, parents: CgroupParents) -> None:
         for directory in remove_parents(parents):
             self.launch.say(f"warning: {directory} could not be removed")
 
     def _take_down(self, project: ComposeProject) -> None:
-        logs = self.launch.directory.path / "logs"
+        launch = self.launch
+        logs = launch.directory.path / "logs"
+        if self.number > 1:
+            logs /= f"topology-{self.number}"
+        if not answers_in_time(_ENGINE_BACK_S):
+            launch.say(
+                f"warning: the engine does not answer: {self.name} is left in place;"
+                f" 'harness clean {self.name}' removes it"
+            )
+            self._stack.pop_all()
+            return
         try:
-            if self.number > 1:
-                logs /= f"topology-{self.number}"
-            project.logs(logs, self.launch.client)
+            project.logs(logs, launch.client)
+        except OSError as error:
+            launch.say(f"warning: the logs could not be saved: {error.strerror or error}")
         finally:
-            project.down(self.launch.client)
+            project.down(launch.client)
 
     def _collect(self) -> None:
         suffix = "" if self.number == 1 else f"@{self.number}"
@@ -245,11 +344,5 @@ def _terminated_on_exit(runner: Container) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(NotFound, APIError):  # it has ended
-            runner.stop(timeout=5)
-
-
-def _failure(code: int, reason: str) -> HarnessError:
-    if code == InfrastructureError.exit_code:
-        return InfrastructureError(reason)
-    return MeasuredFailure(reason)
+        with suppress(DockerException, OSError):  # it has ended, or the engine has
+            runner.stop(timeout=_RUNNER_STOP_S)

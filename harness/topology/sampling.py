@@ -56,11 +56,11 @@ def cgroup_view(
     parents: CgroupParents,
     *,
     marks_offset: int,
-) -> Iterator[dict[str, str]]:
+) -> Iterator[CgroupSamplerProcess]:
     """Read all containers' cgroup files from the host while in this context.
 
     Yields:
-        What cannot be read, and why.
+        The sampler, whose answer says what cannot be read, and why.
     """
     assert plan.topology is not None
     for container in containers:
@@ -85,4 +85,4 @@ def cgroup_view(
         marks_offset=marks_offset,
     )
     with CgroupSamplerProcess(config) as cgroup:
-        yield cgroup.answer.absent
+        yield cgroup
