@@ -380,6 +380,8 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
     executor = from_args(executors.get(args.executor), given)
     executor.check(containers=containers)
     connector = connectors.get(args.ps_connector).from_flags(given, containers=containers)
+    workload = from_args(Workload, given)
+    _check_sizes(connector, workload)
     refusal = pair_refusal(executor, connector, executor.in_topology() if containers else None)
     if refusal:
         raise UsageError(refusal)
@@ -388,10 +390,24 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
         executor=executor,
         connector_name=args.ps_connector,
         connector=connector,
-        workload=from_args(Workload, given),
+        workload=workload,
         general=from_args(General, given),
         topology=from_args(Topology, given) if containers else None,
     )
+
+
+def _check_sizes(connector: ConnectorConfig, workload: Workload) -> None:
+    """Refuse payloads that the connector cannot hold."""
+    limit = connector.largest_object
+    if limit is None or workload.modes == (Mode.NONE.value,):
+        return
+    most, why = limit
+    largest = max(workload.stage_bytes_sizes)
+    if largest > most:
+        raise UsageError(
+            f"--stage-bytes-sizes {largest}: {why}; use smaller payloads, --ps-connector file, or"
+            " multi with --ps-multi-large file"
+        )
 
 
 def parse_plan(parser: Parser, argv: Sequence[str], *, containers: bool) -> Plan:

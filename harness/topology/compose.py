@@ -37,7 +37,10 @@ def new_project_name() -> str:
 
 
 def topology_files(executor: str, *connectors: str, topology: str = "") -> list[Path]:
-    """Return the compose files of a topology; a connector needs one only for a service.
+    """Return the compose files of a topology.
+
+    A connector needs one only for a service, and a second one (``<connector>.worker.yaml``) only
+    if that changes the workers where they have containers of their own.
 
     Args:
         executor: name of the executor.
@@ -54,7 +57,10 @@ def topology_files(executor: str, *connectors: str, topology: str = "") -> list[
             f"--executor {executor}: has no topology in {COMPOSE_DIR}; choose from"
             f" {', '.join(known)}, or use 'harness run'"
         )
-    connector_files = [COMPOSE_DIR / "connectors" / f"{name}.yaml" for name in connectors]
+    suffixes = (".yaml", ".worker.yaml") if "worker" in services([executor_file]) else (".yaml",)
+    connector_files = (
+        COMPOSE_DIR / "connectors" / f"{name}{suffix}" for name in connectors for suffix in suffixes
+    )
     return [executor_file, *(path for path in connector_files if path.is_file())]
 
 
