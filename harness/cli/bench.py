@@ -25,7 +25,8 @@ from harness.report.tables import (
 )
 from harness.results.directory import RunDirectory, create
 from harness.results.repair import finished_runs
-from harness.topology.ahead import look_ahead, refuse_what_cannot_work
+from harness.topology.ahead import look_ahead
+from harness.topology.doctor import preflight
 from harness.topology.images import Image
 from harness.topology.resume import (
     clear_the_way,
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     if dry_run:
         print(dry_run_text(plan, look_ahead(plan)))
         return 0
-    refuse_what_cannot_work(plan)
+    preflight(plan, _say)
     directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
     with only_bench_of(directory.path, "--run-dir"):
         return _bench(plan, directory)
@@ -77,7 +78,7 @@ def _resume(argv: Sequence[str]) -> int:
     with only_bench_of(path, _RESUME):
         plan, images = read_bench_file(RunDirectory(path).bench)
         directory = RunDirectory(path, plan.general.csv_file, plan.general.log_file)
-        refuse_what_cannot_work(plan)
+        preflight(plan, _say)
         require_images(images)
         clear_the_way(directory, _say)
         done = finished_runs(directory)

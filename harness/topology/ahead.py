@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.errors import UsageError
-from harness.core.sizes import format_size
 from harness.plan import Plan
 from harness.sampling.meminfo import parse_meminfo
 from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files, services
-from harness.topology.engine import connect, describe
 from harness.workflow.estimate import Estimate, estimate, topologies_of
 from harness.workflow.schedule import topologies
 
@@ -57,26 +54,6 @@ def look_ahead(plan: Plan) -> Ahead:
         places=topologies(plan),
         estimate=estimate(plan, containers, topologies_of(plan)),
     )
-
-
-def refuse_what_cannot_work(plan: Plan) -> None:
-    """Refuse a plan that is predicted not to fit in this machine's memory, unless forced.
-
-    Raises:
-        UsageError: one line with both figures.
-        InfrastructureError: if no engine answers.
-    """
-    assert plan.topology is not None
-    ahead = look_ahead(plan)
-    engine = describe(connect())
-    available = available_bytes(engine.memory_bytes)
-    need = ahead.estimate.peak_bytes
-    if need > available and not plan.topology.force:
-        raise UsageError(
-            f"the plan needs about {format_size(need)} of memory and {format_size(available)} is"
-            " available: fewer or smaller payloads (--stage-bytes-sizes, --stage-task-counts) or"
-            " workers, or --force to start it all the same"
-        )
 
 
 def available_bytes(engine_memory_bytes: int) -> int:

@@ -126,6 +126,12 @@ def project_cgroups(project: str) -> list[str]:
     return [str(top) for top in tops if top.is_dir()]
 
 
+def obstacle(engine: Engine) -> str:
+    """Return why there can be no parents here, empty if nothing speaks against it."""
+    mountinfo = _MOUNTINFO.read_text(encoding="utf-8") if _MOUNTINFO.exists() else ""
+    return _obstacle(engine, memory_mount(mountinfo))
+
+
 def _obstacle(engine: Engine, mount: CgroupMount | None) -> str:
     """Return why parents cannot be created here, empty if nothing speaks against it."""
     if mount is None:
