@@ -1,8 +1,9 @@
 """A topology's Redis server with a password of its own.
 
-``python -m harness.connectors._redis_service PASSWORD_FILE option...`` makes a password, writes it
+``python -m harness.core.redis_server PASSWORD_FILE option...`` makes a password, writes it
 where clients of the topology find it, and becomes the server. The harness itself never knows it,
-and it is in no command line, environment or image.
+and it is in no command line, environment or image. It lies here because the server's image has
+nothing that the connectors need.
 """
 
 from __future__ import annotations
