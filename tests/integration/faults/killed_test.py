@@ -26,8 +26,9 @@ from tests.integration.faults.injection import (
     start,
 )
 
-# What the kernel lets a fresh topology differ by, and the page cache of its start.
-_PEAK_ERROR_BYTES = 12_000_000
+# The first runs of two fresh topologies differ by this much on a machine that does much else: how
+# much is under way at once is a matter of timing. A worker or a payload left over is more.
+_PEAK_ERROR_BYTES = 25_000_000
 
 
 def net_peak(bench: RunningBench, run: str) -> int:
@@ -135,7 +136,8 @@ def test_every_way_to_end_the_harness(tmp_path: Path, client: DockerClient, tabl
     assert len([run for run in peaks if run.startswith("0002-")]) == len(
         [run for run in peaks if run.startswith("0001-")]
     )
-    assert abs(net_peak(bench, "0007-") - net_peak(bench, "0001-")) < _PEAK_ERROR_BYTES
+    # Both are the first of a topology.
+    assert abs(net_peak(bench, "0006-") - net_peak(bench, "0001-")) < _PEAK_ERROR_BYTES
     assert left_of(client, bench) == []
     again = harness("bench", "--resume", str(bench.directory))
     assert again.returncode == 0
