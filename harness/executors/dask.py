@@ -49,7 +49,7 @@ class DaskExecutor(Executor):
             return cast(Future[Any], self.client.submit(fn, *args, pure=True, **kwargs))
         call = SealedCall(fn, args, kwargs)
         # The name is what Dask's logs and dashboards know the task by.
-        key = f"{fn.__name__}-{uuid4()}"
+        key = f"{getattr(fn, '__name__', 'call')}-{uuid4()}"
         return cast(Future[Any], self.client.submit(call, key=key, pure=False))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
