@@ -1,9 +1,11 @@
-"""What sampling costs outside the containers, and how well it keeps its clock.
+"""What sampling costs, outside of the containers and in them, and how well it keeps its clock.
 
-``python benchmarks/sampling.py [--containers 6] [--seconds 20]`` starts idle containers, samples
-them as a bench does (cgroup files every 20 ms, the engine's stats streams), first on an otherwise
-idle machine and then with every core busy, and prints the figures. Targets: all sampling outside
-at most 2 % of one core for 6 containers; at least 98 % of the ticks with all cores busy.
+``python benchmarks/sampling.py [--containers 6] [--seconds 20] [--inside-interval 0.1]`` starts
+idle containers whose first process is the inside sampler, samples them as a bench does (cgroup
+files every 20 ms, the engine's stats streams), first on an otherwise idle machine and then with
+every core busy, and prints the figures. Targets: all sampling outside at most 2 % of one core; at
+least 98 % of the ticks with all cores busy. The whole apparatus, with the inside samplers and the
+host-wide profiler of the runner, is printed beside it.
 
 CPU figures are the processes' own CPU clocks, so other load on the machine does not add to them
 (but cold caches do). The engine's side of the streams is printed beside them.
@@ -46,6 +48,7 @@ class Window:
 
     cgroup_cpu: float
     streams_cpu: float
+    inside_cpu: float
     host_cpu: float
     engine_cpu: float
     kept: float
@@ -60,9 +63,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--containers", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--inside-interval", type=float, default=0.1)
     arguments = parser.parse_args()
     client = docker.from_env(max_pool_size=arguments.containers + 1)
-    with idle_containers(client, arguments.containers) as containers:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        idle_containers(
+            client, arguments.containers, folder, arguments.inside_interval
+        ) as containers,
+    ):
         idle_engine = engine_share(arguments.seconds / 2)
         quiet = measure(client, containers, arguments.seconds)
         with busy_cores():
@@ -73,7 +82,9 @@ def main() -> int:
         ("cgroup sampler", quiet.cgroup_cpu, busy.cgroup_cpu),
         ("stats streams, our side", quiet.streams_cpu, busy.streams_cpu),
         ("all sampling outside", outside(quiet), outside(busy)),
+        ("inside samplers, all of them", quiet.inside_cpu, busy.inside_cpu),
         ("host-wide profiler (in the runner)", quiet.host_cpu, busy.host_cpu),
+        ("the whole apparatus", whole(quiet), whole(busy)),
         ("ticks kept at 20 ms", quiet.kept, busy.kept),
     ):
         print(f"{name:34}{of_quiet:12.2%}{of_busy:16.2%}")
@@ -91,18 +102,41 @@ def outside(window: Window) -> float:
     return window.cgroup_cpu + window.streams_cpu
 
 
+def whole(window: Window) -> float:
+    """Return the share of a core that all of our processes take; the engine's are not ours."""
+    return outside(window) + window.inside_cpu + window.host_cpu
+
+
+def cpu_s(containers: list[Container]) -> float:
+    """Return the CPU seconds of the containers' first processes, which are the samplers."""
+    total = 0
+    for container in containers:
+        stat = Path(f"/proc/{container.attrs['State']['Pid']}/stat").read_text()
+        total += sum(int(field) for field in stat.rpartition(")")[2].split()[11:13])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def idle_containers(client: docker.DockerClient, count: int) -> Iterator[list[Container]]:
-    """Start containers that do nothing; remove them in the end."""
+def idle_containers(
+    client: docker.DockerClient, count: int, folder: str, interval_s: float
+) -> Iterator[list[Container]]:
+    """Start containers that only sample themselves; remove them in the end."""
+    Path(folder).chmod(0o777)
     containers: list[Container] = []
     try:
-        for _ in range(count):
+        for number in range(count):
             containers.append(
                 client.containers.run(
                     IMAGE,
-                    ["sleep", "infinity"],
+                    ["python", "-m", "harness.sampling.inside", "--", "sleep", "infinity"],
                     detach=True,
                     network_mode="none",
+                    volumes={folder: {"bind": "/harness/run", "mode": "rw"}},
+                    environment={
+                        "HARNESS_RUN_DIR": "/harness/run",
+                        "HARNESS_INSIDE_INTERVAL": str(interval_s),
+                        "HARNESS_CONTAINER": f"idle-{number}",
+                    },
                     labels={RUN_LABEL: f"benchmark-{os.getpid()}"},
                 )
             )
@@ -150,7 +184,9 @@ def measure(client: docker.DockerClient, containers: list[Container], seconds: f
                 view.follow(str(container.name), cast(Iterator[dict[str, Any]], stream))
             time.sleep(2)  # the streams' first messages are slow and not of interest
             cpu_ns, started_ns = time.process_time_ns(), time.monotonic_ns()
+            inside_s = cpu_s(containers)
             engine = engine_share(seconds)
+            inside_s = cpu_s(containers) - inside_s
             streams = (time.process_time_ns() - cpu_ns) / (time.monotonic_ns() - started_ns)
         reports = merge_reports(Path(folder))
     cgroup = reports["cgroup"]["host"]
@@ -158,6 +194,7 @@ def measure(client: docker.DockerClient, containers: list[Container], seconds: f
     return Window(
         cgroup_cpu=cgroup["cpu_ns"] / cgroup["elapsed_ns"],
         streams_cpu=streams,
+        inside_cpu=inside_s / seconds,
         host_cpu=host["cpu_ns"] / host["elapsed_ns"],
         engine_cpu=engine,
         kept=cgroup["grid"]["kept"],

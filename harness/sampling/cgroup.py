@@ -14,6 +14,7 @@ import os
 import select
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ from harness.sampling.cgroup_paths import (
     Unreachable,
     cgroup_at,
     container_cgroup,
+    pressure_above,
 )
 from harness.sampling.cgroup_scopes import Container, Scope
 from harness.sampling.doorbell import Doorbell
@@ -140,6 +142,8 @@ class HostSampler:
         if strangers:
             self.absent[directory] = f"{strangers[0].name} is in {strangers[0].cgroup.directory}"
             return None
+        if found.pressure is None and members:
+            return replace(found, pressure=pressure_above(members[0].cgroup, directory))
         return found
 
     def tick(self, index: int, late_ns: int) -> None:

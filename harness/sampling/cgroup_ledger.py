@@ -87,8 +87,7 @@ def ledger_rows(
             continue  # it has ended
         own = None if scope.kind == SCOPE_CONTAINER else _read_parent(scope)
         if own is not None:
-            sizes = _sum_sizes(members)
-            yield own.row(scope, run_id, mark, sizes)
+            yield own.row(scope, run_id, mark, _sum_sizes(members))
         elif members:
             yield _sum(members).row(scope, run_id, mark, _sum_sizes(members))
 
@@ -143,7 +142,6 @@ def _read_parent(scope: Scope) -> _Reading | None:
         return None
     now_ns = time.monotonic_ns()
     usage = scope.own.usage()
-    # Pressure has no hierarchy to read it from on v1 but the containers' own.
     pressure = scope.own.pressure()
     return _Reading(now_ns, usage, scope.own.stat(), pressure, scope.oom_now(), None)
 

@@ -137,6 +137,20 @@ def cgroup_at(directory: str) -> MemoryCgroup | Unreachable:
     return Unreachable(f"{directory} is not a readable memory cgroup")
 
 
+def pressure_above(member: MemoryCgroup, directory: str) -> str | None:
+    """Return where ``memory.pressure`` of a v1 cgroup is, from one of those below it.
+
+    The engine makes the same directories in the cgroup2 hierarchy, where pressure is counted.
+    """
+    if member.pressure is None:
+        return None
+    name = Path(directory).name
+    for above in Path(member.pressure).parents:
+        if above.name == name and os.access(above / PRESSURE, os.R_OK):
+            return str(above)
+    return None
+
+
 def memory_mount(mountinfo: str) -> CgroupMount | None:
     """Return the mount of the hierarchy that has the memory controller, v1 before v2."""
     mounts = parse_mountinfo(mountinfo)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -132,6 +133,7 @@ class LaunchedTopology:
     Attributes:
         name: its compose project.
         lacks: what the cgroup view cannot read, and why.
+        malloc: service -> the allocator's settings in its environment.
     """
 
     launch: Launch
@@ -139,12 +141,17 @@ class LaunchedTopology:
     places: range
     name: str = field(default_factory=new_project_name)
     lacks: dict[str, str] = field(default_factory=dict)
+    malloc: dict[str, list[str]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
     _offset: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of it: places are those in the plan's order, from 1."""
-        return {"project": self.name, "runs": [self.places.start + 1, self.places.stop]}
+        return {
+            "project": self.name,
+            "runs": [self.places.start + 1, self.places.stop],
+            "malloc": self.malloc,
+        }
 
     def run(self, before_first_run: Callable[[], None]) -> Ending | None:
         """Bring it up, execute its runs, end the sampling; ``close`` takes it down.
@@ -182,14 +189,18 @@ class LaunchedTopology:
         parents = create_parents(launch.engine, self.name, services(launch.files))
         self._stack.callback(self._remove_parents, parents)
         project = self._project(parents, offset)
-        self._write_inputs(project)
         ownership.give_to_containers(launch.directory.path, launch.owner)
         view = self._stack.enter_context(sampling.docker_view(launch.directory, offset))
         self._stack.callback(self._take_down, project)
         happened = self._stack.enter_context(events(project))
         launch.say(f"Starting the topology {project.name}")
-        project.up(launch.plan.general.start_timeout)
+        # Compose takes a third of a second to say what it is starting anyway.
+        with ThreadPoolExecutor(1) as aside:
+            written = aside.submit(self._write_inputs, project)
+            project.up(launch.plan.general.start_timeout)
+            written.result()
         containers = project.containers(launch.client)
+        self.malloc = {role(container): _malloc_settings(container) for container in containers}
         sampling.follow(view, project, containers)
         before_first_run()
         # The runner waits at its first mark for the sampler, which starts to count from here.
@@ -346,3 +357,8 @@ def _terminated_on_exit(runner: Container) -> Iterator[None]:
     finally:
         with suppress(DockerException, OSError):  # it has ended, or the engine has
             runner.stop(timeout=_RUNNER_STOP_S)
+
+
+def _malloc_settings(container: Container) -> list[str]:
+    environment = container.attrs["Config"]["Env"] or []
+    return sorted(setting for setting in environment if setting.startswith("MALLOC_"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.core import interrupt
-from harness.core.errors import UsageError
+from harness.core.errors import InfrastructureError, UsageError
 from harness.plan import Plan
 from harness.results import manifest
 from harness.results.directory import RunDirectory
@@ -114,7 +114,8 @@ class Bench:
         """Return how the runs ended that did not end well."""
         endings: dict[str, Ending] = {}
         waiting = deque(remaining(self.plan, self._done()))
-        number = len(self._facts["topologies"])
+        # After SIGKILL the manifest does not know of all that there were.
+        number = len(list((self.directory.path / "compose").glob("project*.yaml")))
         try:
             while waiting:
                 number += 1
@@ -127,8 +128,7 @@ class Bench:
                 self.say(f"{run_id}: {ending.outcome}: {ending.reason}")
                 if self._ends_the_plan(ending):
                     break
-                rest = remaining(self.plan, self._done())
-                waiting = deque(rest)
+                waiting = deque(remaining(self.plan, self._done()))
             self.say("Taking the topology down")
         finally:
             with interrupt.shielded():
@@ -138,8 +138,8 @@ class Bench:
 
     def _run_one(self, topology: LaunchedTopology) -> Ending | None:
         self._facts.setdefault("project", topology.name)
-        self._facts["topologies"].append(topology.facts())
-        self._running.append(topology)
+        # One is taken down while the next one starts.
+        self._running = [*self._running[-1:], topology]
         try:
             ending = topology.run(self._before_is_down)
         except BaseException as error:
@@ -150,6 +150,7 @@ class Bench:
                 topology.close()
             raise
         finally:
+            self._facts["topologies"].append(topology.facts())
             self._facts["cgroup_view_lacks"] |= topology.lacks
         with interrupt.shielded():
             # What took the one before it down has been waited for, unless this never came up.
@@ -201,14 +202,20 @@ class Bench:
             ending.reason,
             ending.service or None,
         )
-        with RowWriter(self.directory.outcomes, OutcomeRow) as rows:
-            rows.write(row)
+        try:
+            with RowWriter(self.directory.outcomes, OutcomeRow) as rows:
+                rows.write(row)
+        except OSError as error:
+            raise InfrastructureError(
+                f"run {run.run_id}: {ending.outcome}: {ending.reason}; its row could not be"
+                f" written: {error.strerror}"
+            ) from None
         return run.run_id
 
     def _note_interrupted(self, topology: LaunchedTopology) -> None:
         """Write a row for the run that was being measured, if one was."""
         if topology.has_begun(self._done()):
-            with suppress(OSError):
+            with suppress(InfrastructureError):
                 self._note(topology, Ending(Outcome.INTERRUPTED, interrupt.name()))
 
     def _end_at_once(self) -> None:

@@ -190,6 +190,8 @@ class PlanRunner:
         text = "Run %d/%d %s completed in %.3fs"
         logger.log(BENCH, text, number, self._total, run.run_id, timing.makespan_s)
         if leak:
+            if self._ending is not None:
+                write_ending(self._ending, Ending(Outcome.LEAK, leak))
             raise MeasuredFailure(f"run {run.run_id} leaks: {leak}")
 
     def _wait_ready(self, executor: Executor, store: Store[Any]) -> dict[str, Any]:

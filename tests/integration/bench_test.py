@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 from docker import DockerClient
 
-from harness.results.memory import CgroupRow, DockerRow, InsideRow, PeakRow
+from harness.results.events import TaskRow
+from harness.results.memory import CgroupRow, DockerRow, InsideRow, LedgerRow, PeakRow
 from harness.results.rows import columns
 from tests.integration.conftest import EXAMPLE, Bench, left_behind, run_bench
 
@@ -90,6 +91,78 @@ def test_the_ledger_adds_up(bench: Bench) -> None:
     assert within >= 0.95 * len(deviations), max(deviations)
 
 
+def test_objects_are_where_the_connector_keeps_them(bench: Bench) -> None:
+    """In the file connector's page cache as such, in Redis's anonymous memory."""
+    ledger = {
+        (row["run_id"], row["mark"], row["name"]): row
+        for row in bench.rows("ledger.csv")
+        if row["scope"] != "container"
+    }
+    redis = "redis-1" in names_of(bench)
+    name, part = ("redis", "anon_bytes") if redis else ("topology", "file_bytes")
+    other = "file_bytes" if redis else "anon_bytes"
+    for held in bench.rows("objects.csv"):
+        if held["data_management"] != "default-proxy":
+            continue
+        before = ledger[held["run_id"], "baseline_end", name]
+        end = ledger[held["run_id"], "run_end", name]
+        trimmed = ledger[held["run_id"], "trimmed", name]
+        size = int(held["bytes_predicted"])
+        assert int(end[part]) - int(before[part]) == pytest.approx(size, rel=0.1)
+        assert int(end[other]) - int(before[other]) < size / 4
+        assert int(trimmed[part]) - int(before[part]) < size / 4
+
+
+def test_every_mark_has_its_ledger(bench: Bench) -> None:
+    marks = [(row["run_id"], row["mark"]) for row in bench.rows("marks.csv") if row["run_id"]]
+    rows = bench.rows("ledger.csv")
+    assert list(rows[0]) == columns(LedgerRow)
+    names = names_of(bench)
+    scopes = len(names) + len({name[:-2] for name in names}) + 1
+    assert Counter((row["run_id"], row["mark"]) for row in rows) == dict.fromkeys(marks, scopes)
+    for row in rows:
+        assert (row["pss_bytes"] != "") == (
+            row["mark"] in ("baseline_end", "after_start", "trimmed")
+        )
+
+
+def test_every_run_has_a_baseline_and_is_trimmed_everywhere(bench: Bench) -> None:
+    phases = bench.rows("phases.csv")
+    assert [row["run_id"] for row in phases] == [r["run_id"] for r in bench.rows("outcomes.csv")]
+    for row in phases:
+        # A busy machine may not be flat; it then has to say so.
+        assert row["baseline"] in ("settled", "timed out")
+        flat = int(row["spread_bytes"]) <= int(row["bound_bytes"]) == 2**20
+        assert flat or row["baseline"] == "timed out"
+        assert row["not_trimmed"] == ""
+
+
+def test_every_task_says_where_and_when_it_ran(bench: Bench) -> None:
+    rows = bench.rows("tasks.csv")
+    assert list(rows[0]) == columns(TaskRow)
+    assert len(rows) == 8 * 2 * (1 + 3 + 1 + 1)
+    assert {row["container"] for row in rows} <= WORKERS
+    marks = {(row["run_id"], row["mark"]): int(row["t_mono_ns"]) for row in bench.rows("marks.csv")}
+    steps = ("submitted", "started", "resolved", "finished", "received")
+    for row in rows:
+        times = [int(row[f"{step}_mono_ns"]) for step in steps]
+        run = row["run_id"]
+        assert [marks[run, "run_start"], *times, marks[run, "run_end"]] == sorted(
+            [marks[run, "run_start"], *times, marks[run, "run_end"]]
+        )
+
+
+def test_quality_says_how_well_the_views_agree(bench: Bench) -> None:
+    quality = bench.json("quality.json")
+    for key in ("identity", "inside_against_cgroup", "docker_against_cgroup"):
+        assert quality[key]["readings"] > 5
+        assert quality[key]["agrees"] in (True, False)
+    assert quality["inside_against_cgroup"]["median_bytes"] < 1e6
+    assert quality["clocks"]["cgroup"]["interval_ns"] == 20_000_000
+    assert sum(quality["baseline"]["verdicts"].values()) == 8
+    assert "usage = anon + shmem + file + kernel" in bench.out
+
+
 def test_every_run_has_the_kernels_peak_of_container_service_and_topology(bench: Bench) -> None:
     peaks = bench.rows("peaks.csv")
     assert list(peaks[0]) == columns(PeakRow)
@@ -102,6 +175,7 @@ def test_every_run_has_the_kernels_peak_of_container_service_and_topology(bench:
         (topology,) = (row for row in of_run if row["scope"] == "topology")
         for row in of_run:
             assert row["peak_kind"] in KERNEL
+            assert row["label"] == "kernel"
             assert int(row["peak_bytes"]) >= int(row["baseline_bytes"])
             assert int(row["peak_bytes"]) <= int(topology["peak_bytes"])
     tops = Counter(row["peak_bytes"] for row in peaks if row["scope"] == "topology")

@@ -112,9 +112,10 @@ class Bench:
 
 
 def start_bench(run_dir: Path, *flags: str) -> subprocess.Popen[str]:
-    """Start ``harness bench`` with a run directory."""
+    """Start ``harness bench`` with a run directory; one topology unless the flags want more."""
+    command = [sys.executable, "-m", "harness", "bench", "--isolate", "none", *flags]
     return subprocess.Popen(
-        [sys.executable, "-m", "harness", "bench", *flags, "--run-dir", str(run_dir)],
+        [*command, "--run-dir", str(run_dir)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -7,9 +7,10 @@ import pytest
 from harness.analysis.summary import service_of, summarise
 from harness.analysis.usage import read_usage
 from harness.core.errors import UsageError
-from harness.report.tables import summary_table
+from harness.report.tables import ledger_table, summary_table
 from harness.results.directory import RunDirectory
-from harness.results.memory import PeakRow
+from harness.results.manifest import write_manifest
+from harness.results.memory import LedgerRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter
 
 RUNS = ("0001-none-1", "0002-none-2")
@@ -62,7 +63,7 @@ def test_peaks_are_the_kernels_and_means_the_samples_both_net(directory: RunDire
     assert worker.containers == 2
     assert worker.peak_net_bytes == 650  # the median of 900 - 300 and 1000 - 300
     assert worker.mean_net_bytes == (200 + 400) / 2 + 100 - 300
-    assert worker.peak_kind == "max_usage"
+    assert worker.peak_kind == "kernel"
     assert summary.services[-1].service == "topology"
     assert summary.services[-1].peak_net_bytes == 1000
 
@@ -72,13 +73,38 @@ def test_a_service_without_a_kernel_peak_says_so(directory: RunDirectory) -> Non
     redis = next(s for s in summary.services if s.service == "redis")
     assert redis.peak_kind == "sampled"
     assert (redis.baseline_bytes, redis.peak_net_bytes) == (50, 0)
+    sampling = {"cgroup": {"host": {"grid": {"interval_ns": 20_000_000}, "absent": {}}}}
+    write_manifest(directory.sampling, sampling)
+    (summary,) = summarise(directory)
+    redis = next(s for s in summary.services if s.service == "redis")
+    assert redis.peak_kind == "sampled at 20 ms"
+
+
+def ledger_row(run: str, mark: str, name: str, usage: int, file: int | None) -> LedgerRow:
+    return LedgerRow(run, mark, "service", name, usage, 50, 0, 0, 0, 7, 9, 9, 0, 0, 0, 0, file, 1)
+
+
+def test_where_the_memory_was_when_the_runs_ended(directory: RunDirectory) -> None:
+    with RowWriter(directory.ledger, LedgerRow) as ledger:
+        for run, usage in zip(RUNS, (1000, 3000), strict=True):
+            ledger.write(ledger_row(run, "baseline_end", "worker", 500, 100))
+            ledger.write(ledger_row(run, "run_end", "worker", 500 + usage, 100 + usage))
+            ledger.write(ledger_row(run, "after_start", "worker", 700, 300))
+            ledger.write(ledger_row(run, "trimmed", "worker", 600, None))
+        ledger.write(ledger_row("warm-up-1-of-0001-none-1", "run_end", "worker", 10**9, 0))
+    (summary,) = summarise(directory)
+    found = summary.ledgers["worker"]
+    assert (found.parts["usage_bytes"], found.parts["file_bytes"]) == (2000, 2000)
+    assert (found.parts["anon_bytes"], found.after_bytes, found.trimmed_bytes) == (0, 200, 100)
+    assert "worker" in ledger_table([summary])
+    assert "redis" not in ledger_table([summary])
 
 
 def test_the_table_has_a_line_for_each_service(directory: RunDirectory) -> None:
     table = summary_table(summarise(directory))
     assert "worker x 2" in table
     assert "topology x 3" in table
-    assert table.count("max_usage") == 2
+    assert table.count("kernel") == 2
 
 
 def test_a_cut_last_line_is_left_out(tmp_path: Path) -> None:

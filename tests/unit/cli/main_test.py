@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -112,3 +113,25 @@ def test_ctrl_c_and_sigterm_keep_the_rows_and_exit_with_130(tmp_path: Path) -> N
         assert ",interrupted," in rows[-1]
         assert (directory / "manifest.json").exists()
         assert not (place / "objects").exists()
+
+
+def test_calibrating_with_too_few_repeats_is_refused(tmp_path: Path) -> None:
+    done = harness("calibrate --repeat 2", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--repeat" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_the_plan_has_not_are_refused(tmp_path: Path) -> None:
+    plan = {
+        "executor_name": "thread",
+        "executor": {},
+        "connector_name": "local",
+        "connector": {},
+        "workload": {"stage_task_counts": [1], "stage_bytes_sizes": [1, 1], "task_sleep": 0},
+        "general": {},
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    done = harness("run --plan plan.json --places 1 99", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--places 1 99: the plan has runs 1 to 3" in done.stderr

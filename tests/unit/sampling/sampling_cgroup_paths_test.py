@@ -15,6 +15,7 @@ from harness.sampling.cgroup_paths import (
     memory_mount,
     parse_mountinfo,
     parse_proc_cgroup,
+    pressure_above,
 )
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -124,3 +125,14 @@ def test_a_known_directory_tells_its_version(tmp_path: Path) -> None:
     found = cgroup_at(str(tmp_path))
     assert isinstance(found, MemoryCgroup)
     assert found.files is V2
+
+
+def test_pressure_of_a_v1_parent_is_in_the_other_hierarchy(tmp_path: Path) -> None:
+    service = tmp_path / "unified" / "wmh1" / "worker"
+    (service / "c1").mkdir(parents=True)
+    member = MemoryCgroup(V1, "/memory/wmh1/worker/c1", str(service / "c1"))
+    assert pressure_above(member, "/memory/wmh1/worker") is None
+    (service / "memory.pressure").touch()
+    assert pressure_above(member, "/memory/wmh1/worker") == str(service)
+    assert pressure_above(member, "/memory/wmh2") is None
+    assert pressure_above(MemoryCgroup(V1, "/memory/c1", None), "/memory") is None

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.analysis.crosscheck import crosscheck
+from harness.analysis.quality import assess
+from harness.report.quality import quality_lines
+from harness.results.directory import RunDirectory
+from harness.results.events import PhaseRow
+from harness.results.manifest import write_manifest
+from harness.results.memory import CgroupRow, DockerRow, InsideRow, row_line
+from harness.results.rows import RowWriter, columns
+
+MS = 1_000_000
+AHEAD_NS = 10**18  # the wall clock's lead over the monotonic one
+RUN = "0001-none-1"
+
+
+def cgroup(time_ms: int, usage: int, parts: tuple[int, int, int, int] | None = None) -> str:
+    anon, file, shmem, kernel = parts or (None,) * 4
+    row = CgroupRow(
+        run_id=RUN,
+        container="worker-1",
+        t_mono_ns=time_ms * MS,
+        t_unix_ns=time_ms * MS + AHEAD_NS,
+        late_ns=0,
+        usage_bytes=usage,
+        anon_bytes=anon,
+        file_bytes=file,
+        shmem_bytes=shmem,
+        kernel_bytes=kernel,
+        inactive_file_bytes=None,
+        psi_some_us=None,
+        psi_full_us=None,
+        oom_kill=None,
+        source="v1",
+    )
+    return row_line(row)
+
+
+def inside(time_ms: int, usage: int) -> str:
+    row = InsideRow(
+        RUN, "worker-1", time_ms * MS, time_ms * MS, 0, 1, 5, None, None, 5, usage, None, None
+    )
+    return row_line(row)
+
+
+def docker(time_ms: int, usage: int) -> str:
+    at = time_ms * MS
+    row = DockerRow(RUN, "worker-1", at + MS, at + AHEAD_NS, usage, 0, usage, None, None, None)
+    return row_line(row)
+
+
+def write(directory: RunDirectory, view: str, row_type: type, lines: list[str]) -> None:
+    directory.memory(view).write_text(",".join(columns(row_type)) + "\n" + "".join(lines))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    found = RunDirectory(tmp_path)
+    # A ramp from 0 to 100 MB in a second, then flat.
+    ramp = [cgroup(t, min(t, 1000) * 100_000) for t in range(0, 2000, 20)]
+    write(found, "cgroup", CgroupRow, ramp)
+    return found
+
+
+def test_readings_within_what_the_cgroup_view_saw_around_them_agree(
+    directory: RunDirectory,
+) -> None:
+    write(directory, "inside", InsideRow, [inside(t, t * 100_000) for t in range(50, 1000, 100)])
+    write(directory, "docker", DockerRow, [docker(500, 50_000_000), docker(1500, 100_000_000)])
+    found = crosscheck(directory)
+    assert (found.inside.readings, found.inside.largest_bytes) == (10, 0)
+    assert (found.docker.readings, found.docker.largest_bytes) == (2, 0)
+    assert found.gaps_ns["cgroup"] == {"worker-1": 20 * MS}
+    assert found.gaps_ns["inside"] == {"worker-1": 100 * MS}
+
+
+def test_a_view_that_disagrees_is_told_with_the_amount_and_the_place(
+    directory: RunDirectory,
+) -> None:
+    lines = [inside(t, 100_000_000) for t in range(1100, 1900, 100)]
+    lines[3] = inside(1400, 90_000_000)
+    write(directory, "inside", InsideRow, lines)
+    found = crosscheck(directory).inside
+    assert (found.readings, found.largest_bytes) == (8, -10_000_000)
+    assert found.largest_at == f"worker-1 {RUN}"
+    quality = assess(directory)
+    assert quality["inside_against_cgroup"]["agrees"] is False
+    assert quality["docker_against_cgroup"]["agrees"] is None
+    lines = list(quality_lines(quality))
+    assert any("NOT WITHIN" in line and "10 MB" in line for line in lines)
+    assert "docker against cgroup: nothing to compare" in lines
+
+
+def test_the_identity_is_checked_on_every_sample_that_has_the_parts(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    rows = [cgroup(t, 1000) for t in range(0, 100, 20)]
+    rows += [cgroup(200, 1000, (400, 300, 200, 100)), cgroup(400, 900, (400, 300, 200, 100))]
+    write(directory, "cgroup", CgroupRow, rows)
+    found = crosscheck(directory).identity
+    assert (found.readings, found.largest_bytes) == (2, -100)
+
+
+def test_a_line_that_a_crash_cut_short_is_left_out(directory: RunDirectory) -> None:
+    path = directory.memory("cgroup")
+    path.write_text(path.read_text()[:-30])
+    assert crosscheck(directory).gaps_ns["cgroup"] == {"worker-1": 20 * MS}
+
+
+def test_calibration_beside_the_run_directory_sets_the_bounds(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    write(directory, "cgroup", CgroupRow, [cgroup(t, 1000) for t in range(0, 200, 20)])
+    write(directory, "inside", InsideRow, [inside(90, 1500)])
+    assert assess(directory)["inside_against_cgroup"]["agrees"] is True
+    agreement = {"identity": 5, "inside": 100, "docker": 5}
+    write_manifest(tmp_path / "calibration.json", {"agreement": agreement})
+    quality = assess(directory)
+    assert quality["inside_against_cgroup"]["bound_bytes"] == 100
+    assert quality["inside_against_cgroup"]["agrees"] is False
+    assert quality["bounds_from"].endswith("calibration.json")
+
+
+def test_baselines_that_were_not_flat_are_named(directory: RunDirectory) -> None:
+    with RowWriter(directory.phases, PhaseRow) as phases:
+        phases.write(PhaseRow("a", "settled", 1, 10, 100, 10**8, 5, ""))
+        phases.write(PhaseRow("b", "timed out", 1, 1000, 100, 10**8, 5, "x; y"))
+        phases.write(PhaseRow("c", "timed out", 1, 1000, 100, 10**8, 5, "y"))
+    quality = assess(directory)
+    assert quality["baseline"]["timed_out"] == ["b", "c"]
+    lines = list(quality_lines(quality))
+    assert "baselines (flat within 100 B for 0.1 s): 1 settled, 2 timed out" in lines
+    assert "not flat before: b, c" in lines
+    assert lines[-2:] == ["could not be trimmed: x", "could not be trimmed: y"]

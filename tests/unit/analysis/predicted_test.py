@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.analysis.predicted import Comparison, predictions
+from harness.plan import Workload
+from harness.report.tables import prediction_table
+from harness.results.directory import RunDirectory
+from harness.results.events import StorageRow
+from harness.results.rows import ObjectsRow, RowWriter
+from harness.workflow.runner import write_predictions
+
+WORKLOAD = Workload(
+    modes=("default-proxy", "owned-proxy"),
+    stage_task_counts=(2, 1),
+    stage_bytes_sizes=(1000, 500, 100),
+    task_sleep=0.0,
+)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    found = RunDirectory(tmp_path)
+    write_predictions(found.predictions, WORKLOAD)
+    return found
+
+
+def test_the_difference_in_percent() -> None:
+    assert Comparison(1000, 1010).off_percent == pytest.approx(1.0)
+    assert Comparison(0, 0).off_percent == 0.0
+    assert Comparison(0, 5).off_percent is None
+
+
+def test_the_worst_run_and_the_worst_stage_are_shown(directory: RunDirectory) -> None:
+    with RowWriter(directory.objects, ObjectsRow) as objects:
+        for number, measured in enumerate((3100, 3131, 3100)):
+            run_id = f"000{number}-default-proxy-{number}"
+            objects.write(ObjectsRow(run_id, "default-proxy", 5, 3100, 5, measured, 0, 0))
+    with RowWriter(directory.storage, StorageRow) as storage:
+        for stage, measured in ((-1, 2000), (0, 1020), (1, 100), (2, 0)):
+            for run_id in ("warm-up-1-of-0003-owned-proxy-1", "0003-owned-proxy-1"):
+                row = StorageRow(run_id, "stage", 0, stage, 1, 1, measured, None, None)
+                storage.write(row)
+        storage.write(StorageRow("0003-owned-proxy-1", "run_end", None, None, 1, 1, 7, None, None))
+    default, owned = predictions(directory)
+    assert default.at_end == Comparison(3100, 3131)
+    assert (default.fullest, default.audits) == (None, 0)
+    assert (default.peak_bytes, default.ideal_bytes) == (3100, 2000)
+    assert owned.at_end is None
+    assert owned.audits == 8
+    assert owned.fullest == Comparison(2000, 2000)
+    assert owned.worst == Comparison(1000, 1020)
+    assert owned.peak_bytes == 3000
+    table = prediction_table([default, owned])
+    assert "+1.000 %" in table
+    assert "+2.000 %" in table
+
+
+def test_no_predictions_no_comparison(tmp_path: Path) -> None:
+    assert predictions(RunDirectory(tmp_path)) == []
