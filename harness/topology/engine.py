@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import docker
 from docker import DockerClient
 from docker.errors import DockerException
+from urllib3.exceptions import HTTPError
 
 from harness.core.errors import InfrastructureError
 
 RUN_LABEL = "org.workflow-memory-harness.run"
 ROLE_LABEL = "org.workflow-memory-harness.role"
+# By which a stream of the engine may break off; it is read below the layer that converts them.
+STREAM_ERRORS: tuple[type[Exception], ...] = (DockerException, HTTPError, OSError, ValueError)
 _PING_TIMEOUT_S = 5.0
 _AGAIN_S = 0.5
 OWNER_LABEL = "org.workflow-memory-harness.owner"

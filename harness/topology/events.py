@@ -15,10 +15,9 @@ from enum import StrEnum
 from typing import Any
 
 import docker
-from docker.errors import DockerException
 
 from harness.topology.compose import ComposeProject
-from harness.topology.engine import ROLE_LABEL, RUN_LABEL
+from harness.topology.engine import ROLE_LABEL, RUN_LABEL, STREAM_ERRORS
 
 # A plan may go on for a day without any event.
 _STREAM_TIMEOUT_S = 7 * 24 * 3600
@@ -95,7 +94,7 @@ def events(project: ComposeProject) -> Iterator[queue.SimpleQueue[Event]]:
                 event = parse_event(message, network)
                 if event is not None:
                     found.put(event)
-        except (DockerException, OSError, ValueError):
+        except STREAM_ERRORS:
             pass  # closed below, or the engine is gone
         found.put(Event(Kind.LOST))
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import docker
 from docker import DockerClient
-from docker.errors import DockerException
 from docker.models.containers import Container
 
 from harness.plan import Plan

@@ -103,6 +103,30 @@ class OwnEngine:
             self._daemon.kill()
             self._daemon.wait()
         self._daemon = None
+        # Its containerd ends with it, but not at once, and the next one would wait for it.
+        self._end_processes(b"containerd --config")
+
+    def _end_processes(self, what: bytes) -> None:
+        """End those of its processes whose command line holds ``what``."""
+        deadline = time.monotonic() + _STOP_S
+        while time.monotonic() < deadline:
+            found = [pid for pid, line in self._processes() if what in line]
+            if not found:
+                return
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+
+    def _processes(self) -> list[tuple[int, bytes]]:
+        """Return number and command line of all processes that name its directory."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                line = (path / "cmdline").read_bytes().replace(b"\0", b" ")
+                if str(self.place).encode() in line and int(path.name) != os.getpid():
+                    found.append((int(path.name), line))
+        return found
 
     def load(self, references: Sequence[str]) -> None:
         """Copy images of the machine's engine into this one."""
@@ -123,7 +147,7 @@ class OwnEngine:
             for container in client.containers.list(all=True):
                 container.remove(force=True)
         self.stop()
-        # Its containerd is its child and ends with it.
+        self._end_processes(b"containerd")  # shims of containers that nobody ended
         for _ in range(100):
             if subprocess.run(["umount", "-R", str(self.data)], check=False).returncode == 0:
                 break

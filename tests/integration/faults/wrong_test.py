@@ -15,6 +15,7 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
+from harness.topology.images import ensure
 from tests.integration.faults.injection import (
     PLAN,
     Cell,
@@ -160,6 +161,7 @@ def output(container: Container, *command: str) -> str:
 
 
 def test_no_secret_gets_out(tmp_path: Path, client: DockerClient) -> None:
+    ensure(["dask", "redis"], print)  # with a package index that answers
     planted = "PLANTED-5f2c9d"
     env = {
         "PIP_INDEX_URL": f"https://user:{planted}@index.invalid/simple",
