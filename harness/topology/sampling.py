@@ -25,7 +25,7 @@ def docker_view(directory: RunDirectory, marks_offset: int) -> Iterator[DockerVi
 
     A stream ends with its container, else only with its next message, up to a second later.
     """
-    errors = (DockerException, OSError, ValueError)
+    errors = STREAM_ERRORS
     with DockerView(directory.path, stream_errors=errors, marks_offset=marks_offset) as view:
         yield view
 
