@@ -17,6 +17,7 @@ from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
 from harness.topology.cgroups import CgroupParents
 from harness.topology.compose import ComposeProject, role
+from harness.topology.engine import STREAM_ERRORS
 
 
 @contextmanager
