@@ -31,6 +31,10 @@ _IMAGE_VARIABLE = re.compile(r"\$\{(HARNESS_IMAGE_([A-Z0-9_]+))")
 _SERVICE_VARIABLE = re.compile(r"\$\{HARNESS_CGROUP_([A-Z0-9_]+)")
 
 
+class TookTooLong(InfrastructureError):
+    """A call of compose did not come to its end in time."""
+
+
 def new_project_name() -> str:
     """Return a name no other bench has; without dashes, which nest systemd slices."""
     return f"wmh{secrets.token_hex(4)}"
@@ -129,15 +133,19 @@ class ComposeProject:
             process.kill()
             process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise InfrastructureError(
+                raise TookTooLong(
                     f"docker compose {args[0]} took longer than {timeout_s:g} s"
                 ) from None
             raise
         if process.returncode != 0:
             lines = [line for line in output.splitlines() if line.strip()]
-            raise InfrastructureError(
-                f"docker compose {args[0]} failed: {lines[-1].strip() if lines else 'no output'}"
-            )
+            said = lines[-1].strip() if lines else "no output"
+            remedy = ""
+            if "address pool" in said:
+                remedy = (
+                    "; remove networks that nobody needs ('harness clean', 'docker network ls')"
+                )
+            raise InfrastructureError(f"docker compose {args[0]} failed: {said}{remedy}")
         return output
 
     def config(self) -> str:

@@ -26,6 +26,7 @@ from harness.topology.cgroups import CgroupParents, create_parents, remove_paren
 from harness.topology.compose import (
     COMPOSE_DIR,
     ComposeProject,
+    TookTooLong,
     image_stacks,
     new_project_name,
     role,
@@ -173,7 +174,11 @@ class LaunchedTopology:
                 # Whoever did not become ready can still say what it waits for.
                 self._collect_stacks(self._project(), self._project().containers(launch.client))
             judge = Judge(self._project(), [], launch.directory, launch.client)
-            return judge.of_the_machine(str(error), "engine" if judge.engine_lost() else "topology")
+            lost = judge.engine_lost()
+            judge.close()
+            if lost is None and isinstance(error, TookTooLong):
+                return Ending(Outcome.TIMEOUT, f"{error} (--start-timeout)", "topology")
+            return lost or judge.of_the_machine(str(error), "topology")
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             return Ending(

@@ -147,11 +147,8 @@ class RunnerWatch:
             return None
         if not runs.run_id:
             if runs.idle_s() > self.start_timeout_s:
-                return Ending(
-                    Outcome.INFRASTRUCTURE,
-                    f"the runner began no run within {self.start_timeout_s:g} s",
-                    "runner",
-                )
+                reason = f"no run began within {self.start_timeout_s:g} s (--start-timeout)"
+                return Ending(Outcome.TIMEOUT, reason, "runner-1")
             return None
         if 0 < self.run_timeout_s < runs.idle_s():
             return self._judge.of_a_timeout(runs.run_id, self.run_timeout_s)

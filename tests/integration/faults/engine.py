@@ -105,6 +105,8 @@ class OwnEngine:
         self._daemon = None
         # Its containerd ends with it, but not at once, and the next one would wait for it.
         self._end_processes(b"containerd --config")
+        # Where nobody reaps it, it is a zombie, which the next engine takes for alive.
+        (self.place / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def _end_processes(self, what: bytes) -> None:
         """End those of its processes whose command line holds ``what``."""
@@ -142,7 +144,9 @@ class OwnEngine:
 
     def remove(self) -> None:
         """End it and remove everything of it."""
-        with suppress(DockerException, OSError):
+        with suppress(DockerException, OSError, AssertionError):
+            if self._daemon is None:
+                self.start()
             client = self.client()
             for container in client.containers.list(all=True):
                 container.remove(force=True)
