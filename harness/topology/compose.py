@@ -31,7 +31,7 @@ _IMAGE_VARIABLE = re.compile(r"\$\{(HARNESS_IMAGE_([A-Z0-9_]+))")
 _SERVICE_VARIABLE = re.compile(r"\$\{HARNESS_CGROUP_([A-Z0-9_]+)")
 
 
-class TookTooLong(InfrastructureError):
+class ComposeTimeoutError(InfrastructureError):
     """A call of compose did not come to its end in time."""
 
 
@@ -133,7 +133,7 @@ class ComposeProject:
             process.kill()
             process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise TookTooLong(
+                raise ComposeTimeoutError(
                     f"docker compose {args[0]} took longer than {timeout_s:g} s"
                 ) from None
             raise

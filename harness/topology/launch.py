@@ -26,7 +26,7 @@ from harness.topology.cgroups import CgroupParents, create_parents, remove_paren
 from harness.topology.compose import (
     COMPOSE_DIR,
     ComposeProject,
-    TookTooLong,
+    ComposeTimeoutError,
     image_stacks,
     new_project_name,
     role,
@@ -176,7 +176,7 @@ class LaunchedTopology:
             judge = Judge(self._project(), [], launch.directory, launch.client)
             lost = judge.engine_lost()
             judge.close()
-            if lost is None and isinstance(error, TookTooLong):
+            if lost is None and isinstance(error, ComposeTimeoutError):
                 return Ending(Outcome.TIMEOUT, f"{error} (--start-timeout)", "topology")
             return lost or judge.of_the_machine(str(error), "topology")
         except OSError as error:
