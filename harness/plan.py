@@ -175,6 +175,15 @@ class General(_Flags):
         float,
         Flag("--start-timeout", "seconds services, then workers, may take to be ready", "SECONDS"),
     ] = Field(default=120.0, gt=0)
+    run_timeout: Annotated[
+        float | None,
+        Flag(
+            "--run-timeout",
+            "seconds one run may take, phases around it included; 0: for ever (default: two"
+            " minutes and five times what the flags let expect)",
+            "SECONDS",
+        ),
+    ] = Field(default=None, ge=0)
     inside_interval: Annotated[
         float,
         Flag(
@@ -261,6 +270,24 @@ class Topology(_Flags):
         float,
         Flag("--cgroup-interval", "seconds between two readings of the cgroup files", "SECONDS"),
     ] = Field(default=0.02, ge=0.005)
+    fail_fast: Annotated[
+        bool,
+        Flag(
+            "--fail-fast",
+            "end with the first run that is not ok; without it the topology is replaced and the"
+            " plan goes on",
+        ),
+    ] = False
+    keep: Annotated[
+        bool,
+        Flag(
+            "--keep",
+            "end with the first run that is not ok and leave its topology in place to be looked at",
+        ),
+    ] = False
+    force: Annotated[
+        bool, Flag("--force", "start also what is predicted not to fit in this machine")
+    ] = False
     isolate: Annotated[
         Isolate,
         Flag(
@@ -364,6 +391,7 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
     executor.check(containers=containers)
     connector = connectors.get(args.ps_connector).from_flags(given, containers=containers)
     workload = from_args(Workload, given)
+    _check_sizes(connector, workload)
     refusal = pair_refusal(
         executor, connector, executor.in_topology() if containers else None
     ) or executor.payload_refusal(workload.payloads(), containers=containers)
@@ -378,6 +406,20 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
         general=from_args(General, given),
         topology=from_args(Topology, given) if containers else None,
     )
+
+
+def _check_sizes(connector: ConnectorConfig, workload: Workload) -> None:
+    """Refuse payloads that the connector cannot hold."""
+    limit = connector.largest_object
+    if limit is None or workload.modes == (Mode.NONE.value,):
+        return
+    most, why = limit
+    largest = max(workload.stage_bytes_sizes)
+    if largest > most:
+        raise UsageError(
+            f"--stage-bytes-sizes {largest}: {why}; use smaller payloads, --ps-connector file, or"
+            " multi with --ps-multi-large file"
+        )
 
 
 def parse_plan(parser: Parser, argv: Sequence[str], *, containers: bool) -> Plan:

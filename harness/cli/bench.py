@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from harness.analysis.predicted import predictions
 from harness.analysis.quality import write_quality
 from harness.analysis.summary import summarise
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, UsageError
 from harness.core.flags import Parser
-from harness.plan import add_plan_flags, parse_plan
+from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.report.ahead import ReportAhead
+from harness.report.dry_run import dry_run_text
+from harness.report.outcomes import outcome_lines
 from harness.report.progress import Progress
 from harness.report.quality import quality_lines
 from harness.report.tables import (
@@ -23,27 +26,88 @@ from harness.report.tables import (
 )
 from harness.results.directory import RunDirectory, create
 from harness.results.manifest import notes
+from harness.results.repair import finished_runs
 from harness.topology import ownership
+from harness.topology.ahead import look_ahead
+from harness.topology.doctor import preflight
+from harness.topology.images import Image
+from harness.topology.resume import (
+    clear_the_way,
+    only_bench_of,
+    read_bench_file,
+    require_images,
+)
 from harness.topology.session import Bench
+
+_RESUME = "--resume"
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, bench, print."""
     parser = Parser(prog="harness bench", description=__doc__, allow_abbrev=False)
+    ways = parser.add_argument_group("instead of a new bench")
+    ways.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would be started and what it is predicted to need; start nothing",
+    )
+    ways.add_argument(
+        _RESUME,
+        metavar="RUN_DIR",
+        help="do the runs of an earlier bench that have no outcome yet, or one that says nothing"
+        " about them (infrastructure, interrupted), with the same plan and images; no other flags",
+    )
     add_plan_flags(parser, containers=True)
+    if any(word.partition("=")[0] == _RESUME for word in argv):
+        return _resume(argv)
+    dry_run = "--dry-run" in argv
     plan = parse_plan(parser, argv, containers=True)
+    if dry_run:
+        print(dry_run_text(plan, look_ahead(plan)))
+        return 0
+    preflight(plan, _say)
     directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
+    with only_bench_of(directory.path, "--run-dir"):
+        return _bench(plan, directory)
+
+
+def _resume(argv: Sequence[str]) -> int:
+    parser = Parser(prog="harness bench", allow_abbrev=False)
+    parser.add_argument(_RESUME, metavar="RUN_DIR", required=True)
+    args, others = parser.parse_known_args(argv)
+    if others:
+        raise UsageError(f"{_RESUME}: takes the plan of the earlier bench: leave out {others[0]}")
+    path = Path(args.resume).absolute()
+    with only_bench_of(path, _RESUME):
+        plan, images = read_bench_file(RunDirectory(path).bench)
+        directory = RunDirectory(path, plan.general.csv_file, plan.general.log_file)
+        preflight(plan, _say)
+        require_images(images)
+        clear_the_way(directory, _say)
+        done = finished_runs(directory)
+        left = len(plan.runs()) - len(done)
+        _say(f"{len(done)} of {len(plan.runs())} runs are done, {left} are left")
+        return _bench(plan, directory, bool(left), images=images)
+
+
+def _bench(
+    plan: Plan,
+    directory: RunDirectory,
+    anything: bool = True,
+    images: dict[str, Image] | None = None,
+) -> int:
     report = ReportAhead()
     total = len(plan.runs())
     try:
-        with Progress(total, sys.stderr) as progress:
+        if anything:
+            with Progress(total, sys.stderr) as progress:
 
-            def done(runs: int) -> None:
-                progress.done(runs)
-                if runs >= total:
-                    report.start()
+                def done(runs: int) -> None:
+                    progress.done(runs)
+                    if runs >= total:
+                        report.start()
 
-            Bench(plan, directory, progress.say, done).run()
+                Bench(plan, directory, progress.say, done, images).run()
     except KeyboardInterrupt:
         _print_summary(directory)
         raise
@@ -63,6 +127,10 @@ def _write_report(directory: RunDirectory, report: ReportAhead) -> None:
         ownership.give_to_user(directory.path, ownership.current_owner())
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _print_summary(directory: RunDirectory) -> None:
     quality = write_quality(directory)
     summaries = summarise(directory)
@@ -77,4 +145,6 @@ def _print_summary(directory: RunDirectory) -> None:
     for view, lacks in quality["absent"].items():
         for what, why in lacks.items():
             print(f"{view} view: {what}: {why}")
+    for line in outcome_lines(directory):
+        print(line)
     print(f"\nRun directory: {directory.path}")

@@ -1,4 +1,4 @@
-"""Say what works here."""
+"""Say what works here: the machine, or which executors and connectors."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from harness.core.errors import InfrastructureError, UsageError
 from harness.core.flags import Parser
-from harness.plan import Mode
+from harness.core.text import one_line
+from harness.plan import Mode, add_plan_flags, parse_plan
 from harness.results.rows import columns
+from harness.topology.checks import Verdict
+from harness.topology.doctor import examine
 from harness.topology.matrix import Cell, matrix
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, look, print."""
     parser = Parser(prog="harness doctor", description=__doc__, allow_abbrev=False)
-    looks = parser.add_mutually_exclusive_group(required=True)
-    looks.add_argument(
+    parser.add_argument(
         "--matrix",
         action="store_true",
         help="which executors, connectors and modes run in containers, and why the others do not",
     )
     parser.add_argument("--csv", action="store_true", help="one CSV line for each cell")
-    args = parser.parse_args(argv)
+    parser.epilog = "The flags of a bench behind these compare its needs with this machine."
+    args, plan_flags = parser.parse_known_args(argv)
+    if not args.matrix:
+        return _examine(plan_flags)
+    if plan_flags:
+        raise UsageError(f"--matrix: takes no plan; leave out {plan_flags[0]!r}")
     cells = list(matrix())
     if args.csv:
         table = csv.writer(sys.stdout, lineterminator="\n")
@@ -33,6 +41,25 @@ def main(argv: Sequence[str]) -> int:
     else:
         _print_matrix(cells)
     return 0
+
+
+def _examine(plan_flags: Sequence[str]) -> int:
+    """Look at this machine; 3 if a bench cannot work here."""
+    plan = None
+    if plan_flags:
+        parser = Parser(prog="harness doctor", allow_abbrev=False)
+        add_plan_flags(parser, containers=True)
+        plan = parse_plan(parser, plan_flags, containers=True)
+    run_dir = plan.general.run_dir if plan else "runs/"
+    found = list(examine(plan, run_dir))
+    print(
+        tabulate(
+            [(check.verdict, check.name, one_line(check.found), check.remedy) for check in found],
+            headers=("", "what", "found", "remedy"),
+        )
+    )
+    failed = any(check.verdict == Verdict.FAIL for check in found)
+    return InfrastructureError.exit_code if failed else 0
 
 
 def _print_matrix(cells: Sequence[Cell]) -> None:

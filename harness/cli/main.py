@@ -17,6 +17,7 @@ from harness.core import interrupt
 from harness.core.errors import HarnessError, UsageError
 
 INTERRUPTED = 130
+_IN_A_TOPOLOGY = "HARNESS_PROJECT"
 
 
 def _commands() -> list[str]:
@@ -42,6 +43,17 @@ def _help() -> str:
     return "\n".join(lines)
 
 
+def _name_what_was_left(args: Sequence[str]) -> None:
+    """Say so if an earlier bench ended without cleaning up, as after SIGKILL or a restart."""
+    # In a container, where --plan is given, there is neither that room nor anything to clean up.
+    if args[0] == "clean" or "--plan" in args or _IN_A_TOPOLOGY in os.environ:
+        return
+    records = importlib.import_module("harness.topology.records")
+    notice = records.notice(records.noted())
+    if notice:
+        print(f"harness {args[0]}: {notice}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -58,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args[0] not in _commands():
             raise UsageError(f"unknown command {args[0]!r}: choose from {', '.join(_commands())}")
+        _name_what_was_left(args)
         code = int(_load(args[0]).main(args[1:]))
         sys.stdout.flush()
         return code

@@ -63,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
                 settle=_settle(plan, directory),
                 container=ContainerNames(os.environ),
                 places=places,
+                ending=directory.ending if ack is not None else None,
                 own_workers=in_topology,
             ).execute()
     finally:

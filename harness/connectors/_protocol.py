@@ -95,6 +95,11 @@ class ConnectorConfig(BaseModel):
         """Return in one line why it cannot work with an executor, and what would; else None."""
         return None
 
+    @property
+    def largest_object(self) -> tuple[int, str] | None:
+        """Return the most bytes one object may have, and why; None if nothing limits them."""
+        return None
+
     def compose_files(self) -> tuple[str, ...]:
         """Return the names in ``compose/connectors/`` that it has a file under, if it needs one."""
         return (self.name,)

@@ -78,6 +78,11 @@ class MultiConfig(ConnectorConfig):
         """Refuse what either refuses."""
         return self.small.refusal(executor) or self.large.refusal(executor)
 
+    @property
+    def largest_object(self) -> tuple[int, str] | None:
+        """Have the limit of the one that large objects go to."""
+        return self.large.largest_object
+
     def compose_files(self) -> tuple[str, ...]:
         """Name the services of both."""
         return (*self.small.compose_files(), *self.large.compose_files())

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from proxystore.connectors.protocols import Connector
-from proxystore.connectors.redis import RedisConnector
 from pydantic import Field
 
 from harness.connectors._protocol import ConnectorConfig, Held, ServerMemory, connectors
 from harness.core.errors import InfrastructureError
 from harness.core.flags import Flag
+
+if TYPE_CHECKING:
+    import redis
+
+# In the topology's own tmpfs volume (compose/connectors/redis.yaml).
+TOPOLOGY_PASSWORD = "/harness/secrets/redis"  # noqa: S105  # the name of a file
+_TOPOLOGY_PATIENCE_S = 60.0
+# A string of Redis; a serialised payload is a little larger than the payload.
+_LARGEST_VALUE_BYTES = 512 * 2**20 - 4096
 
 
 @connectors.register("redis")
@@ -23,34 +32,77 @@ class RedisConfig(ConnectorConfig):
 
     host: Annotated[str, Flag("--ps-host", "host name of the server", "HOST")]
     port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)
+    password_file: Annotated[
+        str | None,
+        Flag(
+            "--ps-redis-password-file",
+            "file with the server's password, at the same place for client and workers",
+            "FILE",
+        ),
+    ] = None
+
+    @property
+    def largest_object(self) -> tuple[int, str] | None:
+        """Redis's own limit."""
+        return _LARGEST_VALUE_BYTES, "Redis stores values of up to 512 MiB"
 
     @contextmanager
     def _open(self) -> Iterator[Connector[Any]]:
-        import redis  # noqa: PLC0415  # only when used
+        # Only when used.
+        from harness.connectors._redis_connector import RedisConnector  # noqa: PLC0415
 
-        client = redis.Redis(self.host, self.port, socket_connect_timeout=5)
+        self._wait_for_server()
+        with RedisConnector(self.host, self.port, password_file=self.password_file) as connector:
+            yield connector
+
+    def _wait_for_server(self) -> None:
+        import redis  # noqa: PLC0415
+
+        # The topology's server starts at the same time as its clients.
+        patience_s = _TOPOLOGY_PATIENCE_S if self.password_file == TOPOLOGY_PASSWORD else 0.0
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                with self._client() as client:
+                    client.ping()
+            except redis.RedisError as error:
+                problem = (
+                    f"--ps-host {self.host} --ps-port {self.port}: no Redis server answers"
+                    f" ({error})"
+                )
+            except (OSError, UnicodeError) as error:
+                problem = f"--ps-redis-password-file {self.password_file}: cannot be read ({error})"
+            else:
+                return
+            if time.monotonic() >= deadline:
+                raise InfrastructureError(problem)
+            time.sleep(0.05)
+
+    @contextmanager
+    def _client(self) -> Iterator[redis.Redis]:
+        """Provide a connection that is not the connector's."""
+        import redis  # noqa: PLC0415
+
+        from harness.connectors._redis_connector import read_password  # noqa: PLC0415
+
+        client = redis.Redis(
+            self.host,
+            self.port,
+            password=read_password(self.password_file),
+            socket_connect_timeout=5,
+        )
         try:
-            client.ping()
-        except redis.RedisError as error:
-            raise InfrastructureError(
-                f"--ps-host {self.host} --ps-port {self.port}: no Redis server answers ({error})"
-            ) from None
+            yield client
         finally:
             client.close()
-        with RedisConnector(self.host, self.port) as connector:
-            yield connector
 
     def open(self) -> AbstractContextManager[Connector[Any]]:
         """Connect; nothing is deleted on exit, the server may be somebody's."""
         return self._open()
 
-    def held(self, connector: Connector[Any]) -> Held:
+    def held(self, connector: Connector[Any]) -> Held:  # noqa: ARG002
         """Count the server's keys and their values' sizes."""
-        import redis  # noqa: PLC0415
-
-        assert isinstance(connector, RedisConnector)
-        client = redis.Redis(connector.hostname, connector.port)
-        try:
+        with self._client() as client:
             keys = list(client.scan_iter(count=1000))
             pipe = client.pipeline(transaction=False)
             for key in keys:
@@ -58,36 +110,25 @@ class RedisConfig(ConnectorConfig):
             # A key that is no string is somebody else's: it has no size for us.
             sizes = [n for n in pipe.execute(raise_on_error=False) if isinstance(n, int)]
             return Held(len(sizes), sum(sizes))
-        finally:
-            client.close()
 
-    def server_memory(self, connector: Connector[Any]) -> ServerMemory | None:
+    def server_memory(self, connector: Connector[Any]) -> ServerMemory | None:  # noqa: ARG002
         """Ask ``INFO memory``."""
-        import redis  # noqa: PLC0415
-
-        assert isinstance(connector, RedisConnector)
-        client = redis.Redis(connector.hostname, connector.port)
-        try:
+        with self._client() as client:
             found: Any = client.info("memory")
-        finally:
-            client.close()
         return ServerMemory(int(found["used_memory"]), int(found["used_memory_rss"]))
 
-    def trim(self, connector: Connector[Any]) -> tuple[str, ...]:
+    def trim(self, connector: Connector[Any]) -> tuple[str, ...]:  # noqa: ARG002
         """Let the server's allocator give its dirty pages back (``MEMORY PURGE``)."""
         import redis  # noqa: PLC0415
 
-        assert isinstance(connector, RedisConnector)
-        client = redis.Redis(connector.hostname, connector.port)
-        try:
-            client.memory_purge()
-        except redis.RedisError:  # only with jemalloc, or not allowed
-            return ("the Redis server",)
-        finally:
-            client.close()
+        with self._client() as client:
+            try:
+                client.memory_purge()
+            except redis.RedisError:  # only with jemalloc, or not allowed
+                return ("the Redis server",)
         return ()
 
     @classmethod
     def for_topology(cls) -> Self:
         """Use the topology's ``redis`` service."""
-        return cls(host="redis", port=6379)
+        return cls(host="redis", port=6379, password_file=TOPOLOGY_PASSWORD)

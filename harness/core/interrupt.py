@@ -2,20 +2,27 @@
 
 All raise KeyboardInterrupt where the main thread is. If that is inside a destructor or a garbage
 collector callback, Python prints the exception and forgets it; so it is also remembered here, and
-long loops ask.
+long loops ask. While something is taken down a first signal waits for the end of that; a second
+one ends the command at once, if the command has said how.
 """
 
 from __future__ import annotations
 
 import signal
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _received: list[int] = []
+_at_once: list[Callable[[], object]] = []
+_shields: list[object] = []
 
 
-def _interrupt(number: int, _frame: object) -> NoReturn:
+def _interrupt(number: int, _frame: object) -> None:
     _received.append(number)
-    raise KeyboardInterrupt
+    if len(_received) > 1 and _at_once:
+        _at_once[-1]()
+    if not _shields:
+        raise KeyboardInterrupt
 
 
 def install() -> None:
@@ -33,3 +40,32 @@ def check() -> None:
     """Raise KeyboardInterrupt if a signal came, even if its exception was lost."""
     if _received:
         raise KeyboardInterrupt
+
+
+def name() -> str:
+    """Return the name of the first signal that came, empty if none did."""
+    return signal.Signals(_received[0]).name if _received else ""
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Let a first signal wait: what is done here must be done to its end.
+
+    ``check`` tells of it afterwards.
+    """
+    token = object()
+    _shields.append(token)
+    try:
+        yield
+    finally:
+        _shields.remove(token)
+
+
+@contextmanager
+def second_ends(at_once: Callable[[], object]) -> Iterator[None]:
+    """Call ``at_once``, which does not return, when a second signal comes."""
+    _at_once.append(at_once)
+    try:
+        yield
+    finally:
+        _at_once.remove(at_once)

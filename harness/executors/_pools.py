@@ -89,6 +89,11 @@ class PoolConfig(ExecutorConfig):
         """Size of the pool."""
         return cpu_count() if self.max_workers is None else self.max_workers
 
+    @property
+    def worker_count(self) -> int:
+        """As many as the pool has."""
+        return self.workers
+
     def wait_ready(
         self, executor: Executor, warm_up: Callable[..., Any], timeout_s: float
     ) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -28,6 +29,11 @@ class ExecutorConfig(BaseModel):
     def in_client_process(self) -> bool:
         """Whether tasks run in the client's own process and so see its memory."""
         return False
+
+    @property
+    def worker_count(self) -> int:
+        """Number of tasks that run at once, as far as the options say; for estimates."""
+        return os.cpu_count() or 1
 
     def refusal(self, connector: ConnectorTraits) -> str | None:  # noqa: ARG002
         """Return in one line why these options, or they with a connector, cannot work; else None.

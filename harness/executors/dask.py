@@ -222,6 +222,11 @@ class DaskConfig(ExecutorConfig):
         )
 
     @property
+    def worker_count(self) -> int:
+        """As many as a topology has; of somebody else's cluster nothing is known."""
+        return self.topology_workers
+
+    @property
     def topology_workers(self) -> int:
         """Number of worker containers."""
         return 4 if self.workers is None else self.workers

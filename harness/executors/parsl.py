@@ -133,6 +133,11 @@ class ParslConfig(ExecutorConfig):
         """Threads do."""
         return self.kind == "thread"
 
+    @property
+    def worker_count(self) -> int:
+        """As many as are waited for."""
+        return self.max_workers or super().worker_count
+
     @classmethod
     def variants(cls) -> Mapping[str, tuple[str, ...]]:
         """Have one row for each of Parsl's executors."""

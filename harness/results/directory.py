@@ -45,9 +45,28 @@ class RunDirectory:
         return self.path / ".marks-ack"
 
     @property
-    def abort(self) -> Path:
-        """Why the host stops the runner, while it does."""
-        return self.path / ".abort"
+    def ending(self) -> Path:
+        """How the runner in a topology says a run ended badly; the host has the last word."""
+        return self.path / ".ending"
+
+    @property
+    def bench(self) -> Path:
+        """What ``--resume`` needs: the plan as given, and the images."""
+        return self.path / "bench.json"
+
+    @property
+    def stacks(self) -> Path:
+        """What every process was doing when a run's time was up."""
+        return self.path / "stacks"
+
+    def temporary_files(self) -> list[Path]:
+        """Return what is of use only while a bench runs."""
+        return [self.marks_ack, self.settled, self.ending, self.reserve]
+
+    @property
+    def reserve(self) -> Path:
+        """Space for the last rows, given back when the disk is full."""
+        return self.path / ".reserve"
 
     @property
     def objects(self) -> Path:

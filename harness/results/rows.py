@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from harness.core.errors import UsageError
+from harness.core.text import one_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -74,8 +76,13 @@ class OutcomeRow:
     run_id: str = column("the run; the number in it is its place in the plan")
     data_management: str = column("its mode")
     repetition: int = column("which of the mode's runs, from 1")
-    outcome: str = column("ok, failed, leak or interrupted")
+    outcome: str = column(
+        "ok, failed, timeout, memory, killed, leak, infrastructure or interrupted"
+    )
     reason: str = column("one line, empty when ok")
+    service: str | None = optional_column(
+        "container or part of the harness at fault; empty if none was, or the workload itself"
+    )
 
 
 def columns(row_type: type[Any]) -> list[str]:
@@ -84,10 +91,10 @@ def columns(row_type: type[Any]) -> list[str]:
 
 
 def csv_line(values: list[Any]) -> str:
-    """Return one CSV line; line ends inside values become spaces so that a row is a line."""
+    """Return one CSV line; what a terminal or a line-wise reader would act on becomes a space."""
     out = io.StringIO()
     csv.writer(out).writerow(
-        " ".join(value.splitlines()) if isinstance(value, str) else value for value in values
+        one_line(value) if isinstance(value, str) else value for value in values
     )
     return out.getvalue()
 
@@ -104,6 +111,7 @@ class RowWriter(Generic[R]):
     """
 
     def __init__(self, path: Path, row_type: type[R]) -> None:
+        self._path = path
         self._row_type = row_type
         header = columns(row_type)
         if path.exists() and path.stat().st_size:
@@ -116,9 +124,18 @@ class RowWriter(Generic[R]):
             os.write(self._fd, csv_line(list(header)).encode())
 
     def write(self, row: R) -> None:
-        """Append one row; it survives any later crash of this process."""
+        """Append one row, whole or not at all; it survives any later crash of this process.
+
+        Raises:
+            OSError: if the file system refuses it.
+        """
         values = [getattr(row, name) for name in columns(self._row_type)]
-        os.write(self._fd, csv_line(values).encode())
+        data = csv_line(values).encode()
+        size = os.fstat(self._fd).st_size
+        if os.write(self._fd, data) < len(data):
+            # A full disk takes a part. Nobody else writes to this file.
+            os.ftruncate(self._fd, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def close(self) -> None:
         """Close the file."""

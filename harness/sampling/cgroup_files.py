@@ -126,7 +126,7 @@ def _field(text: bytes, key: bytes) -> int | None:
         return None
     start += len(key)
     end = text.find(b"\n", start)
-    return int(text[start:] if end < 0 else text[start:end])
+    return parse_bytes(text[start:] if end < 0 else text[start:end])
 
 
 def _total(text: bytes, line: bytes) -> int | None:
@@ -135,7 +135,7 @@ def _total(text: bytes, line: bytes) -> int | None:
     if start < 0:
         return None
     end = text.find(b"\n", start)
-    return int(text[start + 6 :] if end < 0 else text[start + 6 : end])
+    return parse_bytes(text[start + 6 :] if end < 0 else text[start + 6 : end])
 
 
 def _without(whole: int | None, part: int | None) -> int | None:

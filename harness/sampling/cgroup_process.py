@@ -64,6 +64,10 @@ class CgroupSamplerProcess:
         assert self._child is not None
         return self._child.pid
 
+    def poll(self) -> int | None:
+        """Return the sampler's exit code if it has ended."""
+        return None if self._child is None else self._child.poll()
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -37,7 +37,10 @@ def _kib(text: bytes, key: bytes) -> int | None:
     if start < 0:
         return None
     start += len(key)
-    return int(text[start : text.index(b"kB", start)]) * 1024
+    try:
+        return int(text[start : text.index(b"kB", start)]) * 1024
+    except ValueError:
+        return None
 
 
 class HostMemoryReader:

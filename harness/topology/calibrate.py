@@ -66,7 +66,9 @@ def run_probes(path: Path, say: Callable[[str], None]) -> Probed:
     topology = LaunchedTopology(launch, 1, range(1))
     started: list[tuple[float, dict[str, float]]] = []
     try:
-        topology.run(lambda: started.append((time.monotonic(), engine_cpu_s())))
+        ending = topology.run(lambda: started.append((time.monotonic(), engine_cpu_s())))
+        if ending is not None:
+            raise ending.error()
         rss_bytes = engine_rss_bytes()
         elapsed_s = time.monotonic() - started[0][0]
         share = engine_cpu_between(started[0][1], engine_cpu_s()) / elapsed_s

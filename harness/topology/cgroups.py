@@ -117,6 +117,21 @@ def remove_cgroups(project: str) -> list[str]:
     return left
 
 
+def project_cgroups(project: str) -> list[str]:
+    """Return the top directories of a project's cgroups, under every controller."""
+    mounts = parse_mountinfo(_MOUNTINFO.read_text(encoding="utf-8")) if _MOUNTINFO.exists() else []
+    tops = (
+        Path(mount.mount_point, name) for mount in mounts for name in (project, f"{project}.slice")
+    )
+    return [str(top) for top in tops if top.is_dir()]
+
+
+def obstacle(engine: Engine) -> str:
+    """Return why there can be no parents here, empty if nothing speaks against it."""
+    mountinfo = _MOUNTINFO.read_text(encoding="utf-8") if _MOUNTINFO.exists() else ""
+    return _obstacle(engine, memory_mount(mountinfo))
+
+
 def _obstacle(engine: Engine, mount: CgroupMount | None) -> str:
     """Return why parents cannot be created here, empty if nothing speaks against it."""
     if mount is None:

@@ -31,13 +31,20 @@ _IMAGE_VARIABLE = re.compile(r"\$\{(HARNESS_IMAGE_([A-Z0-9_]+))")
 _SERVICE_VARIABLE = re.compile(r"\$\{HARNESS_CGROUP_([A-Z0-9_]+)")
 
 
+class ComposeTimeoutError(InfrastructureError):
+    """A call of compose did not come to its end in time."""
+
+
 def new_project_name() -> str:
     """Return a name no other bench has; without dashes, which nest systemd slices."""
     return f"wmh{secrets.token_hex(4)}"
 
 
 def topology_files(executor: str, *connectors: str, topology: str = "") -> list[Path]:
-    """Return the compose files of a topology; a connector needs one only for a service.
+    """Return the compose files of a topology.
+
+    A connector needs one only for a service, and a second one (``<connector>.worker.yaml``) only
+    if that changes the workers where they have containers of their own.
 
     Args:
         executor: name of the executor.
@@ -54,7 +61,10 @@ def topology_files(executor: str, *connectors: str, topology: str = "") -> list[
             f"--executor {executor}: has no topology in {COMPOSE_DIR}; choose from"
             f" {', '.join(known)}, or use 'harness run'"
         )
-    connector_files = [COMPOSE_DIR / "connectors" / f"{name}.yaml" for name in connectors]
+    suffixes = (".yaml", ".worker.yaml") if "worker" in services([executor_file]) else (".yaml",)
+    connector_files = (
+        COMPOSE_DIR / "connectors" / f"{name}{suffix}" for name in connectors for suffix in suffixes
+    )
     return [executor_file, *(path for path in connector_files if path.is_file())]
 
 
@@ -131,15 +141,19 @@ class ComposeProject:
             process.kill()
             process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise InfrastructureError(
+                raise ComposeTimeoutError(
                     f"docker compose {args[0]} took longer than {timeout_s:g} s"
                 ) from None
             raise
         if process.returncode != 0:
             lines = [line for line in output.splitlines() if line.strip()]
-            raise InfrastructureError(
-                f"docker compose {args[0]} failed: {lines[-1].strip() if lines else 'no output'}"
-            )
+            said = lines[-1].strip() if lines else "no output"
+            remedy = ""
+            if "address pool" in said:
+                remedy = (
+                    "; remove networks that nobody needs ('harness clean', 'docker network ls')"
+                )
+            raise InfrastructureError(f"docker compose {args[0]} failed: {said}{remedy}")
         return output
 
     def config(self) -> str:

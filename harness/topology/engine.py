@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import docker
 from docker import DockerClient
 from docker.errors import DockerException
+from urllib3.exceptions import HTTPError
 
 from harness.core.errors import InfrastructureError
 
 RUN_LABEL = "org.workflow-memory-harness.run"
 ROLE_LABEL = "org.workflow-memory-harness.role"
+# By which a stream of the engine may break off; it is read below the layer that converts them.
+STREAM_ERRORS: tuple[type[Exception], ...] = (DockerException, HTTPError, OSError, ValueError)
+_PING_TIMEOUT_S = 5.0
+_AGAIN_S = 0.5
+OWNER_LABEL = "org.workflow-memory-harness.owner"
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,21 @@ def connect() -> DockerClient:
         raise InfrastructureError(
             "no Docker engine answers: start it, or let 'make engine' install and start one"
         ) from None
+
+
+def answers_in_time(patience_s: float) -> bool:
+    """Say whether an engine answers, giving one that is being restarted some time."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            client = docker.from_env(timeout=max(1, round(min(left, _PING_TIMEOUT_S))))
+            client.close()
+            return True
+        except (DockerException, OSError):
+            if left <= _AGAIN_S:
+                return False
+            time.sleep(_AGAIN_S)
 
 
 def describe(client: DockerClient) -> Engine:

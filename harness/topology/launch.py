@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from docker import DockerClient
-from docker.errors import APIError, NotFound
+from docker.errors import DockerException
 from docker.models.containers import Container
 
-from harness.core.errors import HarnessError, InfrastructureError, MeasuredFailure
+from harness.core.errors import InfrastructureError
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.marks import STOP, MarkWriter
+from harness.results.outcomes import Ending, Outcome
+from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.collect import collect_reports
-from harness.topology import ownership, sampling
+from harness.topology import ownership, records, sampling, stacks
 from harness.topology.cgroups import CgroupParents, create_parents, remove_parents
 from harness.topology.compose import (
     COMPOSE_DIR,
     ComposeProject,
+    ComposeTimeoutError,
     image_stacks,
     new_project_name,
     role,
     services,
 )
-from harness.topology.engine import Engine, connect, describe
+from harness.topology.engine import Engine, answers_in_time, connect, describe
+from harness.topology.events import Event, events
 from harness.topology.images import Image, ensure
-from harness.topology.watch import Death, deaths, watch_runner
+from harness.topology.judge import Judge
+from harness.topology.processes import BenchProcess
+from harness.topology.progress import last_run, tail
+from harness.topology.watch import RunnerWatch
+from harness.workflow.estimate import run_timeout_s
 
 RUN_MOUNT = "/harness/run"
+# For a runner that is interrupted, of the ten seconds that a whole orderly end may take.
+_RUNNER_STOP_S = 3
+# A restarted engine is back after a few seconds.
+_ENGINE_BACK_S = 20.0
 
 
 @dataclass
@@ -70,7 +82,7 @@ def prepare(
     say: Callable[[str], None],
     progress: Callable[[int], None],
     *,
-    images: dict[str, Image] | None = None,
+    images: Mapping[str, Image] | None = None,
 ) -> tuple[Launch, dict[str, Any]]:
     """Connect to the engine and make sure that all images are there.
 
@@ -129,6 +141,8 @@ class LaunchedTopology:
     lacks: dict[str, str] = field(default_factory=dict)
     malloc: dict[str, list[str]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
+    _secret_files: dict[str, str] = field(default_factory=dict)
+    _offset: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of it: places are those in the plan's order, from 1."""
@@ -138,29 +152,53 @@ class LaunchedTopology:
             "malloc": self.malloc,
         }
 
-    def run(self, before_first_run: Callable[[], None]) -> None:
+    def run(self, before_first_run: Callable[[], None]) -> Ending | None:
         """Bring it up, execute its runs, end the sampling; ``close`` takes it down.
 
         Args:
             before_first_run: called when it is up; its first run begins after that.
 
+        Returns:
+            How the run ended that did not end well; None if all did.
+
         Raises:
-            MeasuredFailure: if a run failed.
-            InfrastructureError: if services did.
+            KeyboardInterrupt: if a signal came.
         """
         launch = self.launch
-        offset = self._marks_offset()
+        try:
+            return self._run(before_first_run)
+        except InfrastructureError as error:
+            with suppress(DockerException, OSError):
+                # Whoever did not become ready can still say what it waits for.
+                self._collect_stacks(self._project(), self._project().containers(launch.client))
+            judge = Judge(self._project(), [], launch.directory, launch.client)
+            lost = judge.engine_lost()
+            judge.close()
+            if lost is None and isinstance(error, ComposeTimeoutError):
+                return Ending(Outcome.TIMEOUT, f"{error} (--start-timeout)", "topology")
+            return lost or judge.of_the_machine(str(error), "topology")
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return Ending(
+                Outcome.INFRASTRUCTURE, f"{where}{error.strerror or error}", "run directory"
+            )
+
+    def _run(self, before_first_run: Callable[[], None]) -> Ending | None:
+        launch = self.launch
+        offset = self._offset = self._marks_offset()
         self._stack.callback(self._collect)
+        records.write(self.record())
+        self._stack.callback(records.remove, self.name)
         parents = create_parents(launch.engine, self.name, services(launch.files))
         self._stack.callback(self._remove_parents, parents)
         owner = launch.owner
         secret_files = launch.plan.executor.topology_files(owner.container_uid, owner.container_gid)
-        env = self._environment(parents, offset) | self._stack.enter_context(secret_files)
-        project = ComposeProject(self.name, launch.files, env)
+        self._secret_files = self._stack.enter_context(secret_files)
+        project = self._project(parents, offset)
         ownership.give_to_containers(launch.directory.path, owner)
         view = self._stack.enter_context(sampling.docker_view(launch.directory, offset))
         self._stack.callback(self._take_down, project)
-        ended = self._stack.enter_context(deaths(project))
+        happened = self._stack.enter_context(events(project))
         launch.say(f"Starting the topology {project.name}")
         # Compose takes a third of a second to say what it is starting anyway.
         with ThreadPoolExecutor(1) as aside:
@@ -172,17 +210,44 @@ class LaunchedTopology:
         sampling.follow(view, project, containers)
         before_first_run()
         # The runner waits at its first mark for the sampler, which starts to count from here.
-        launch.directory.marks_ack.unlink(missing_ok=True)
+        for stale in (launch.directory.marks_ack, launch.directory.ending):
+            stale.unlink(missing_ok=True)
         with sampling.cgroup_view(
             launch.plan, launch.directory, project, containers, parents, marks_offset=offset
-        ) as absent:
+        ) as sampler:
+            absent = sampler.answer.absent
             self.lacks = {"cgroup parents": parents.reason} if parents.reason else {}
             self.lacks |= absent
-            self._watch(project, containers, ended)
+            return self._watch(project, containers, happened, sampler)
 
     def close(self) -> None:
         """Take everything down."""
         self._stack.close()
+
+    def keep(self) -> None:
+        """Leave everything in place, and say how to look at it."""
+        records.write(replace(self.record(), kept=True))
+        self._stack.pop_all()
+
+    def record(self) -> records.Record:
+        """Return the note that says whose this topology is."""
+        return records.Record(
+            self.name, str(BenchProcess.current()), str(self.launch.directory.path)
+        )
+
+    def _project(
+        self, parents: CgroupParents | None = None, marks_offset: int = 0
+    ) -> ComposeProject:
+        env = self._environment(parents or CgroupParents(self.name), marks_offset)
+        return ComposeProject(self.name, self.launch.files, env)
+
+    def has_begun(self, done: Set[str]) -> bool:
+        """Say whether it is at a run that is not ``done``, by its marks."""
+        try:
+            run_id = last_run(tail(self.launch.directory.marks, self._offset))
+        except OSError:
+            return False
+        return bool(run_id) and run_id not in done
 
     def _marks_offset(self) -> int:
         try:
@@ -203,6 +268,8 @@ class LaunchedTopology:
                 for service, parent in parents.compose.items()
             },
             **plan.executor.topology_env(),
+            **self._secret_files,
+            "HARNESS_OWNER": str(BenchProcess.current()),
             "HARNESS_USER": self.launch.owner.compose_user,
             "HARNESS_RUN_MOUNT": str(self.launch.directory.path),
             "HARNESS_RUNNER_COMMAND": command,
@@ -226,34 +293,63 @@ class LaunchedTopology:
         self,
         project: ComposeProject,
         containers: Sequence[Container],
-        ended: queue.SimpleQueue[Death],
-    ) -> None:
+        happened: queue.SimpleQueue[Event],
+        sampler: CgroupSamplerProcess,
+    ) -> Ending | None:
         launch = self.launch
         runner = next(container for container in containers if role(container) == "runner")
+        watch = RunnerWatch(
+            launch.client,
+            project,
+            containers,
+            launch.directory,
+            happened,
+            launch.progress,
+            sampler_exit=sampler.poll,
+            run_timeout_s=run_timeout_s(launch.plan),
+            # The runner waits that long for the workers itself, and says which are missing.
+            start_timeout_s=2 * launch.plan.general.start_timeout,
+            rows_in_all=len(self.places),
+        )
         try:
             with _terminated_on_exit(runner):
-                code, reason = watch_runner(
-                    launch.client, project, launch.directory, ended, launch.progress
-                )
+                ending = watch.wait()
+                if ending is not None and ending.outcome == Outcome.TIMEOUT:
+                    self._collect_stacks(project, containers)
         finally:
             # Every sampler writes out what it has.
-            with MarkWriter(launch.directory.marks) as marks:
+            with suppress(OSError), MarkWriter(launch.directory.marks) as marks:
                 marks.write("", STOP)
-        if code != 0:
-            raise _failure(code, reason)
+        return ending
+
+    def _collect_stacks(self, project: ComposeProject, containers: Sequence[Container]) -> None:
+        directory = self.launch.directory.stacks / f"topology-{self.number}"
+        self.launch.say(f"Saving the stacks of all services in {directory}")
+        with suppress(OSError):
+            stacks.collect(project, containers, directory)
 
     def _remove_parents(self, parents: CgroupParents) -> None:
         for directory in remove_parents(parents):
             self.launch.say(f"warning: {directory} could not be removed")
 
     def _take_down(self, project: ComposeProject) -> None:
-        logs = self.launch.directory.path / "logs"
+        launch = self.launch
+        logs = launch.directory.path / "logs"
+        if self.number > 1:
+            logs /= f"topology-{self.number}"
+        if not answers_in_time(_ENGINE_BACK_S):
+            launch.say(
+                f"warning: the engine does not answer: {self.name} is left in place;"
+                f" 'harness clean {self.name}' removes it"
+            )
+            self._stack.pop_all()
+            return
         try:
-            if self.number > 1:
-                logs /= f"topology-{self.number}"
-            project.logs(logs, self.launch.client)
+            project.logs(logs, launch.client)
+        except OSError as error:
+            launch.say(f"warning: the logs could not be saved: {error.strerror or error}")
         finally:
-            project.down(self.launch.client)
+            project.down(launch.client)
 
     def _collect(self) -> None:
         suffix = "" if self.number == 1 else f"@{self.number}"
@@ -266,16 +362,10 @@ def _terminated_on_exit(runner: Container) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(NotFound, APIError):  # it has ended
-            runner.stop(timeout=5)
+        with suppress(DockerException, OSError):  # it has ended, or the engine has
+            runner.stop(timeout=_RUNNER_STOP_S)
 
 
 def _malloc_settings(container: Container) -> list[str]:
     environment = container.attrs["Config"]["Env"] or []
     return sorted(setting for setting in environment if setting.startswith("MALLOC_"))
-
-
-def _failure(code: int, reason: str) -> HarnessError:
-    if code == InfrastructureError.exit_code:
-        return InfrastructureError(reason)
-    return MeasuredFailure(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,4 +53,5 @@ def give_to_user(directory: Path, owner: Owner) -> None:
 
 def _chown(directory: Path, uid: int, gid: int) -> None:
     for path in [directory, *directory.rglob("*")]:
-        os.chown(path, uid, gid, follow_symlinks=False)
+        with suppress(FileNotFoundError):  # a temporary file, gone meanwhile
+            os.chown(path, uid, gid, follow_symlinks=False)

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import docker
 from docker import DockerClient
-from docker.errors import DockerException
 from docker.models.containers import Container
 
 from harness.plan import Plan
@@ -18,6 +17,7 @@ from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
 from harness.topology.cgroups import CgroupParents
 from harness.topology.compose import ComposeProject, role
+from harness.topology.engine import STREAM_ERRORS
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def docker_view(directory: RunDirectory, marks_offset: int) -> Iterator[DockerVi
 
     A stream ends with its container, else only with its next message, up to a second later.
     """
-    errors = (DockerException, OSError, ValueError)
+    errors = STREAM_ERRORS
     with DockerView(directory.path, stream_errors=errors, marks_offset=marks_offset) as view:
         yield view
 
@@ -56,11 +56,11 @@ def cgroup_view(
     parents: CgroupParents,
     *,
     marks_offset: int,
-) -> Iterator[dict[str, str]]:
+) -> Iterator[CgroupSamplerProcess]:
     """Read all containers' cgroup files from the host while in this context.
 
     Yields:
-        What cannot be read, and why.
+        The sampler, whose answer says what cannot be read, and why.
     """
     assert plan.topology is not None
     for container in containers:
@@ -85,4 +85,4 @@ def cgroup_view(
         marks_offset=marks_offset,
     )
     with CgroupSamplerProcess(config) as cgroup:
-        yield cgroup.answer.absent
+        yield cgroup

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.core.errors import UsageError
+from harness.core import interrupt
+from harness.core.errors import InfrastructureError, UsageError
 from harness.plan import Plan
 from harness.results import manifest
 from harness.results.directory import RunDirectory
+from harness.results.outcomes import REPEATED, Ending, Outcome, error_for
+from harness.results.rows import OutcomeRow, RowWriter, read_rows
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership
+from harness.topology.at_once import clean_in_background
 from harness.topology.compose import COMPOSE_DIR, keep_sources, plan_files, services
 from harness.topology.images import Image
 from harness.topology.launch import Launch, LaunchedTopology, prepare
-from harness.workflow.schedule import topologies
+from harness.topology.reserve import keep_reserve, release_reserve
+from harness.topology.resume import write_bench_file
+from harness.workflow.schedule import remaining
+
+_STOPS_THE_PLAN = frozenset({Outcome.INFRASTRUCTURE, Outcome.INTERRUPTED})
 
 
 class _TakingDown:
@@ -52,7 +61,7 @@ class Bench:
 
     Args:
         plan: with a topology.
-        directory: an empty run directory.
+        directory: a run directory: empty, or one to be resumed.
         say: told, one line each, what is being done.
         progress: told the number of finished runs as it grows.
         images: by stack, those to use; by default those that this checkout describes.
@@ -62,15 +71,18 @@ class Bench:
     directory: RunDirectory
     say: Callable[[str], None]
     progress: Callable[[int], None]
-    images: dict[str, Image] | None = None
+    images: Mapping[str, Image] | None = None
     _facts: dict[str, Any] = field(default_factory=dict)
+    _running: list[LaunchedTopology] = field(default_factory=list)
+    _before: _TakingDown | None = None
 
     def run(self) -> None:
         """Bring topologies up, run the plan in them, take everything down.
 
         Raises:
-            MeasuredFailure: if a run failed.
-            InfrastructureError: if engine, images or services did.
+            MeasuredFailure: if runs did not end well; those after them were done all the same,
+                unless the plan says otherwise.
+            InfrastructureError: if engine, images or services did not.
             KeyboardInterrupt: after everything was taken down.
         """
         files = plan_files(self.plan)
@@ -78,42 +90,145 @@ class Bench:
         launch, facts = prepare(
             self.plan, self.directory, files, self.say, self.progress, images=self.images
         )
-        self._facts = facts | {"topologies": [], "cgroup_view_lacks": {}}
+        earlier = (manifest.read_json(self.directory.manifest) or {}).get("topologies", [])
+        self._facts = facts | {"topologies": list(earlier), "cgroup_view_lacks": {}}
+        if earlier:
+            self._facts["project"] = earlier[0]["project"]
+        write_bench_file(self.directory.bench, self.plan, facts["images"])
         try:
             with ExitStack() as stack:
                 stack.callback(ownership.give_to_user, self.directory.path, launch.owner)
                 stack.callback(collect_reports, self.directory)
                 stack.callback(keep_sources, files, self.directory.path / "compose" / "sources")
+                stack.enter_context(interrupt.second_ends(self._end_at_once))
+                stack.enter_context(keep_reserve(self.directory.reserve))
                 text = self.plan.in_topology().model_dump_json(indent=2)
                 self.directory.plan.write_text(f"{text}\n")
-                self._run_topologies(launch)
+                endings = self._run_topologies(launch)
         finally:
-            self._complete_manifest()
+            with interrupt.shielded(), suppress(OSError):
+                self._complete_manifest()
+        if endings:
+            raise error_for(endings.values(), _message(endings))
 
-    def _run_topologies(self, launch: Launch) -> None:
-        before: _TakingDown | None = None
-
-        def before_is_down() -> None:
-            if before is not None:
-                before.wait()
-
+    def _run_topologies(self, launch: Launch) -> dict[str, Ending]:
+        """Return how the runs ended that did not end well."""
+        endings: dict[str, Ending] = {}
+        waiting = deque(remaining(self.plan, self._done()))
+        # After SIGKILL the manifest does not know of all that there were.
+        number = len(list((self.directory.path / "compose").glob("project*.yaml")))
         try:
-            for number, places in enumerate(topologies(self.plan), 1):
-                topology = LaunchedTopology(launch, number, places)
-                self._facts.setdefault("project", topology.name)
-                try:
-                    topology.run(before_is_down)
-                except BaseException:
-                    self.say("Taking the topology down")
-                    topology.close()
-                    raise
-                finally:
-                    self._facts["topologies"].append(topology.facts())
-                    self._facts["cgroup_view_lacks"] |= topology.lacks
-                before = _TakingDown(topology)
+            while waiting:
+                number += 1
+                topology = LaunchedTopology(launch, number, waiting.popleft())
+                ending = self._run_one(topology)
+                if ending is None:
+                    continue
+                run_id = self._note(topology, ending)
+                endings[run_id] = ending
+                self.say(f"{run_id}: {ending.outcome}: {ending.reason}")
+                if self._ends_the_plan(ending):
+                    break
+                waiting = deque(remaining(self.plan, self._done()))
             self.say("Taking the topology down")
         finally:
-            before_is_down()
+            with interrupt.shielded():
+                self._before_is_down()
+        interrupt.check()
+        return endings
+
+    def _run_one(self, topology: LaunchedTopology) -> Ending | None:
+        self._facts.setdefault("project", topology.name)
+        # One is taken down while the next one starts.
+        self._running = [*self._running[-1:], topology]
+        try:
+            ending = topology.run(self._before_is_down)
+        except BaseException as error:
+            with interrupt.shielded():
+                self.say("Taking the topology down")
+                if isinstance(error, KeyboardInterrupt):
+                    self._note_interrupted(topology)
+                topology.close()
+            raise
+        finally:
+            self._facts["topologies"].append(topology.facts())
+            self._facts["cgroup_view_lacks"] |= topology.lacks
+        with interrupt.shielded():
+            # What took the one before it down has been waited for, unless this never came up.
+            self._before_is_down()
+            if ending is not None and self._keeps(ending):
+                topology.keep()
+                self._say_how_to_look(topology)
+            else:
+                self._before = _TakingDown(topology)
+        return ending
+
+    def _before_is_down(self) -> None:
+        if self._before is not None:
+            before, self._before = self._before, None
+            before.wait()
+
+    def _keeps(self, ending: Ending) -> bool:
+        assert self.plan.topology is not None
+        return self.plan.topology.keep and ending.outcome != Outcome.INTERRUPTED
+
+    def _ends_the_plan(self, ending: Ending) -> bool:
+        assert self.plan.topology is not None
+        topology = self.plan.topology
+        return topology.fail_fast or topology.keep or ending.outcome in _STOPS_THE_PLAN
+
+    def _done(self) -> frozenset[str]:
+        """Return the runs whose outcome is on disk."""
+        if not self.directory.outcomes.exists():
+            return frozenset()
+        return frozenset(row.run_id for row in read_rows(self.directory.outcomes, OutcomeRow))
+
+    def _note(self, topology: LaunchedTopology, ending: Ending) -> str:
+        """Write the row of the run that a topology's ending ended; return its id.
+
+        A run that leaks has its row already, and so have all if the last one had been done.
+        """
+        done = self._done()
+        runs = self.plan.runs()
+        mine = [runs[place] for place in topology.places]
+        run = next((run for run in mine if run.run_id not in done), None)
+        if ending.outcome == Outcome.LEAK or run is None:
+            return next((run.run_id for run in reversed(mine) if run.run_id in done), "")
+        release_reserve(self.directory.reserve)
+        row = OutcomeRow(
+            run.run_id,
+            run.mode,
+            run.repetition,
+            ending.outcome,
+            ending.reason,
+            ending.service or None,
+        )
+        try:
+            with RowWriter(self.directory.outcomes, OutcomeRow) as rows:
+                rows.write(row)
+        except OSError as error:
+            raise InfrastructureError(
+                f"run {run.run_id}: {ending.outcome}: {ending.reason}; its row could not be"
+                f" written: {error.strerror}"
+            ) from None
+        return run.run_id
+
+    def _note_interrupted(self, topology: LaunchedTopology) -> None:
+        """Write a row for the run that was being measured, if one was."""
+        if topology.has_begun(self._done()):
+            with suppress(InfrastructureError):
+                self._note(topology, Ending(Outcome.INTERRUPTED, interrupt.name()))
+
+    def _end_at_once(self) -> None:
+        clean_in_background([topology.name for topology in self._running], self.say)
+
+    def _say_how_to_look(self, topology: LaunchedTopology) -> None:
+        self.say(
+            f"Kept: {topology.name}. 'docker ps --all --filter name={topology.name}' lists its"
+            f" containers, 'docker logs {topology.name}-runner-1' shows a log,"
+            f" 'docker exec -it {topology.name}-runner-1 sh' opens a shell;"
+            f" 'harness clean {topology.name}' removes it"
+        )
 
     def _refuse_ignored(self, names: Sequence[str]) -> None:
         """Refuse a flag about containers that this topology has not got."""
@@ -132,5 +247,14 @@ class Bench:
         found["git_revision"] = manifest.git_revision(COMPOSE_DIR.parent)
         found |= {"host": manifest.machine() | {"software": manifest.software()}}
         manifest.write_manifest(self.directory.manifest, found | self._facts)
-        for path in (self.directory.marks_ack, self.directory.settled):
+        for path in self.directory.temporary_files():
             path.unlink(missing_ok=True)
+
+
+def _message(endings: Mapping[str, Ending]) -> str:
+    """Return one line about runs that did not end well."""
+    run_id, ending = next(iter(endings.items()))
+    what = f"run {run_id}: {ending.outcome}" if run_id else str(ending.outcome)
+    more = f", and {len(endings) - 1} more" if len(endings) > 1 else ""
+    again = "; --resume does it again" if ending.outcome in REPEATED else ""
+    return f"{what}: {ending.reason}{more}{again}"

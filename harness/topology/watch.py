@@ -1,179 +1,162 @@
-"""Waiting for the runner, while looking after everything else that may end first.
-
-The engine is listened to, not asked: asking it ten times a second for the state of a few
-containers costs a sixth of a core, next to what is being measured.
-"""
+"""Waiting for the runner, while looking after everything else that may end first."""
 
 from __future__ import annotations
 
 import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-import docker
 from docker import DockerClient
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import DockerException
 from docker.models.containers import Container
 
 from harness.core import interrupt
-from harness.core.errors import InfrastructureError
 from harness.results.directory import RunDirectory
+from harness.results.outcomes import Ending, Outcome
 from harness.topology.compose import ComposeProject, role
-from harness.topology.engine import ROLE_LABEL, RUN_LABEL
+from harness.topology.events import Event, Kind
+from harness.topology.judge import Judge
+from harness.topology.progress import RunProgress
 
 POLL_S = 0.1
-# A connection that died without a word is noticed this late.
-_LOOK_S = 10.0
+# Asking costs the engine a millisecond. With the time an answer may take (`judge`) it bounds how
+# late a frozen engine is noticed.
+_PING_EVERY_S = 2.0
+# An event that got lost is noticed this late.
+_LOOK_EVERY_S = 10.0
+# One fault has several consequences, each with an event of its own.
+_GRACE_S = 1.0
+# For a runner whose last run is done: it only has to shut its executor down.
+_SHUTDOWN_S = 30.0
 
 
-@dataclass(frozen=True)
-class Death:
-    """The end of a container: its full name, its service, its exit code."""
-
-    name: str
-    service: str
-    exit_code: int
-
-
-@contextmanager
-def deaths(project: ComposeProject) -> Iterator[queue.SimpleQueue[Death]]:
-    """Provide a queue that is told of every container of the project that ends."""
-    found: queue.SimpleQueue[Death] = queue.SimpleQueue()
-    filters = {"label": f"{RUN_LABEL}={project.name}", "event": "die", "type": "container"}
-    # A plan may go on for a day without any container ending.
-    client = docker.from_env(timeout=7 * 24 * 3600)
-    events = client.events(decode=True, filters=filters)
-
-    def listen() -> None:
-        try:
-            for event in events:
-                found.put(_death(event))
-        except (DockerException, OSError, ValueError):
-            return  # closed below, or the engine is gone: the watch looks for itself too
-
-    thread = threading.Thread(target=listen, name="engine events", daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        events.close()
-        client.close()
-
-
-def _death(event: dict[str, Any]) -> Death:
-    attributes = event["Actor"]["Attributes"]
-    return Death(
-        attributes["name"], attributes.get(ROLE_LABEL, ""), int(attributes.get("exitCode", -1))
-    )
-
-
-def watch_runner(
-    client: DockerClient,
-    project: ComposeProject,
-    directory: RunDirectory,
-    ended: queue.SimpleQueue[Death],
-    progress: Callable[[int], None],
-) -> tuple[int, str]:
-    """Wait until the runner ends; stop it when another service ends before it.
+@dataclass
+class RunnerWatch:
+    """Watches one topology until its runner ends, or something else that it needs does.
 
     Args:
         client: the engine.
         project: the topology, which is up.
+        containers: its containers.
         directory: where the runner writes its outcomes.
-        ended: from :func:`deaths`, entered before the topology was up.
+        happened: from ``events``, entered before the topology was up.
         progress: told the number of finished runs as it grows.
-
-    Returns:
-        The runner's exit code and, if it is not 0, a one-line reason.
-
-    Raises:
-        InfrastructureError: if the engine no longer knows the runner.
+        sampler_exit: the exit code of the host's sampler, None while it runs.
+        run_timeout_s: how long a run may take; 0 is for ever.
+        start_timeout_s: how long the runner may take until its first run.
+        rows_in_all: how many outcomes the topology's runs make.
     """
-    done = -1
-    look_at = 0.0
-    while True:
-        interrupt.check()
-        finished = _count_rows(directory.outcomes)
-        if finished != done:
-            done = finished
-            progress(done)
-        death = _next(ended)
-        if death is None and time.monotonic() >= look_at:
-            look_at = time.monotonic() + _LOOK_S
-            death = _look(client, project)
-        if death is not None:
-            break
-    if death.service != "runner":
-        return 1, _stop_runner(client, project, directory, death, progress)
-    progress(_count_rows(directory.outcomes))
-    reason = "" if death.exit_code == 0 else _last_words(_runner(client, project), death.exit_code)
-    return death.exit_code, reason
 
+    client: DockerClient
+    project: ComposeProject
+    containers: Sequence[Container]
+    directory: RunDirectory
+    happened: queue.SimpleQueue[Event]
+    progress: Callable[[int], None]
+    sampler_exit: Callable[[], int | None]
+    run_timeout_s: float
+    start_timeout_s: float
+    rows_in_all: int
+    _ping_at: float = 0.0
+    _look_at: float = 0.0
+    _rows_at_end: int = 0
+    _seen: list[Event] = field(default_factory=list)
 
-def _next(ended: queue.SimpleQueue[Death]) -> Death | None:
-    try:
-        return ended.get(timeout=POLL_S)
-    except queue.Empty:
+    def __post_init__(self) -> None:
+        self._judge = Judge(self.project, self.containers, self.directory, self.client)
+
+    def wait(self) -> Ending | None:
+        """Wait for the end; return what went wrong, None if nothing did.
+
+        Raises:
+            KeyboardInterrupt: if a signal came.
+        """
+        runs = RunProgress(self.directory)
+        self._rows_at_end = runs.count() + self.rows_in_all
+        try:
+            while True:
+                interrupt.check()
+                self._next_event(POLL_S)
+                if runs.look():
+                    self.progress(runs.rows)
+                ending = self._ending(runs)
+                if ending is not None:
+                    self.progress(runs.count())
+                    return ending if ending.outcome != Outcome.OK else None
+        finally:
+            self._judge.close()
+
+    def _ending(self, runs: RunProgress) -> Ending | None:
+        if self._seen:
+            return self._judge_events()
+        code = self.sampler_exit()
+        if code is not None:
+            reason = f"the host's memory sampler ended (exit code {code})"
+            return self._judge.of_the_machine(reason, "sampler")
+        return self._asked() or self._too_long(runs)
+
+    def _judge_events(self) -> Ending:
+        """Wait for what else happens at the same time, unless the runner has simply ended."""
+        deadline = time.monotonic() + _GRACE_S
+        while not _runner_is_done(self._seen):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            self._next_event(left)
+        return self._judge.of_events(self._seen)
+
+    def _next_event(self, timeout_s: float) -> None:
+        try:
+            self._seen.append(self.happened.get(timeout=timeout_s))
+        except queue.Empty:
+            return
+
+    def _asked(self) -> Ending | None:
+        """Ask the engine now and then whether it is there, and for what it may not have told."""
+        now = time.monotonic()
+        if now >= self._ping_at:
+            lost = self._judge.engine_lost()
+            if lost is not None:
+                return lost
+            self._ping_at = time.monotonic() + _PING_EVERY_S
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_EVERY_S
+            self._look()
+        return None
+
+    def _look(self) -> None:
+        """Notice containers that have ended without an event."""
+        try:
+            containers = self.project.containers(self.client)
+        except (DockerException, OSError):
+            return  # the next ping tells
+        for container in containers:
+            if container.status in ("exited", "dead"):
+                code = int(container.attrs["State"]["ExitCode"])
+                event = Event(
+                    Kind.DIED, str(container.id), str(container.name), role(container), code
+                )
+                self._seen.append(event)
+
+    def _too_long(self, runs: RunProgress) -> Ending | None:
+        if runs.rows >= self._rows_at_end:
+            if runs.idle_s() > _SHUTDOWN_S:
+                # All that was measured is on disk; that shutting down hangs changes none of it.
+                return Ending(Outcome.OK)
+            return None
+        if not runs.run_id:
+            if runs.idle_s() > self.start_timeout_s:
+                reason = f"no run began within {self.start_timeout_s:g} s (--start-timeout)"
+                return Ending(Outcome.TIMEOUT, reason, "runner-1")
+            return None
+        if 0 < self.run_timeout_s < runs.idle_s():
+            return self._judge.of_a_timeout(runs.run_id, self.run_timeout_s)
         return None
 
 
-def _look(client: DockerClient, project: ComposeProject) -> Death | None:
-    """Return a container that has ended, the runner last: others end because of it."""
-    try:
-        containers = project.containers(client)
-    except (DockerException, OSError) as error:
-        raise InfrastructureError(f"the engine stopped answering: {error}") from None
-    over = [c for c in containers if c.status in ("exited", "dead")]
-    for container in sorted(over, key=lambda c: role(c) == "runner"):
-        code = int(container.attrs["State"]["ExitCode"])
-        return Death(str(container.name), role(container), code)
-    return None
-
-
-def _runner(client: DockerClient, project: ComposeProject) -> Container:
-    return next(c for c in project.containers(client) if role(c) == "runner")
-
-
-def _stop_runner(
-    client: DockerClient,
-    project: ComposeProject,
-    directory: RunDirectory,
-    death: Death,
-    progress: Callable[[int], None],
-) -> str:
-    """Stop the runner because of a death, letting it write its last row; return the reason."""
-    how = "was killed for lack of memory" if _out_of_memory(client, death.name) else "ended"
-    name = death.name.removeprefix(f"{project.name}-")
-    reason = f"{name} {how} (exit code {death.exit_code})"
-    directory.abort.write_text(reason + "\n")
-    _runner(client, project).stop(timeout=5)
-    directory.abort.unlink()
-    progress(_count_rows(directory.outcomes))
-    return reason
-
-
-def _out_of_memory(client: DockerClient, name: str) -> bool:
-    try:
-        return bool(client.containers.get(name).attrs["State"].get("OOMKilled"))
-    except (NotFound, APIError):
-        return False
-
-
-def _count_rows(path: Path) -> int:
-    try:
-        return max(0, path.read_bytes().count(b"\n") - 1)
-    except FileNotFoundError:
-        return 0
-
-
-def _last_words(runner: Container, code: int) -> str:
-    """Return the runner's own error line, the last it wrote."""
-    lines = runner.logs(tail=50).decode(errors="replace").splitlines()
-    errors = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
-    said = errors[-1] if errors else next((line for line in reversed(lines) if line), "")
-    return said or f"the runner ended with exit code {code}"
+def _runner_is_done(seen: Sequence[Event]) -> bool:
+    return any(
+        event.kind == Kind.DIED and event.service == "runner" and event.exit_code == 0
+        for event in seen
+    )

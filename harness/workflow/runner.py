@@ -21,15 +21,18 @@ from proxystore.store.utils import get_key
 
 from harness.connectors import Held
 from harness.core import interrupt
-from harness.core.errors import MeasuredFailure
+from harness.core.errors import InfrastructureError, MeasuredFailure
 from harness.plan import Mode, Plan, Run, Workload
 from harness.results.directory import RunDirectory
 from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.logs import BENCH
 from harness.results.marks import MarkWriter
+from harness.results.outcomes import Ending, Outcome, error_for, write_ending
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter
 from harness.results.settled import Settle, not_watched
+from harness.workflow.estimate import run_timeout_s
 from harness.workflow.modes import manager_for
+from harness.workflow.patience import RunTimeout, bounded
 from harness.workflow.phases import Phases
 from harness.workflow.prediction import boundaries, held_at_end
 from harness.workflow.schedule import with_warm_ups
@@ -38,6 +41,12 @@ from harness.workflow.tasks import warm_up
 from harness.workflow.workflow import Timing, no_audit, run_workflow
 
 logger = logging.getLogger("run.workflow-memory")
+
+_VERBS = {
+    Outcome.FAILED: "failed",
+    Outcome.TIMEOUT: "ran out of time",
+    Outcome.INFRASTRUCTURE: "could not be measured",
+}
 
 Watch = Callable[[Executor], AbstractContextManager[Callable[[], None]]]
 """Looks at an executor's workers while in its context; what it gives is called between runs."""
@@ -79,6 +88,8 @@ class PlanRunner:
         settle: says when memory is flat before a run.
         container: names the containers that tasks ran in.
         places: which of the plan's runs to execute; all by default.
+        ending: where to say how a run ended badly, if somebody else has the last word on that and
+            writes its row; by default the row is written here.
         own_workers: whether the workers were started for these runs and end with them.
     """
 
@@ -92,6 +103,7 @@ class PlanRunner:
         settle: Settle = not_watched,
         container: ContainerName = no_container,
         places: range | None = None,
+        ending: Path | None = None,
         own_workers: bool = False,
     ) -> None:
         self._plan = plan
@@ -101,6 +113,7 @@ class PlanRunner:
         self._settle = settle
         self._container = container
         self._own_workers = own_workers
+        self._ending = ending
         runs = plan.runs()
         self._total = len(runs)
         self._places = range(self._total) if places is None else places
@@ -154,13 +167,20 @@ class PlanRunner:
 
     def _execute_run(self, run: Run, on: _Measuring) -> None:
         try:
-            timing, held = self._measure(run, on)
+            # In a topology the host keeps the time: this process may be what hangs.
+            limit_s = 0.0 if self._ending else run_timeout_s(self._plan)
+            with bounded(limit_s, self._directory.stacks / f"{run.run_id}.txt"):
+                timing, held = self._measure(run, on)
         except Exception as error:
             logger.debug("run %s failed", run.run_id, exc_info=True)
-            on.rows.outcomes.write(_outcome(run, "failed", _one_line(error)))
-            raise MeasuredFailure(f"run {run.run_id} failed: {_one_line(error)}") from error
+            ending = _ending(error)
+            self._ended_badly(run, ending, on)
+            raise error_for(
+                [ending], f"run {run.run_id} {_VERBS[ending.outcome]}: {ending.reason}"
+            ) from error
         except BaseException as error:
-            on.rows.outcomes.write(self._stopped(run, error))
+            reason = interrupt.name() or type(error).__name__
+            self._ended_badly(run, Ending(Outcome.INTERRUPTED, reason), on)
             raise
         leak = _leak(held)
         if run.warm_up and not leak:
@@ -170,11 +190,14 @@ class PlanRunner:
             row = self._result_row(run, timing, on.executor, on.store.connector)
             on.rows.results.write(row)
             on.rows.objects.write(held)
-        on.rows.outcomes.write(_outcome(run, "leak" if leak else "ok", leak))
+        # Last: a run is finished when its outcome is on disk.
+        on.rows.outcomes.write(_outcome(run, Ending(Outcome.LEAK if leak else Outcome.OK, leak)))
         number = self._places.start + self._runs.index(run) + 1
         text = "Run %d/%d %s completed in %.3fs"
         logger.log(BENCH, text, number, self._total, run.run_id, timing.makespan_s)
         if leak:
+            if self._ending is not None:
+                write_ending(self._ending, Ending(Outcome.LEAK, leak))
             raise MeasuredFailure(f"run {run.run_id} leaks: {leak}")
 
     def _wait_ready(self, executor: Executor, store: Store[Any]) -> dict[str, Any]:
@@ -190,13 +213,11 @@ class PlanRunner:
             store.evict(get_key(probe))
         return dict(facts)
 
-    def _stopped(self, run: Run, error: BaseException) -> OutcomeRow:
-        """Return how a run ended that was stopped from outside: by the user, or for a reason."""
-        try:
-            reason = " ".join(self._directory.abort.read_text().split())
-        except FileNotFoundError:
-            return _outcome(run, "interrupted", type(error).__name__)
-        return _outcome(run, "failed", reason)
+    def _ended_badly(self, run: Run, ending: Ending, on: _Measuring) -> None:
+        if self._ending is not None:
+            write_ending(self._ending, ending)
+        else:
+            on.rows.outcomes.write(_outcome(run, ending))
 
     def _measure(self, run: Run, on: _Measuring) -> tuple[Timing, ObjectsRow]:
         plan, phases = self._plan, on.phases
@@ -291,8 +312,24 @@ def write_predictions(path: Path, workload: Workload) -> None:
                 )
 
 
-def _outcome(run: Run, outcome: str, reason: str) -> OutcomeRow:
-    return OutcomeRow(run.run_id, run.mode, run.repetition, outcome, reason)
+def _ending(error: Exception) -> Ending:
+    """Return what an error says of the run it ended."""
+    if isinstance(error, RunTimeout):
+        return Ending(Outcome.TIMEOUT, str(error), "runner")
+    if isinstance(error, InfrastructureError):
+        return Ending(Outcome.INFRASTRUCTURE, str(error), "runner")
+    return Ending(Outcome.FAILED, _one_line(error))
+
+
+def _outcome(run: Run, ending: Ending) -> OutcomeRow:
+    return OutcomeRow(
+        run.run_id,
+        run.mode,
+        run.repetition,
+        ending.outcome,
+        ending.reason,
+        ending.service,
+    )
 
 
 def _objects_row(run: Run, predicted: Held, at_end: Held, left: Held) -> ObjectsRow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from harness.plan import Isolate, Plan, Run
 
@@ -20,6 +20,22 @@ def topologies(plan: Plan) -> list[range]:
         if isolate == Isolate.RUN or (isolate == Isolate.MODE and new_mode):
             starts.append(place)
     return [range(*ends) for ends in zip(starts, [*starts[1:], len(runs)], strict=True)]
+
+
+def remaining(plan: Plan, done: Set[str]) -> list[range]:
+    """Return the same for those runs alone that are not ``done``, which split a range."""
+    runs = plan.runs()
+    found: list[range] = []
+    for places in topologies(plan):
+        start: int | None = None
+        for place in (*places, places.stop):
+            open_ = place < places.stop and runs[place].run_id not in done
+            if open_ and start is None:
+                start = place
+            elif not open_ and start is not None:
+                found.append(range(start, place))
+                start = None
+    return found
 
 
 def with_warm_ups(runs: Sequence[Run], number: int) -> list[Run]:

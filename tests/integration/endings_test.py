@@ -26,6 +26,8 @@ from tests.integration.conftest import (
 
 # The last of a flag counts.
 LONG = [*EXAMPLE, "--ps-connector", "redis", "--dask-workers", "2", "--repeat", "500"]
+LONG += ["--fail-fast"]
+SHRINK_REDIS = 'REDISCLI_AUTH="$(cat /harness/secrets/redis)" redis-cli config set maxmemory 1mb'
 
 
 def service(client: DockerClient, run_dir: Path, name: str) -> Container:
@@ -88,9 +90,7 @@ def test_a_reader_that_goes_away(tmp_path: Path, client: DockerClient) -> None:
 def test_a_failing_task(tmp_path: Path, client: DockerClient) -> None:
     # Redis refuses what does not fit: the task that stores its result fails.
     def shrink(_: object) -> None:
-        service(client, tmp_path, "redis").exec_run(
-            ["redis-cli", "config", "set", "maxmemory", "1mb"]
-        )
+        service(client, tmp_path, "redis").exec_run(["sh", "-c", SHRINK_REDIS])
 
     bench = after_the_first_run(tmp_path, shrink, "--data-management", "owned-proxy")
     assert bench.code == 1
@@ -102,7 +102,7 @@ def test_a_failing_task(tmp_path: Path, client: DockerClient) -> None:
 def test_a_worker_that_dies(tmp_path: Path, client: DockerClient) -> None:
     bench = after_the_first_run(tmp_path, lambda _: service(client, tmp_path, "worker").kill())
     assert bench.code == 1
-    reason = check_what_is_left(bench, client, "failed")
+    reason = check_what_is_left(bench, client, "killed")
     assert "worker-" in reason
     assert "exit code 137" in reason
     peaks = [row for row in bench.rows("peaks.csv") if row["scope"] == "service"]
@@ -118,7 +118,8 @@ def test_a_worker_that_outgrows_its_limit(tmp_path: Path, client: DockerClient) 
     bench = run_bench(tmp_path, *flags, *sizes, "--data-management", "owned-proxy")
     assert bench.code == 1
     (outcome,) = bench.rows("outcomes.csv")
-    assert outcome["outcome"] == "failed"
+    assert outcome["outcome"] == "memory"
+    assert outcome["service"].startswith("worker-")
     assert "killed for lack of memory" in outcome["reason"]
     assert left_behind(client, bench.project) == set()
 

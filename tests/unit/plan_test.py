@@ -64,13 +64,17 @@ def test_sizes_with_units_and_the_equals_form() -> None:
         " --stage-bytes-sizes 100MB 10MB 1MB --task-sleep=1"
     )
     assert plan.workload.stage_bytes_sizes == (100_000_000, 10_000_000, 1_000_000)
-    assert plan.connector.model_dump() == {"host": "h", "port": 1}
+    assert plan.connector.model_dump() == {"host": "h", "port": 1, "password_file": None}
 
 
 def test_a_topology_fills_in_the_connectors_options() -> None:
     line = SHORT.replace("thread", "dask").replace("file --ps-file-dir x", "redis")
     plan = plan_of(line, containers=True)
-    assert plan.connector.model_dump() == {"host": "redis", "port": 6379}
+    assert plan.connector.model_dump() == {
+        "host": "redis",
+        "port": 6379,
+        "password_file": "/harness/secrets/redis",
+    }
     inner = plan.in_topology()
     assert inner.executor.model_dump()["scheduler"] == "tcp://scheduler:8786"
     assert inner.executor.model_dump()["workers"] == 4

@@ -21,7 +21,12 @@ from harness.topology.ownership import NONROOT, current_owner
 
 def test_a_topology_is_its_executors_file_and_the_connectors_if_it_needs_one() -> None:
     names = [path.name for path in topology_files("dask", "redis")]
-    assert names == ["dask.yaml", "redis.yaml"]
+    assert names == ["dask.yaml", "redis.yaml", "redis.worker.yaml"]
+    # Without worker containers there is nothing to mount the password into.
+    assert [path.name for path in topology_files("thread", "redis")] == [
+        "thread.yaml",
+        "redis.yaml",
+    ]
     assert [path.name for path in topology_files("dask", "file")] == ["dask.yaml"]
 
 

@@ -46,6 +46,6 @@ def test_the_doctor_prints_every_pair_and_each_reason_once(
         assert sum(line.endswith(f": {why}") for line in lines) == 1
 
 
-def test_the_doctor_wants_to_know_what_to_look_at() -> None:
-    with pytest.raises(UsageError, match="--matrix"):
-        doctor.main([])
+def test_a_matrix_takes_no_plan() -> None:
+    with pytest.raises(UsageError, match=r"--matrix.*--repeat"):
+        doctor.main(["--matrix", "--repeat", "2"])

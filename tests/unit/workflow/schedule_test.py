@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from harness.plan import Plan
-from harness.workflow.schedule import topologies, with_warm_ups
+from harness.workflow.schedule import remaining, topologies, with_warm_ups
 
 
 def plan(order: str = "given", isolate: str | None = None, seed: int = 0) -> Plan:
@@ -75,3 +75,11 @@ def test_warm_ups_precede_the_first_run_of_each_mode() -> None:
     for warm_up, first in pairwise(found):
         if warm_up.warm_up:
             assert warm_up.mode == first.mode
+
+
+def test_what_is_done_is_not_done_again() -> None:
+    of = plan(isolate="none")
+    ids = [run.run_id for run in of.runs()]
+    assert remaining(of, frozenset()) == topologies(of)
+    assert remaining(of, frozenset(ids)) == []
+    assert remaining(of, {ids[0], ids[3]}) == [range(1, 3), range(4, 6)]

@@ -1,0 +1,157 @@
+"""What the harness itself costs when a plan is large: growth, descriptors, slowdown per run.
+
+    .venv/bin/python benchmarks/load.py workers   64 Dask worker containers, one run
+    .venv/bin/python benchmarks/load.py runs      1,000 runs in one plan, one topology
+    .venv/bin/python benchmarks/load.py tasks     a stage of 5,000 tasks
+    .venv/bin/python benchmarks/load.py payloads  1 GB through file; 500 MB through redis
+    .venv/bin/python benchmarks/load.py day       a 24-hour plan, accelerated: 1,440 short runs
+
+Each starts a real bench and reads, of the harness's own process and of its host sampler, resident
+memory and open descriptors every second. Targets: neither grows by more than 5 MB from a tenth of
+the plan to its end, no descriptor is left open, and the last tenth of the runs takes no longer than
+the second, as a ratio of medians of the time from one run's start to the next one's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+TARGET_BYTES = 5_000_000
+_COMMON = ["--executor", "dask", "--ps-connector", "redis", "--data-management", "owned-proxy"]
+_FAST = ["--task-sleep", "0", "--isolate", "none", "--baseline-window", "0"]
+_TINY = ["--stage-task-counts", "1", "--stage-bytes-sizes", "1000", "1000"]
+PLANS = {
+    "workers": [
+        *(*_COMMON, "--dask-workers", "64", "--stage-task-counts", "64", "1"),
+        *("--stage-bytes-sizes", "1MB", "1MB", "1KB", "--task-sleep", "0.5"),
+        *("--start-timeout", "600"),
+    ],
+    "runs": [*_COMMON, "--dask-workers", "2", *_TINY, *_FAST, "--repeat", "1000"],
+    "day": [*_COMMON, "--dask-workers", "1", *_TINY, *_FAST, "--repeat", "1440"],
+    "tasks": [
+        *(*_COMMON, "--dask-workers", "4", "--stage-task-counts", "1", "5000", "1"),
+        *("--stage-bytes-sizes", "1KB", "1KB", "1KB", "1KB", *_FAST),
+    ],
+    "payloads": [
+        *(*_COMMON, "--dask-workers", "2", "--stage-task-counts", "1", "1"),
+        *("--stage-bytes-sizes", "500MB", "500MB", "1KB", "--task-sleep", "0"),
+    ],
+    "payloads-file": [
+        *(*_COMMON, "--ps-connector", "file", "--dask-workers", "2"),
+        *("--stage-task-counts", "1", "1"),
+        *("--stage-bytes-sizes", "1GB", "1GB", "1KB", "--task-sleep", "0"),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one process held at one moment."""
+
+    at_s: float
+    rss_bytes: int
+    descriptors: int
+
+
+def read(pid: int, at_s: float) -> Reading | None:
+    """Read a process; None if it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        descriptors = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # names alone
+    except OSError:
+        return None
+    lines = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    return Reading(at_s, int(lines[0].split()[1]) * 1024, descriptors) if lines else None
+
+
+def children(pid: int) -> dict[str, int]:
+    """Return the harness's own child processes by module."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (path / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, ValueError):
+            continue
+        if parent == pid and "harness.sampling.cgroup" in words:
+            found["host sampler"] = int(path.name)
+    return found
+
+
+def bench(flags: list[str], run_dir: Path) -> tuple[int, float, dict[str, list[Reading]]]:
+    """Run a bench to its end; return its exit code, its duration in seconds and all readings."""
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "bench", *flags, "--run-dir", str(run_dir)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    readings: dict[str, list[Reading]] = {"harness": []}
+    while process.poll() is None:
+        at_s = time.monotonic() - begin
+        for name, pid in {"harness": process.pid, **children(process.pid)}.items():
+            reading = read(pid, at_s)
+            if reading is not None:
+                readings.setdefault(name, []).append(reading)
+        time.sleep(1)
+    return process.returncode, time.monotonic() - begin, readings
+
+
+def tenths(run_dir: Path) -> tuple[int, float, float]:
+    """Return the number of runs, and the median seconds between starts in two tenths of them."""
+    (path,) = run_dir.glob("*/marks.csv")
+    with path.open(newline="") as file:
+        starts = [int(r["t_mono_ns"]) for r in csv.DictReader(file) if r["mark"] == "run_start"]
+    gaps = [(b - a) / 1e9 for a, b in pairwise(starts)]
+    if len(gaps) < 20:
+        return len(starts), 0.0, 0.0
+    tenth = len(gaps) // 10
+    return (
+        len(starts),
+        statistics.median(gaps[tenth : 2 * tenth]),
+        statistics.median(gaps[-tenth:]),
+    )
+
+
+def main() -> int:
+    """Run one plan and print its figures; 1 if a target was missed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("plan", choices=PLANS)
+    parser.add_argument("--repeat", metavar="N", help="runs, instead of the plan's own number")
+    args = parser.parse_args()
+    flags = [*PLANS[args.plan], *(["--repeat", args.repeat] if args.repeat else [])]
+    with tempfile.TemporaryDirectory(prefix="load-") as place:
+        code, took_s, readings = bench(flags, Path(place))
+        runs, second, last = tenths(Path(place))
+        size = sum(f.stat().st_size for f in Path(place).rglob("*") if f.is_file())
+    print(f"{args.plan}: exit code {code}, {runs} runs in {took_s:.0f} s, {size / 1e6:.1f} MB")
+    ok = code == 0
+    for name, found in readings.items():
+        settled = found[len(found) // 10 :]
+        growth = max(r.rss_bytes for r in settled[-5:]) - settled[0].rss_bytes
+        opened = settled[-1].descriptors - settled[0].descriptors
+        ok = ok and growth <= TARGET_BYTES
+        print(
+            f"{name}: {settled[-1].rss_bytes / 1e6:.1f} MB at the end, grown by"
+            f" {growth / 1e6:+.2f} MB; {settled[-1].descriptors} descriptors, {opened:+d}"
+        )
+    if second:
+        print(
+            f"from run to run: {second * 1e3:.1f} ms in the second tenth,"
+            f" {last * 1e3:.1f} ms in the last: ratio {last / second:.3f}"
+        )
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""A run directory after a bench that did not come to its end: rows complete or absent.
+
+A run counts as finished when its outcome is on disk, which is written last. Whatever else is there
+of a run without an outcome, or of one that is to be done again, is removed, so that no reader
+mixes two attempts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Set
+from pathlib import Path
+
+from harness.core.errors import UsageError
+from harness.results.directory import RunDirectory
+from harness.results.outcomes import FINISHED, REPEATED
+from harness.results.rows import OutcomeRow, read_rows
+
+_RUN_ID = b"run_id"
+_WARM_UP_OF = b"-of-"
+
+
+def finished_runs(directory: RunDirectory) -> frozenset[str]:
+    """Make the directory whole; return the runs that are not to be done again.
+
+    Raises:
+        UsageError: if a file is not what it should be.
+    """
+    try:
+        for path in sorted(directory.path.glob("*.csv")):
+            cut_partial_line(path)
+        return _repair(directory)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
+
+
+def _repair(directory: RunDirectory) -> frozenset[str]:
+    if not directory.outcomes.exists():
+        # Nothing finished, so nothing is worth keeping apart.
+        _keep_rows(directory, frozenset(), 0)
+        return frozenset()
+    outcomes = read_rows(directory.outcomes, OutcomeRow)
+    final = [row for row in outcomes if row.outcome not in REPEATED]
+    done = frozenset(row.run_id for row in final)
+    _keep_rows(directory, done, sum(row.outcome in FINISHED for row in final))
+    return done
+
+
+def _keep_rows(directory: RunDirectory, done: Set[str], finished: int) -> None:
+    keep = {run_id.encode() for run_id in done}
+    for path in sorted(directory.path.glob("*.csv")):
+        if path == directory.results:
+            # psbench's columns have no run in them; its rows come in the order of the outcomes.
+            _rewrite(path, lambda number, _line: number <= finished)
+        elif path != directory.host_memory:
+            keep_runs(path, keep)
+
+
+def cut_partial_line(path: Path) -> None:
+    """Remove what follows a file's last line end."""
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        position = end
+        while position > 0:
+            start = max(0, position - 65536)
+            file.seek(start)
+            found = file.read(position - start).rfind(b"\n")
+            if found >= 0:
+                position = start + found + 1
+                break
+            position = start
+        if position < end:
+            file.truncate(position)
+
+
+def keep_runs(path: Path, keep: Set[bytes]) -> None:
+    """Remove the rows of all runs but these from a file whose first column is the run.
+
+    Rows of no run stay, rows of a warm-up with the run it precedes.
+    """
+    with path.open("rb") as file:
+        if file.readline().split(b",", 1)[0].strip() != _RUN_ID:
+            return
+
+    def stays(_number: int, line: bytes) -> bool:
+        run = line.split(b",", 1)[0].strip()
+        return not run or run in keep or run.partition(_WARM_UP_OF)[2] in keep
+
+    _rewrite(path, stays)
+
+
+def _rewrite(path: Path, stays: Callable[[int, bytes], bool]) -> None:
+    """Rewrite a file with its header and those lines that stay, in one step."""
+    new = path.with_suffix(".csv-new")
+    removed = False
+    with path.open("rb") as old, new.open("wb") as into:
+        for number, line in enumerate(old):
+            if number == 0 or stays(number, line):
+                into.write(line)
+            else:
+                removed = True
+        into.flush()
+        os.fsync(into.fileno())
+    if removed:
+        shutil.copystat(path, new)
+        new.replace(path)
+    else:
+        new.unlink()

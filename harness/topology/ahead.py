@@ -1,0 +1,70 @@
+"""What a plan would start and need, before anything is started."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.plan import Plan
+from harness.sampling.meminfo import parse_meminfo
+from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files, services
+from harness.workflow.estimate import Estimate, estimate, topologies_of
+from harness.workflow.schedule import topologies
+
+_MEMINFO = Path("/proc/meminfo")
+_REPLICAS = "HARNESS_WORKERS"
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a bench of a plan would start and need.
+
+    Attributes:
+        images: their stacks.
+        files: compose files, relative to the checkout.
+        services: service -> number of its containers in one topology.
+        places: runs that share a topology, one range for each.
+        estimate: of time, memory and disk.
+    """
+
+    images: Sequence[str]
+    files: Sequence[str]
+    services: dict[str, int]
+    places: Sequence[range]
+    estimate: Estimate
+
+
+def look_ahead(plan: Plan) -> Ahead:
+    """Return what a bench would start and need; no engine is asked.
+
+    Raises:
+        UsageError: if there are no compose files for it.
+    """
+    files = plan_files(plan)
+    counts = dict.fromkeys(services(files), 1)
+    if "worker" in counts:
+        counts["worker"] = int(plan.executor.topology_env().get(_REPLICAS, "1"))
+    containers = sum(counts.values())
+    return Ahead(
+        images=sorted(set(image_stacks(files).values())),
+        files=[str(path.relative_to(COMPOSE_DIR.parent)) for path in files],
+        services=counts,
+        places=topologies(plan),
+        estimate=estimate(plan, containers, topologies_of(plan)),
+    )
+
+
+def available_bytes(engine_memory_bytes: int) -> int:
+    """Return what is available where the engine runs; all it has, if that is not this machine."""
+    here = parse_meminfo(_MEMINFO.read_bytes()) if _MEMINFO.exists() else None
+    if here is None or here.total != engine_memory_bytes:
+        return engine_memory_bytes
+    return here.available
+
+
+def compose_command(ahead: Ahead, project: str, *words: str) -> str:
+    """Return a compose call as a line for people."""
+    files = " ".join(f"-f {name}" for name in ahead.files)
+    return f"docker compose -p {re.sub('[^a-zA-Z0-9<>_-]', '', project)} {files} {' '.join(words)}"

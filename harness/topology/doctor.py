@@ -1,0 +1,212 @@
+"""Reading what ``checks`` judges."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from docker import DockerClient
+from docker.errors import APIError
+
+from harness.core.errors import InfrastructureError, UsageError
+from harness.plan import Plan
+from harness.sampling.meminfo import parse_meminfo
+from harness.topology import checks, leftovers
+from harness.topology.ahead import available_bytes, look_ahead
+from harness.topology.cgroups import obstacle
+from harness.topology.checks import Check, Verdict
+from harness.topology.compose import new_project_name
+from harness.topology.engine import OWNER_LABEL, RUN_LABEL, connect, describe
+from harness.topology.processes import BenchProcess, State
+from harness.workflow.estimate import Estimate
+
+_CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_MEMINFO = Path("/proc/meminfo")
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
+
+
+def examine(plan: Plan | None, run_dir: str) -> Iterator[Check]:
+    """Yield every check's answer, the most basic first.
+
+    Args:
+        plan: whose needs are compared with what is there.
+        run_dir: where run directories go.
+    """
+    needs = None if plan is None else look_ahead(plan).estimate
+    try:
+        client = connect()
+    except InfrastructureError as error:
+        yield Check("engine", Verdict.FAIL, str(error).partition(":")[0], "'make engine'")
+        client = None
+    if client is not None:
+        yield from _of_the_engine(client, needs)
+    yield checks.compose(_compose_version())
+    yield _run_directory(run_dir, needs)
+    yield from _of_this_machine()
+
+
+def preflight(plan: Plan, say: Callable[[str], None]) -> None:
+    """Do what is quick and matters before a bench.
+
+    Args:
+        plan: with a topology.
+        say: told what makes figures worse, one line each.
+
+    Raises:
+        UsageError: if the plan is predicted not to fit in memory, unless it is forced.
+        InfrastructureError: if a bench cannot work here.
+    """
+    assert plan.topology is not None
+    engine = describe(connect())
+    needs = look_ahead(plan).estimate
+    memory = checks.memory(available_bytes(engine.memory_bytes), needs.peak_bytes)
+    if memory.verdict == Verdict.FAIL and not plan.topology.force:
+        raise UsageError(
+            f"memory: {memory.found}: smaller payloads (--stage-bytes-sizes), fewer tasks"
+            " (--stage-task-counts) or workers, or --force to start it all the same"
+        )
+    found = [
+        checks.api(engine.api_version),
+        checks.compose(_compose_version()),
+        *_of_this_machine(),
+    ]
+    place = Path(plan.general.run_dir)
+    if place.is_dir():  # if it cannot be written or made, making the run directory says so
+        found.append(checks.disk("run directory", _free_bytes(place), needs.disk_bytes))
+    for check in found:
+        if check.verdict == Verdict.FAIL:
+            raise InfrastructureError(f"{check.name}: {check.found}: {check.remedy}")
+        if check.verdict == Verdict.WARN:
+            say(f"warning: {check.name}: {check.found}: {check.remedy}")
+
+
+def _of_the_engine(client: DockerClient, needs: Estimate | None) -> Iterator[Check]:
+    engine = describe(client)
+    info = client.info()
+    offset_s = _offset_s(str(info.get("SystemTime", "")))
+    yield Check("engine", Verdict.OK, f"{engine.version}, {engine.storage_driver}")
+    yield checks.api(engine.api_version)
+    yield checks.cgroups(engine.cgroup_version, engine.cgroup_driver, obstacle(engine))
+    yield _limits(info)
+    available = available_bytes(engine.memory_bytes)
+    yield checks.memory(available, needs.peak_bytes if needs else None)
+    root = Path(str(info.get("DockerRootDir", "")))
+    if root.is_dir():
+        yield checks.disk("engine's disk", _free_bytes(root), needs.store_bytes if needs else None)
+    yield _subnets(client)
+    yield checks.clock(offset_s, _text(_CLOCK_SOURCE).strip())
+    yield _leftovers(client)
+
+
+def _limits(info: dict[str, Any]) -> Check:
+    missing = [name for name in ("MemoryLimit", "SwapLimit", "PidsLimit") if not info.get(name)]
+    if missing:
+        remedy = "boot the kernel with cgroup_enable=memory swapaccount=1"
+        return Check("limits", Verdict.WARN, f"the engine lacks {', '.join(missing)}", remedy)
+    return Check("limits", Verdict.OK, "memory, swap, processes")
+
+
+def _subnets(client: DockerClient) -> Check:
+    """Ask for a network, the only way to know whether there is room for one."""
+    name = new_project_name()
+    labels = {RUN_LABEL: name, OWNER_LABEL: str(BenchProcess.current())}
+    try:
+        client.networks.create(name, driver="bridge", internal=True, labels=labels).remove()
+    except APIError as error:
+        remedy = "remove networks that nobody needs ('harness clean', 'docker network prune')"
+        return Check("subnets", Verdict.FAIL, str(error.explanation), remedy)
+    return Check("subnets", Verdict.OK, "at least one is free")
+
+
+def _leftovers(client: DockerClient) -> Check:
+    found = [entry for entry in leftovers.find(client) if entry.state == State.ENDED]
+    if not found:
+        return Check("leftovers", Verdict.OK, "none")
+    names = ", ".join(entry.project for entry in found)
+    return Check("leftovers", Verdict.WARN, f"of ended benches: {names}", "'harness clean'")
+
+
+def _run_directory(run_dir: str, needs: Estimate | None) -> Check:
+    place = Path(run_dir).absolute()
+    while not place.exists():
+        place = place.parent
+    name = "run directory"
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Check(name, Verdict.FAIL, f"cannot write in {place}", "name another --run-dir")
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        return Check(name, Verdict.FAIL, f"{place} is read-only", "name another --run-dir")
+    return checks.disk(name, _free_bytes(place), needs.disk_bytes if needs else None)
+
+
+def _of_this_machine() -> Iterator[Check]:
+    memory = parse_meminfo(_MEMINFO.read_bytes()) if _MEMINFO.exists() else None
+    if memory is not None:
+        swap = _swap(_text(_MEMINFO))
+        yield checks.swap(*swap)
+    yield checks.huge_pages(_text(_HUGE_PAGES))
+    yield checks.load(os.getloadavg()[0], os.cpu_count() or 1)
+    yield _private_ca()
+
+
+def _swap(meminfo: str) -> tuple[int, int]:
+    values = dict.fromkeys(("SwapTotal", "SwapFree"), 0)
+    for line in meminfo.splitlines():
+        name, _, rest = line.partition(":")
+        if name in values and rest.split():
+            values[name] = int(rest.split()[0]) * 1024
+    return values["SwapTotal"], values["SwapFree"]
+
+
+def _private_ca() -> Check:
+    named = {name: os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)}
+    missing = [f"{name}={path}" for name, path in named.items() if not Path(path).exists()]
+    if missing:
+        return Check("private CA", Verdict.FAIL, f"not there: {missing[0]}", "unset or correct it")
+    if not named:
+        return Check("private CA", Verdict.OK, "none")
+    if "SSL_CERT_FILE" not in named:
+        found = f"{next(iter(named))}, but image builds take SSL_CERT_FILE"
+        return Check("private CA", Verdict.WARN, found, "set SSL_CERT_FILE to the same file")
+    return Check("private CA", Verdict.OK, named["SSL_CERT_FILE"])
+
+
+def _compose_version() -> str:
+    try:
+        asked = subprocess.run(
+            ["docker", "compose", "version", "--short"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
+def _offset_s(system_time: str) -> float:
+    """Return how far an engine's clock is ahead of this one's, from what it said just now."""
+    whole, _, rest = system_time.partition(".")
+    zone = rest.lstrip("0123456789")
+    try:
+        return datetime.fromisoformat(f"{whole}{zone or '+00:00'}").timestamp() - time.time()
+    except ValueError:
+        return 0.0
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path).free
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

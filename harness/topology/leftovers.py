@@ -1,0 +1,149 @@
+"""What benches that are gone have left, and how to remove it; never anything else.
+
+Containers, networks and volumes are found by our labels, cgroups by the names of projects that
+have such a label or a note (``records``). Whatever belongs to a bench that runs, or of which that
+cannot be told from here, stays.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from docker import DockerClient
+from docker.errors import APIError, NotFound
+
+from harness.results.directory import RunDirectory
+from harness.sampling.report import FRAGMENTS
+from harness.topology import ownership, records
+from harness.topology.cgroups import project_cgroups, remove_cgroups
+from harness.topology.engine import OWNER_LABEL, RUN_LABEL
+from harness.topology.processes import BenchProcess, State
+from harness.topology.records import Record
+
+# Names that `compose.new_project_name` makes. `docker compose up` by hand has another label value.
+_PROJECT = re.compile(r"wmh[0-9a-f]{8}")
+# A compose call that outlived its harness may still be creating containers.
+_PASSES = 5
+_PASS_S = 0.5
+
+
+@dataclass
+class Leftover:
+    """What there is of one project.
+
+    Attributes:
+        project: the compose project.
+        state: whether its bench still runs.
+        record: its note, if there is one.
+        containers, networks, volumes: names.
+        cgroups: directories.
+    """
+
+    project: str
+    state: State = State.UNKNOWN
+    record: Record | None = None
+    containers: list[str] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
+    cgroups: list[str] = field(default_factory=list)
+
+    @property
+    def run_dir(self) -> str:
+        """The run directory, empty if unknown."""
+        return self.record.run_dir if self.record else ""
+
+    def things(self) -> list[str]:
+        """Return everything, one line each."""
+        kinds = {
+            "container": self.containers,
+            "network": self.networks,
+            "volume": self.volumes,
+            "cgroup": self.cgroups,
+        }
+        return [f"{kind} {name}" for kind, names in kinds.items() for name in names]
+
+
+def find(client: DockerClient) -> list[Leftover]:
+    """Return all projects of benches that the engine, the cgroup tree or a note knows of."""
+    found: dict[str, Leftover] = {}
+    for record in records.all_records():
+        entry = _entry(found, record.project)
+        if entry is not None:
+            entry.record, entry.state = record, record.state()
+    filters: dict[str, str | list[str] | bool] = {"label": RUN_LABEL}
+    for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
+        entry = _entry(found, container.labels.get(RUN_LABEL, ""))
+        if entry is not None:
+            entry.containers.append(str(container.name))
+            process = BenchProcess.parse(container.labels.get(OWNER_LABEL, ""))
+            if entry.state == State.UNKNOWN and process is not None:
+                entry.state = process.state()
+    for kind, things in (
+        ("networks", client.networks.list(filters=filters)),
+        ("volumes", client.volumes.list(filters=filters)),
+    ):
+        for thing in things:
+            entry = _entry(found, (thing.attrs.get("Labels") or {}).get(RUN_LABEL, ""))
+            if entry is not None:
+                getattr(entry, kind).append(str(thing.attrs["Name"]))
+    for entry in found.values():
+        entry.cgroups = project_cgroups(entry.project)
+    return [found[project] for project in sorted(found)]
+
+
+def _entry(found: dict[str, Leftover], project: str) -> Leftover | None:
+    if not _PROJECT.fullmatch(project):
+        return None
+    return found.setdefault(project, Leftover(project))
+
+
+def remove(client: DockerClient, project: str) -> list[str]:
+    """Remove all of a project, whose bench must be gone; return what could not be removed."""
+    left = _what_is_left(client, project)
+    for number in range(_PASSES):
+        if number:
+            time.sleep(_PASS_S)
+        _remove_once(client, project)
+        left = _what_is_left(client, project)
+        if not left:
+            break
+    if not left:
+        record = next((r for r in records.all_records() if r.project == project), None)
+        if record is not None:
+            tidy_run_directory(Path(record.run_dir))
+        records.remove(project)
+    return left
+
+
+def _what_is_left(client: DockerClient, project: str) -> list[str]:
+    entry = next((e for e in find(client) if e.project == project), None)
+    return entry.things() if entry else []
+
+
+def _remove_once(client: DockerClient, project: str) -> None:
+    filters: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={project}"}
+    for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
+        with suppress(NotFound, APIError):
+            container.remove(force=True, v=True)
+    for network in client.networks.list(filters=filters):
+        with suppress(NotFound, APIError):
+            network.remove()
+    for volume in client.volumes.list(filters=filters):
+        with suppress(NotFound, APIError):
+            volume.remove(force=True)
+    remove_cgroups(project)
+
+
+def tidy_run_directory(path: Path) -> None:
+    """Remove a dead bench's temporary files; its rows stay."""
+    directory = RunDirectory(path)
+    ownership.give_to_user(path, ownership.current_owner())
+    for temporary in directory.temporary_files():
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    shutil.rmtree(path / FRAGMENTS, ignore_errors=True)

@@ -1,0 +1,130 @@
+"""How long a plan takes and how much it needs, from the flags alone (pure).
+
+Good to a factor of two: enough to refuse what cannot work, and to tell slow from stuck.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from harness.plan import Isolate, Mode, Plan, Workload
+from harness.workflow.prediction import boundaries, made
+
+# Measured with the images of this repository on a machine of two cores, rounded up.
+_PROCESS_BYTES = 80_000_000
+_TASK_S = 0.01
+_BYTES_PER_S = 100e6
+_PHASES_S = 1.0
+_TOPOLOGY_S = 12.0
+# Samples of all views, rows and logs, per container and second.
+_SAMPLE_BYTES_PER_S = 12_000
+# Copies of a task's input and of its result while they are made, (de)serialised and sent.
+_COPIES = 3
+
+_TIMEOUT_FACTOR = 5
+_TIMEOUT_LEAST_S = 120.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan needs.
+
+    Attributes:
+        containers: in one topology.
+        peak_bytes: memory at once, all containers together, page cache of a file connector too.
+        run_s: one run, with the phases around it.
+        total_s: all runs and all starts of topologies.
+        disk_bytes: of the run directory.
+        store_bytes: most that the connector holds at once.
+    """
+
+    containers: int
+    peak_bytes: int
+    run_s: float
+    total_s: float
+    disk_bytes: int
+    store_bytes: int
+
+
+def estimate(plan: Plan, containers: int, topologies: int) -> Estimate:
+    """Estimate a plan.
+
+    Args:
+        plan: what is run.
+        containers: in one of its topologies.
+        topologies: how many there are, one after the other (two at once while they change).
+    """
+    workers = plan.executor.worker_count
+    workload = plan.workload
+    store = max(_store_peak(workload, mode) for mode in workload.modes)
+    flight = _in_flight(workload, workers)
+    direct = _direct_peak(workload) if Mode.NONE in workload.modes else 0
+    # Worker processes that share the runner's container are processes all the same.
+    processes = max(containers, workers + 1)
+    peak = processes * _PROCESS_BYTES + max(store + flight, direct + flight)
+    run_s = makespan_s(workload, workers) + _PHASES_S + plan.general.after
+    runs = len(plan.runs()) + plan.general.warmup * len(workload.modes)
+    total_s = runs * run_s + topologies * _TOPOLOGY_S
+    return Estimate(
+        containers=containers,
+        peak_bytes=peak,
+        run_s=run_s,
+        total_s=total_s,
+        disk_bytes=round(containers * total_s * _SAMPLE_BYTES_PER_S) + 1_000_000,
+        store_bytes=store,
+    )
+
+
+def topologies_of(plan: Plan) -> int:
+    """Return how many topologies a plan has at most."""
+    isolate = Isolate.NONE if plan.topology is None else plan.topology.isolate
+    if isolate == Isolate.RUN:
+        return len(plan.runs())
+    return len(plan.workload.modes) if isolate == Isolate.MODE else 1
+
+
+def makespan_s(workload: Workload, workers: int) -> float:
+    """Return about how long one workflow takes: sleeping in waves, calling, moving bytes."""
+    waves = sum(math.ceil(count / workers) for count in workload.stage_task_counts)
+    once = waves * workload.task_sleep + sum(workload.stage_task_counts) * _TASK_S
+    return workload.stage_repeat * once + 2 * made(workload).size_bytes / _BYTES_PER_S
+
+
+def run_timeout_s(plan: Plan) -> float:
+    """Return after how many seconds a run is given up: as given, else several times the estimate.
+
+    0 is never.
+    """
+    if plan.general.run_timeout is not None:
+        return plan.general.run_timeout
+    general = plan.general
+    phases = general.baseline_timeout + general.after
+    expected = makespan_s(plan.workload, plan.executor.worker_count)
+    return _TIMEOUT_LEAST_S + phases + _TIMEOUT_FACTOR * expected
+
+
+def _store_peak(workload: Workload, mode: str) -> int:
+    return max(boundary.peak.size_bytes for boundary in boundaries(workload, mode))
+
+
+def _direct_peak(workload: Workload) -> int:
+    """Return what client, scheduler and workers hold of two layers that follow each other."""
+    sizes = workload.stage_bytes_sizes
+    counts = (workload.stage_task_counts[0], *workload.stage_task_counts)
+    layers = [count * size for count, size in zip(counts, sizes, strict=True)]
+    return 2 * max(a + b for a, b in itertools.pairwise(layers))
+
+
+def _in_flight(workload: Workload, workers: int) -> int:
+    """Return the most that tasks which run at once hold of inputs and results."""
+    counts, sizes = workload.stage_task_counts, workload.stage_bytes_sizes
+    most = 0
+    before = counts[0]
+    for stage, count in enumerate(counts):
+        inputs = before if count == 1 else 1
+        one = inputs * sizes[stage] + sizes[stage + 1]
+        most = max(most, min(workers, count) * one)
+        before = count
+    return _COPIES * most

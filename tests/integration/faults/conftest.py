@@ -1,0 +1,46 @@
+"""What the fault tests share: a place for notes of their own, and the table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tabulate import tabulate
+
+from tests.integration.faults.injection import Table
+
+_TABLE = Table()
+
+
+@pytest.fixture(scope="session")
+def table() -> Table:
+    return _TABLE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep notes about killed benches apart from the user's: other commands would name them."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    yield
+    patch.undo()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the fault table as measured."""
+    if _TABLE.cells:
+        terminalreporter.section("fault table")
+        rows = [
+            (
+                cell.fault,
+                cell.outcome,
+                cell.service,
+                "" if cell.detected_s is None else f"{cell.detected_s:.1f}",
+                f"{cell.rows_before} -> {cell.rows_after}",
+                cell.left or "nothing",
+                cell.reason[:70],
+            )
+            for cell in _TABLE.cells
+        ]
+        headers = ("fault", "outcome", "service", "row after s", "rows", "left", "reason")
+        terminalreporter.write_line(tabulate(rows, headers=headers))

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from harness.plan import Plan
+from harness.workflow.estimate import estimate, makespan_s, run_timeout_s
+
+
+def plan(**workload: object) -> Plan:
+    return Plan.model_validate(
+        {
+            "executor_name": "dask",
+            "executor": {"workers": 4},
+            "connector_name": "file",
+            "connector": {"directory": "/harness/store"},
+            "workload": {
+                "modes": ["default-proxy"],
+                "stage_task_counts": [1, 8, 1],
+                "stage_bytes_sizes": [100, 100, 100, 100],
+                "task_sleep": 2.0,
+                **workload,
+            },
+            "general": {},
+            "topology": {},
+        }
+    )
+
+
+def test_sleeping_comes_in_waves() -> None:
+    # 1 + 2 + 1 waves on four workers.
+    assert 8.0 <= makespan_s(plan().workload, 4) < 8.5
+    assert 20.0 <= makespan_s(plan().workload, 1) < 20.5
+
+
+def test_what_is_kept_and_what_is_under_way_both_count() -> None:
+    small = estimate(plan(), 6, 1)
+    large = estimate(plan(stage_bytes_sizes=[10**9] * 4, stage_repeat=3), 6, 1)
+    assert large.store_bytes == 33 * 10**9
+    assert large.peak_bytes > small.peak_bytes + 33 * 10**9
+    assert large.total_s > small.total_s
+
+
+def test_a_run_is_given_up_long_after_it_should_have_ended() -> None:
+    assert run_timeout_s(plan()) > 120 + 5 * 8
+    given = plan()
+    forever = given.model_copy(
+        update={"general": given.general.model_copy(update={"run_timeout": 0.0})}
+    )
+    assert run_timeout_s(forever) == 0
