@@ -179,4 +179,6 @@ class GlobusConfig(ExecutorConfig):
     @classmethod
     def variants(cls) -> Mapping[str, tuple[str, ...]]:
         """Have one row."""
-        return {cls.name: ("--globus-workers", "2")}
+        # Two objects of 5 MB are more than one task may carry.
+        sizes = ("--stage-bytes-sizes", "3.5MB", "3.5MB", "3.5MB", "1MB")
+        return {cls.name: ("--globus-workers", "2", *sizes)}
