@@ -32,7 +32,7 @@ PAYLOAD = bytes(1_000_000)
 SERDE = ComputeSerializer()
 # The limit is what this call has, to the byte.
 LIMIT = len(SERDE.pack_buffers([SERDE.serialize((PAYLOAD,)), SERDE.serialize({})]))
-LOST_AFTER_S = 20
+LOST_AFTER_S = 30
 
 RUN = (
     "--executor globus --globus-workers 2 --ps-connector file --ps-file-dir /harness/store"
@@ -99,7 +99,7 @@ class Topology:
             "print(db.execute('SELECT count(*) FROM tasks WHERE completed IS NULL AND submitted <'"
             " \" strftime('%s', 'now') - 2\").fetchone()[0])"
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             if self.output("service", "python", "-c", count).strip() == "1":
                 return
@@ -109,7 +109,7 @@ class Topology:
 
     def started(self, directory: str, runs: int, running: Future[Ended]) -> None:
         """Wait until some of its runs are done, and the next one is under way."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 180
         while len(self.outcomes(directory)) < runs:
             assert not running.done(), running.result().out
             assert time.monotonic() < deadline
@@ -194,7 +194,7 @@ def test_a_wrong_endpoint(topology: Topology) -> None:
     assert ended.code == 3
     assert f"endpoint {unknown} is not registered" in ended.last
     assert "Traceback" not in ended.out
-    assert ended.seconds < 60
+    assert ended.seconds < 120
 
 
 def test_a_wrong_secret(topology: Topology) -> None:
@@ -204,7 +204,7 @@ def test_a_wrong_secret(topology: Topology) -> None:
     assert ended.code == 3
     assert "unknown client or wrong secret" in ended.last
     assert "Traceback" not in ended.out
-    assert ended.seconds < 60
+    assert ended.seconds < 120
 
 
 @pytest.mark.parametrize("service", ["service", "broker"])
@@ -270,7 +270,7 @@ def test_a_user_endpoint_that_is_killed(topology: Topology, beside: ThreadPoolEx
     start = time.monotonic()
     ended = running.result(200)
     assert ended.code == 1, ended.out
-    assert time.monotonic() - start < LOST_AFTER_S + 60
+    assert time.monotonic() - start < LOST_AFTER_S + 90
     last = topology.outcomes("killed")[-1]
     assert ",failed," in last
     assert "USER_ENDPOINT_LOST" in last
@@ -330,7 +330,7 @@ def test_a_worker_that_is_killed_in_a_bench(client: DockerClient, tmp_path: Path
             break
         time.sleep(0.05)
     client.containers.get(f"{project}-worker-2").kill()
-    bench = finish_bench(process, tmp_path, timeout_s=90)
+    bench = finish_bench(process, tmp_path, timeout_s=180)
     assert bench.code == 1, bench.err
     outcomes = bench.rows("outcomes.csv")
     assert [row["outcome"] for row in outcomes] == ["ok"] * (len(outcomes) - 1) + ["failed"]
