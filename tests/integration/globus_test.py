@@ -157,8 +157,8 @@ from harness.executors.globus import GlobusConfig
 def size(data):
     return len(data)
 
-with GlobusConfig(max_submission={10 * LIMIT}).start(60) as executor:
-    print(executor.submit(size, bytes({len(PAYLOAD)})).result(60))
+with GlobusConfig(max_submission={10 * LIMIT}).start(120) as executor:
+    print(executor.submit(size, bytes({len(PAYLOAD)})).result(120))
     client = executor._sdk.client
     function = client.register_function(size)
     body = {{"tasks": {{function: ["x" * ({LIMIT} + 1)]}}}}
@@ -233,12 +233,12 @@ def test_a_user_endpoint_that_cannot_start(topology: Topology) -> None:
 import time
 from harness.executors.globus import GlobusConfig
 
-with GlobusConfig().start(60) as executor:
+with GlobusConfig().start(120) as executor:
     # Another user configuration: another user endpoint is started.
     executor._sdk.user_endpoint_config = {"other": True}
     start = time.monotonic()
-    print(executor.submit(len, b"").exception(100))
-    assert time.monotonic() - start < 60
+    print(executor.submit(len, b"").exception(150))
+    assert time.monotonic() - start < 150
 """
     before = topology.output("worker", "cat", template)
     write = f"import sys; open('{template}', 'w').write(sys.argv[1])"
