@@ -74,7 +74,7 @@ class Bench:
             "project": name,
             "engine": asdict(engine),
             "images": {stack: asdict(image) for stack, image in images.items()},
-            "notes": list(self.plan.executor.topology_notes()),
+            "notes": list(self.plan.executor.notes()),
             "compose_files": [str(path.relative_to(COMPOSE_DIR.parent)) for path in files],
         }
         try:

@@ -223,6 +223,10 @@ def test_a_service_that_is_killed_and_started_again(
     assert ended.code == 0, ended.out
     outcomes = topology.outcomes(service)
     assert [line.split(",")[3] for line in outcomes] == ["ok"] * 2
+    manifest = json.loads(
+        topology.output("runner", "sh", "-c", f"cat /tmp/{service}/*/manifest.json")
+    )
+    assert "stand-in" in manifest["notes"][0]
     results = topology.execute("sh", "-c", f"cat /tmp/{service}/*/results.csv").out
     assert len(results.splitlines()) == 3
 
