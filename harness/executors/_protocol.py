@@ -118,8 +118,8 @@ class ExecutorConfig(BaseModel):
         """Return the environment of that compose file."""
         return {}
 
-    def topology_notes(self) -> tuple[str, ...]:
-        """Return sentences that every report of a run in this topology must show."""
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences that every report of a run with these options must show."""
         return ()
 
     def topology_files(self, uid: int, gid: int) -> AbstractContextManager[dict[str, str]]:  # noqa: ARG002

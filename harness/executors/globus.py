@@ -172,7 +172,7 @@ class GlobusConfig(ExecutorConfig):
             return nullcontext({})
         return _globus_login.lent_login(uid, gid)
 
-    def topology_notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         """Say what the local service is."""
         return () if self.endpoints else (STAND_IN_NOTE,)
 

@@ -35,7 +35,7 @@ class Settings:
     max_submission_bytes: int = MAX_TASK_BYTES
     queue_expiry_s: float = 3600.0
     retention_s: float = 86400.0
-    start_timeout_s: float = 90.0
+    start_timeout_s: float = 300.0
     lost_after_s: float = 30.0
 
     @classmethod

@@ -114,7 +114,7 @@ def prepare(
     return launch, {
         "engine": asdict(engine),
         "images": {stack: asdict(image) for stack, image in images.items()},
-        "notes": list(plan.executor.topology_notes()),
+        "notes": list(plan.executor.notes()),
         "compose_files": [str(path.relative_to(COMPOSE_DIR.parent)) for path in files],
     }
 

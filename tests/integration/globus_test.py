@@ -32,7 +32,7 @@ PAYLOAD = bytes(1_000_000)
 SERDE = ComputeSerializer()
 # The limit is what this call has, to the byte.
 LIMIT = len(SERDE.pack_buffers([SERDE.serialize((PAYLOAD,)), SERDE.serialize({})]))
-LOST_AFTER_S = 20
+LOST_AFTER_S = 30
 
 RUN = (
     "--executor globus --globus-workers 2 --ps-connector file --ps-file-dir /harness/store"
@@ -99,7 +99,7 @@ class Topology:
             "print(db.execute('SELECT count(*) FROM tasks WHERE completed IS NULL AND submitted <'"
             " \" strftime('%s', 'now') - 2\").fetchone()[0])"
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             if self.output("service", "python", "-c", count).strip() == "1":
                 return
@@ -109,7 +109,7 @@ class Topology:
 
     def started(self, directory: str, runs: int, running: Future[Ended]) -> None:
         """Wait until some of its runs are done, and the next one is under way."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 180
         while len(self.outcomes(directory)) < runs:
             assert not running.done(), running.result().out
             assert time.monotonic() < deadline
@@ -157,8 +157,8 @@ from harness.executors.globus import GlobusConfig
 def size(data):
     return len(data)
 
-with GlobusConfig(max_submission={10 * LIMIT}).start(60) as executor:
-    print(executor.submit(size, bytes({len(PAYLOAD)})).result(60))
+with GlobusConfig(max_submission={10 * LIMIT}).start(120) as executor:
+    print(executor.submit(size, bytes({len(PAYLOAD)})).result(120))
     client = executor._sdk.client
     function = client.register_function(size)
     body = {{"tasks": {{function: ["x" * ({LIMIT} + 1)]}}}}
@@ -194,7 +194,7 @@ def test_a_wrong_endpoint(topology: Topology) -> None:
     assert ended.code == 3
     assert f"endpoint {unknown} is not registered" in ended.last
     assert "Traceback" not in ended.out
-    assert ended.seconds < 60
+    assert ended.seconds < 120
 
 
 def test_a_wrong_secret(topology: Topology) -> None:
@@ -204,7 +204,7 @@ def test_a_wrong_secret(topology: Topology) -> None:
     assert ended.code == 3
     assert "unknown client or wrong secret" in ended.last
     assert "Traceback" not in ended.out
-    assert ended.seconds < 60
+    assert ended.seconds < 120
 
 
 @pytest.mark.parametrize("service", ["service", "broker"])
@@ -223,6 +223,10 @@ def test_a_service_that_is_killed_and_started_again(
     assert ended.code == 0, ended.out
     outcomes = topology.outcomes(service)
     assert [line.split(",")[3] for line in outcomes] == ["ok"] * 2
+    manifest = json.loads(
+        topology.output("runner", "sh", "-c", f"cat /tmp/{service}/*/manifest.json")
+    )
+    assert "stand-in" in manifest["notes"][0]
     results = topology.execute("sh", "-c", f"cat /tmp/{service}/*/results.csv").out
     assert len(results.splitlines()) == 3
 
@@ -233,12 +237,12 @@ def test_a_user_endpoint_that_cannot_start(topology: Topology) -> None:
 import time
 from harness.executors.globus import GlobusConfig
 
-with GlobusConfig().start(60) as executor:
+with GlobusConfig().start(120) as executor:
     # Another user configuration: another user endpoint is started.
     executor._sdk.user_endpoint_config = {"other": True}
     start = time.monotonic()
-    print(executor.submit(len, b"").exception(100))
-    assert time.monotonic() - start < 60
+    print(executor.submit(len, b"").exception(150))
+    assert time.monotonic() - start < 150
 """
     before = topology.output("worker", "cat", template)
     write = f"import sys; open('{template}', 'w').write(sys.argv[1])"
@@ -270,7 +274,7 @@ def test_a_user_endpoint_that_is_killed(topology: Topology, beside: ThreadPoolEx
     start = time.monotonic()
     ended = running.result(200)
     assert ended.code == 1, ended.out
-    assert time.monotonic() - start < LOST_AFTER_S + 60
+    assert time.monotonic() - start < LOST_AFTER_S + 90
     last = topology.outcomes("killed")[-1]
     assert ",failed," in last
     assert "USER_ENDPOINT_LOST" in last
@@ -330,7 +334,7 @@ def test_a_worker_that_is_killed_in_a_bench(client: DockerClient, tmp_path: Path
             break
         time.sleep(0.05)
     client.containers.get(f"{project}-worker-2").kill()
-    bench = finish_bench(process, tmp_path, timeout_s=90)
+    bench = finish_bench(process, tmp_path, timeout_s=180)
     assert bench.code == 1, bench.err
     outcomes = bench.rows("outcomes.csv")
     assert [row["outcome"] for row in outcomes] == ["ok"] * (len(outcomes) - 1) + ["failed"]

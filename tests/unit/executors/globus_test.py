@@ -62,7 +62,7 @@ def test_a_topology_has_a_service_and_endpoints_of_its_own() -> None:
     assert set(image_stacks(files).values()) == {"globus", "globus_service", "rabbitmq"}
     env = plan.executor.topology_env()
     assert (env["HARNESS_GLOBUS_ENDPOINTS"], env["HARNESS_GLOBUS_ENGINE"]) == ("2", "thread")
-    (note,) = plan.executor.topology_notes()
+    (note,) = plan.executor.notes()
     assert "stand-in" in note
     # The runner reads the same plan, and finds the endpoints by asking.
     again = Plan.model_validate_json(plan.in_topology().model_dump_json())
@@ -75,7 +75,7 @@ def test_a_real_endpoint_starts_nothing_of_the_local_service() -> None:
     plan = plan_of(f"--globus-compute-endpoint {UUID_} --data-management none", containers=True)
     assert services(plan_files(plan)) == ["runner"]
     assert plan.executor.topology_env() == {}
-    assert plan.executor.topology_notes() == ()
+    assert plan.executor.notes() == ()
     said = refusal(f"--globus-compute-endpoint {UUID_}", containers=True)
     assert "use '--data-management none'" in said
 
