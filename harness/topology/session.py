@@ -134,6 +134,9 @@ class Bench:
         finally:
             with interrupt.shielded():
                 self._before_is_down()
+                for topology in self._running:
+                    # A signal may have come between its end and its taking down.
+                    topology.close()
         interrupt.check()
         return endings
 
