@@ -7,6 +7,7 @@ Nothing here makes a Python object for each row.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,12 @@ class Table:
 
 
 def read_csv(
-    path: Path, columns: Mapping[str, ColumnType], required: Collection[str] = ()
+    path: Path,
+    columns: Mapping[str, ColumnType],
+    required: Collection[str] = (),
+    named: Collection[str] = (),
+    *,
+    quoted: bool = False,
 ) -> Table:
     """Read some columns of a CSV file; other columns are allowed and never parsed.
 
@@ -49,11 +55,13 @@ def read_csv(
     Args:
         path: the file. One that is missing is an empty table with its problem.
         columns: names and types.
-        required: columns without which the file is of no use.
+        required: columns without which the file is of no use, and their cells the row.
+        named: columns without which the file is of no use; their cells may be empty.
+        quoted: whether cells may be in quotes. Where none is, a stray quote swallows no rows.
     """
     nothing = pl.DataFrame(schema=dict(columns))
     header, problem = _header(path)
-    missing = [name for name in required if name not in header]
+    missing = [name for name in (*required, *named) if name not in header]
     if not problem and missing:
         problem = (
             f"row 1: no column {', '.join(missing)}; not the file its name says, nothing of it used"
@@ -68,15 +76,19 @@ def read_csv(
         ignore_errors=True,
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
+        quote_char='"' if quoted else None,
         row_index_name=_ROW,
         row_index_offset=2,
     ).select(_ROW, *(pl.col(n).cast(WORD) if k is WORD else n for n, k in found.items()))
     try:
-        table = rows.collect(engine="streaming")
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            table = rows.collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         reason = str(error).partition("\n")[0]
         return Table(nothing, (f"{path}: cannot be read as CSV ({reason}); nothing of it used",))
-    return _whole_rows(path, table, [name for name in required if name in found])
+    odd = [f"{path}: quotes that do not end; rows after them are missing"] if warned else []
+    return _whole_rows(path, table, [name for name in required if name in found], odd)
 
 
 def _header(path: Path) -> tuple[list[str], str]:
@@ -91,8 +103,7 @@ def _header(path: Path) -> tuple[list[str], str]:
     return [name.strip().strip('"') for name in names], ""
 
 
-def _whole_rows(path: Path, table: pl.DataFrame, required: list[str]) -> Table:
-    problems = []
+def _whole_rows(path: Path, table: pl.DataFrame, required: list[str], problems: list[str]) -> Table:
     cut = bool(len(table)) and not _ends_its_last_line(path)
     if cut:
         number, before = table[_ROW][-1], len(table) - 1

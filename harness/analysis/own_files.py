@@ -69,10 +69,10 @@ def read_rows(path: Path, row_type: type[Any]) -> Table:
     """Read a file whose schema is a dataclass; cells that may be empty may also be missing."""
     fields = {field.name: str(field.type) for field in dataclasses.fields(row_type)}
     columns = {name: _TYPES[kind.removesuffix(" | None")] for name, kind in fields.items()}
-    first = next(iter(fields))
-    # The run is empty where a mark or a sample belongs to none.
-    required = [name for name, kind in fields.items() if kind in ("int", "float")]
-    return read_csv(path, columns, [first, *required] if first != "run_id" else required)
+    certain = {name: kind for name, kind in fields.items() if not kind.endswith(" | None")}
+    # Text may be empty: a mark that belongs to no run, a run that has no reason.
+    required = [name for name, kind in certain.items() if kind != "str"]
+    return read_csv(path, columns, required, list(certain), quoted=True)
 
 
 def _runs(outcomes: pl.DataFrame, marks: pl.DataFrame, results: Results) -> Iterator[Run]:

@@ -74,6 +74,20 @@ def test_zeros_that_a_crash_of_the_machine_left_are_no_row(tmp_path: Path) -> No
     assert len(table.problems) == 1
 
 
+def test_a_stray_quote_swallows_no_rows(tmp_path: Path) -> None:
+    content = 'name,t\na,1\n"b,2\nc,3\n'
+    table = read_csv(file(tmp_path, content), COLUMNS, REQUIRED)
+    assert table.rows["name"].to_list() == ["a", '"b', "c"]
+
+
+def test_quoted_text_may_have_commas_and_a_quote_without_end_is_said(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, 'name,t\n"a, b",1\n'), COLUMNS, REQUIRED, quoted=True)
+    assert table.rows["name"].to_list() == ["a, b"]
+    rows = "".join(f"x,{number}\n" for number in range(3))
+    broken = read_csv(file(tmp_path, f'name,t\n"a,1\n{rows}'), COLUMNS, REQUIRED, quoted=True)
+    assert broken.problems
+
+
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     table = read_csv(tmp_path / "none.csv", COLUMNS, REQUIRED)
     assert len(table.rows) == 0
