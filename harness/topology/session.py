@@ -133,6 +133,9 @@ class Bench:
         finally:
             with interrupt.shielded():
                 self._before_is_down()
+                for topology in self._running:
+                    # Nothing, unless a signal came between its end and its being taken down.
+                    topology.close()
         interrupt.check()
         return endings
 
