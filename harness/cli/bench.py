@@ -65,8 +65,10 @@ def main(argv: Sequence[str]) -> int:
     if dry_run:
         print(dry_run_text(plan, look_ahead(plan)))
         return 0
-    preflight(plan, _say)
+    warnings = preflight(plan)
     directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
+    for line in warnings:
+        _say(line)
     with only_bench_of(directory.path, "--run-dir"):
         return _bench(plan, directory)
 
@@ -81,7 +83,8 @@ def _resume(argv: Sequence[str]) -> int:
     with only_bench_of(path, _RESUME):
         plan, images = read_bench_file(RunDirectory(path).bench)
         directory = RunDirectory(path, plan.general.csv_file, plan.general.log_file)
-        preflight(plan, _say)
+        for line in preflight(plan):
+            _say(line)
         require_images(images)
         clear_the_way(directory, _say)
         done = finished_runs(directory)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,11 @@ def examine(plan: Plan | None, run_dir: str) -> Iterator[Check]:
     yield from _of_this_machine()
 
 
-def preflight(plan: Plan, say: Callable[[str], None]) -> None:
-    """Do what is quick and matters before a bench.
+def preflight(plan: Plan) -> list[str]:
+    """Do what is quick and matters before a bench with a topology.
 
-    Args:
-        plan: with a topology.
-        say: told what makes figures worse, one line each.
+    Returns:
+        What makes figures worse, one line each.
 
     Raises:
         UsageError: if the plan is predicted not to fit in memory, unless it is forced.
@@ -83,8 +82,11 @@ def preflight(plan: Plan, say: Callable[[str], None]) -> None:
     for check in found:
         if check.verdict == Verdict.FAIL:
             raise InfrastructureError(f"{check.name}: {check.found}: {check.remedy}")
-        if check.verdict == Verdict.WARN:
-            say(f"warning: {check.name}: {check.found}: {check.remedy}")
+    return [
+        f"warning: {check.name}: {check.found}: {check.remedy}"
+        for check in found
+        if check.verdict == Verdict.WARN
+    ]
 
 
 def _of_the_engine(client: DockerClient, needs: Estimate | None) -> Iterator[Check]:

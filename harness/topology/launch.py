@@ -143,6 +143,7 @@ class LaunchedTopology:
     _stack: ExitStack = field(default_factory=ExitStack)
     _secret_files: dict[str, str] = field(default_factory=dict)
     _offset: int = 0
+    _is_down: bool = True
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of it: places are those in the plan's order, from 1."""
@@ -188,7 +189,7 @@ class LaunchedTopology:
         offset = self._offset = self._marks_offset()
         self._stack.callback(self._collect)
         records.write(self.record())
-        self._stack.callback(records.remove, self.name)
+        self._stack.callback(self._forget)
         parents = create_parents(launch.engine, self.name, services(launch.files))
         self._stack.callback(self._remove_parents, parents)
         owner = launch.owner
@@ -200,6 +201,7 @@ class LaunchedTopology:
         self._stack.callback(self._take_down, project)
         happened = self._stack.enter_context(events(project))
         launch.say(f"Starting the topology {project.name}")
+        self._is_down = False
         # Compose takes a third of a second to say what it is starting anyway.
         with ThreadPoolExecutor(1) as aside:
             written = aside.submit(self._write_inputs, project)
@@ -350,6 +352,12 @@ class LaunchedTopology:
             launch.say(f"warning: the logs could not be saved: {error.strerror or error}")
         finally:
             project.down(launch.client)
+            self._is_down = True
+
+    def _forget(self) -> None:
+        """Remove the note, unless something of the topology may still be there."""
+        if self._is_down:
+            records.remove(self.name)
 
     def _collect(self) -> None:
         suffix = "" if self.number == 1 else f"@{self.number}"

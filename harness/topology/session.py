@@ -135,7 +135,7 @@ class Bench:
             with interrupt.shielded():
                 self._before_is_down()
                 for topology in self._running:
-                    # A signal may have come between its end and its taking down.
+                    # Nothing, unless a signal came between its end and its being taken down.
                     topology.close()
         interrupt.check()
         return endings
