@@ -24,6 +24,7 @@ import docker
 from docker.errors import DockerException
 from docker.models.containers import Container
 
+from harness.core import interrupt
 from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig
 from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
@@ -87,6 +88,7 @@ def watch(pids: dict[str, int], minutes: float) -> dict[str, tuple[int, int]]:
 
 def main() -> int:
     """Measure and print; the exit code says whether the target was met."""
+    interrupt.install()  # SIGTERM, too, must remove the containers
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--containers", type=int, default=20)

@@ -25,6 +25,7 @@ from pathlib import Path
 import docker
 
 from harness.analysis.summary import summarise
+from harness.core import interrupt
 from harness.results.directory import RunDirectory
 from harness.results.rows import ResultRow, read_rows
 from harness.topology.engine import RUN_LABEL
@@ -93,6 +94,7 @@ def host_wide(directory: RunDirectory) -> dict[str, float]:
 
 def main() -> int:
     """Measure and print; the exit code says whether the target was met."""
+    interrupt.install()  # SIGTERM, too, must remove the containers
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from harness.analysis.predicted import ModePrediction, predictions
 from harness.analysis.summary import summarise
+from harness.core import interrupt
 from harness.results.directory import RunDirectory
 
 CONNECTORS = ("redis", "file")
@@ -48,6 +49,7 @@ def row(found: ModePrediction, peak_net: float) -> tuple[str, float]:
 
 def main() -> int:
     """Measure and print; the exit code says whether the target was met."""
+    interrupt.install()  # SIGTERM, too, must end what was started
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--sizes", nargs="+", default=["1MB", "10MB", "100MB"])
     args = parser.parse_args()

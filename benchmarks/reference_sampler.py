@@ -24,6 +24,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core import interrupt
 from harness.sampling.host import HostProfiler
 
 INTERVAL_S = 0.01
@@ -127,6 +128,7 @@ def measure(reference: str, seconds: float, folder: Path) -> tuple[Figures, Figu
 
 def main() -> int:
     """Measure and print; the exit code says whether ours was better in all four."""
+    interrupt.install()  # SIGTERM, too, must end what was started
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--reference", required=True, metavar="DIR")
     parser.add_argument("--seconds", type=float, default=60.0)

@@ -29,6 +29,7 @@ import docker
 from docker.errors import DockerException
 from docker.models.containers import Container
 
+from harness.core import interrupt
 from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig
 from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
@@ -60,6 +61,7 @@ class Window:
 
 def main() -> int:
     """Measure and print; the exit code says whether the targets were met."""
+    interrupt.install()  # SIGTERM, too, must remove the containers
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--containers", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=20.0)

@@ -8,12 +8,13 @@ from proxystore.connectors.protocols import Connector
 from pydantic import Field
 
 from harness.connectors._hardware import HardwareConfig
+from harness.connectors._host_server import HostServerOptions
 from harness.connectors._protocol import connectors
 from harness.core.flags import Flag
 
 
 @connectors.register("margo")
-class MargoConfig(HardwareConfig):
+class MargoConfig(HostServerOptions, HardwareConfig):
     """Options of the Margo connector."""
 
     name = "margo"
@@ -23,18 +24,9 @@ class MargoConfig(HardwareConfig):
     }
     beyond = "py-mochi-margo and the Margo library"
 
-    port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)
     protocol: Annotated[
         str, Flag("--ps-margo-protocol", "Mercury plug-in and transport", "PROTOCOL")
     ] = Field(default="tcp", pattern=r"^\w+(\+\w+)?$")
-    address: Annotated[
-        str | None,
-        Flag("--ps-address", "IP address of this host; then all hosts use its server", "ADDR"),
-    ] = None
-    interface: Annotated[
-        str | None,
-        Flag("--ps-interface", "network interface whose address each host's server has", "NAME"),
-    ] = None
 
     def connect(self, journal: str) -> Connector[Any]:
         """Connect to this host's server, or start it."""

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from proxystore.connectors.protocols import Connector
-from pydantic import Field
 
+from harness.connectors._host_server import HostServerOptions
 from harness.connectors._protocol import ConnectorConfig, Held, connectors
 from harness.core.errors import InfrastructureError
-from harness.core.flags import Flag
 
 # Each container has its own network name space: the port is free in all of them.
 TOPOLOGY_PORT = 5571
 
 
 @connectors.register("zmq")
-class ZeroMQConfig(ConnectorConfig):
+class ZeroMQConfig(HostServerOptions, ConnectorConfig):
     """Options of the ZeroMQ connector."""
 
     name = "zmq"
     modules = {"zmq": "pyzmq", "proxystore_ex": "proxystore-ex"}  # noqa: RUF012  # a ClassVar
-
-    port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)
-    address: Annotated[
-        str | None,
-        Flag("--ps-address", "IP address of this host; then all hosts use its server", "ADDR"),
-    ] = None
-    interface: Annotated[
-        str | None,
-        Flag("--ps-interface", "network interface whose address each host's server has", "NAME"),
-    ] = None
 
     @contextmanager
     def _open(self) -> Iterator[Connector[Any]]:

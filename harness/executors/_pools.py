@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, wait
 from typing import Any
 
 from harness.core.errors import InfrastructureError
+from harness.executors._protocol import ExecutorConfig
 
 _TRIM_TIMEOUT_S = 2.0
 
@@ -61,3 +62,21 @@ def _call_in_each(
         seen.update(future.result() for future in done)
         linger_s = min(1.0, 2 * linger_s)
     return len(seen)
+
+
+class PoolConfig(ExecutorConfig):
+    """Options of a pool of the standard library; subclasses name the flag."""
+
+    max_workers: int | None = None
+
+    @property
+    def workers(self) -> int:
+        """Size of the pool."""
+        return cpu_count() if self.max_workers is None else self.max_workers
+
+    def wait_ready(
+        self, executor: Executor, warm_up: Callable[..., Any], timeout_s: float
+    ) -> Mapping[str, Any]:
+        """Make the pool start all of its workers."""
+        warm_pool(executor, self.workers, warm_up, timeout_s)
+        return {"workers": self.workers}

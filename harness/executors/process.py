@@ -10,12 +10,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from harness.core.flags import Flag
-from harness.executors._pools import cpu_count, trim_pool, warm_pool
-from harness.executors._protocol import ExecutorConfig, executors
+from harness.executors._pools import PoolConfig, trim_pool
+from harness.executors._protocol import executors
 
 
 @executors.register("process")
-class ProcessPoolConfig(ExecutorConfig):
+class ProcessPoolConfig(PoolConfig):
     """Options of the process pool."""
 
     name = "process"
@@ -25,21 +25,9 @@ class ProcessPoolConfig(ExecutorConfig):
         Flag("--process-pool-max-workers", "processes in the pool (default: number of CPUs)", "N"),
     ] = Field(default=None, gt=0)
 
-    @property
-    def workers(self) -> int:
-        """Size of the pool."""
-        return cpu_count() if self.max_workers is None else self.max_workers
-
     def start(self, timeout_s: float) -> AbstractContextManager[Executor]:  # noqa: ARG002
         """Start the pool."""
         return ProcessPoolExecutor(self.workers)
-
-    def wait_ready(
-        self, executor: Executor, warm_up: Callable[..., Any], timeout_s: float
-    ) -> Mapping[str, Any]:
-        """Make the pool start all of its workers."""
-        warm_pool(executor, self.workers, warm_up, timeout_s)
-        return {"workers": self.workers}
 
     def trim(self, executor: Executor, trim: Callable[[], Any]) -> tuple[str, ...]:
         """Trim every process of the pool."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from harness.core.flags import Flag
-from harness.executors._pools import cpu_count, warm_pool
-from harness.executors._protocol import ExecutorConfig, executors
+from harness.executors._pools import PoolConfig
+from harness.executors._protocol import executors
 
 
 @executors.register("thread")
-class ThreadPoolConfig(ExecutorConfig):
+class ThreadPoolConfig(PoolConfig):
     """Options of the thread pool."""
 
     name = "thread"
@@ -26,11 +26,6 @@ class ThreadPoolConfig(ExecutorConfig):
     ] = Field(default=None, gt=0)
 
     @property
-    def workers(self) -> int:
-        """Size of the pool."""
-        return cpu_count() if self.max_workers is None else self.max_workers
-
-    @property
     def in_client_process(self) -> bool:
         """Threads do."""
         return True
@@ -38,13 +33,6 @@ class ThreadPoolConfig(ExecutorConfig):
     def start(self, timeout_s: float) -> AbstractContextManager[Executor]:  # noqa: ARG002
         """Start the pool."""
         return ThreadPoolExecutor(self.workers)
-
-    def wait_ready(
-        self, executor: Executor, warm_up: Callable[..., Any], timeout_s: float
-    ) -> Mapping[str, Any]:
-        """Make the pool start all of its workers."""
-        warm_pool(executor, self.workers, warm_up, timeout_s)
-        return {"workers": self.workers}
 
     @classmethod
     def variants(cls) -> Mapping[str, tuple[str, ...]]:

@@ -53,6 +53,13 @@ written survives any crash after it.
 `results-memory.csv` is psbench's:
 `unix_timestamp,total_bytes,available_bytes,used_bytes,free_bytes`
 of the **host**, as psutil reads them. The paper's "used" is total - available.
+
+JSON files: `manifest.json` (what was run, with what, where), `plan.json` (the plan as the runner
+executes it), `sampling.json` (how each sampler kept its clock and what it cost; a name that ends
+in `@2` is of the second topology), `quality.json` (clocks, gaps, the largest deviation of usage
+from the sum of its parts, disagreement of the views, baselines that were not flat).
+`calibration.json` of `harness calibrate` is beside the run directories.
+[What each figure is](measurement.md).
 """
 
 

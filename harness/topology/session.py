@@ -86,6 +86,7 @@ class Bench:
 
     def _run_topologies(self, launch: Launch) -> None:
         before: _TakingDown | None = None
+        topology: LaunchedTopology | None = None
 
         def before_is_down() -> None:
             if before is not None:
@@ -108,6 +109,8 @@ class Bench:
             self.say("Taking the topology down")
         finally:
             before_is_down()
+            if topology is not None:
+                topology.close()  # a signal may have come between its end and its taking down
 
     def _refuse_ignored(self, names: Sequence[str]) -> None:
         """Refuse a flag about containers that this topology has not got."""

@@ -78,16 +78,17 @@ def test_the_views_agree_on_a_containers_usage(bench: Bench) -> None:
 
 
 def test_the_ledger_adds_up(bench: Bench) -> None:
-    checked = 0
+    deviations = []
     for row in bench.rows("memory-cgroup.csv"):
         parts = [row[f"{part}_bytes"] for part in ("anon", "shmem", "file", "kernel")]
         if all(parts):
-            # The kernel charges in stocks: usage is ahead of its parts by up to 64 pages per CPU,
-            # and they are read one after the other while the service goes on.
-            total = sum(map(int, parts))
-            assert abs(int(row["usage_bytes"]) - total) < 12e6
-            checked += 1
-    assert checked > 50
+            deviations.append(abs(int(row["usage_bytes"]) - sum(map(int, parts))))
+    assert len(deviations) > 50
+    # The kernel charges in stocks: usage is ahead of its parts by up to 64 pages per CPU. Usage and
+    # parts are read one after the other, so a few samples catch a service while it allocates.
+    stocks = (os.cpu_count() or 1) * 64 * os.sysconf("SC_PAGE_SIZE")
+    within = sum(deviation <= stocks + 100_000 for deviation in deviations)
+    assert within >= 0.95 * len(deviations), max(deviations)
 
 
 def test_objects_are_where_the_connector_keeps_them(bench: Bench) -> None:

@@ -114,12 +114,12 @@ def test_killing_the_harness_loses_at_most_a_second(tmp_path: Path, client: Dock
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         (directory,) = tmp_path.iterdir()
-        for view, interval_ns, column in (
-            ("cgroup", 20_000_000, "t_mono_ns"),
-            ("docker", 1_100_000_000, "t_mono_recv_ns"),
-        ):
-            last_ns = last_time(directory / f"memory-{view}.csv", column)
-            assert last_ns >= killed_ns - 1_000_000_000 - interval_ns, view
+        # Whatever was handed over to the kernel before is there, and that is done once a second.
+        last_ns = last_time(directory / "memory-cgroup.csv", "t_mono_ns")
+        assert last_ns >= killed_ns - 1_000_000_000
+        # The inside samplers are in the containers and go on.
+        last_ns = last_time(directory / "memory-inside.csv", "t_mono_ns")
+        assert last_ns >= killed_ns - 2_000_000_000
     finally:
         ComposeProject(project, topology_files("dask", "file"), {}).down(client)
         remove_cgroups(project)

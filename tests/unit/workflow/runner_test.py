@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from proxystore.store.base import Store
 
 from harness.core.errors import MeasuredFailure
 from harness.plan import Plan
@@ -85,6 +87,24 @@ def test_every_mode_leaves_what_the_flags_predict(
         assert row.bytes_at_end == row.bytes_predicted + 3 * expected
         assert (row.objects_left, row.bytes_left) == (0, 0)
     assert not (tmp_path / "objects").exists()
+
+
+@pytest.mark.parametrize(
+    "executor", [{"name": "process", "max_workers": 2}, {"name": "dask", "workers": 2}]
+)
+def test_the_client_fetches_nothing_that_only_workers_need(
+    executor: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = []
+    get = Store.get
+
+    def counting_get(self: Store[Any], key: Any, *args: Any, **kwargs: Any) -> Any:
+        fetched.append(key)
+        return get(self, key, *args, **kwargs)
+
+    monkeypatch.setattr(Store, "get", counting_get)
+    execute(make_plan(tmp_path, dict(executor), stage_repeat=1), tmp_path)
+    assert fetched == []
 
 
 def test_results_have_the_references_columns_and_units(tmp_path: Path) -> None:
