@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,3 @@ def _documents(path: Path) -> dict[str, dict[str, Any]]:
                 found[name] = document
                 break
     return found
-
-
-def read_sessions(paths: Sequence[Path]) -> list[Session]:
-    """Read several run directories.
-
-    Raises:
-        UsageError: as :func:`read_session`.
-    """
-    return [read_session(path) for path in paths]
