@@ -57,10 +57,13 @@ def read_csv(
         columns: names and types.
         required: columns without which the file is of no use, and their cells the row.
         named: columns without which the file is of no use; their cells may be empty.
-        quoted: whether cells may be in quotes. Where none is, a stray quote swallows no rows.
+        quoted: whether cells may be in quotes; they may too where the header is. Where none is, a
+            stray quote swallows no rows.
     """
     nothing = pl.DataFrame(schema=dict(columns))
-    header, problem = _header(path)
+    line, problem = _header(path)
+    in_quotes = '"' in line
+    header = [name.strip().strip('"') for name in line.split(",")]
     missing = [name for name in (*required, *named) if name not in header]
     if not problem and missing:
         problem = (
@@ -76,7 +79,7 @@ def read_csv(
         ignore_errors=True,
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
-        quote_char='"' if quoted else None,
+        quote_char='"' if quoted or in_quotes else None,
         row_index_name=_ROW,
         row_index_offset=2,
     ).select(_ROW, *(pl.col(n).cast(WORD) if k is WORD else n for n, k in found.items()))
@@ -91,16 +94,15 @@ def read_csv(
     return _whole_rows(path, table, [name for name in required if name in found], odd)
 
 
-def _header(path: Path) -> tuple[list[str], str]:
+def _header(path: Path) -> tuple[str, str]:
     try:
         with path.open("rb") as file:
             line = file.readline()
     except OSError as error:
-        return [], f"cannot be read ({error.strerror}); what it says is missing below"
+        return "", f"cannot be read ({error.strerror}); what it says is missing below"
     if not line.strip():
-        return [], "empty; what it says is missing below"
-    names = line.decode("utf-8-sig", errors="replace").strip().split(",")
-    return [name.strip().strip('"') for name in names], ""
+        return "", "empty; what it says is missing below"
+    return line.decode("utf-8-sig", errors="replace").strip(), ""
 
 
 def _whole_rows(path: Path, table: pl.DataFrame, required: list[str], problems: list[str]) -> Table:

@@ -7,7 +7,6 @@ else's costs its own figures and one line in the session's problems.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +77,3 @@ def _documents(path: Path) -> dict[str, dict[str, Any]]:
                 found[name] = document
                 break
     return found
-
-
-def read_sessions(paths: Sequence[Path]) -> list[Session]:
-    """Read several run directories.
-
-    Raises:
-        UsageError: as :func:`read_session`.
-    """
-    return [read_session(path) for path in paths]

@@ -74,6 +74,11 @@ def test_zeros_that_a_crash_of_the_machine_left_are_no_row(tmp_path: Path) -> No
     assert len(table.problems) == 1
 
 
+def test_a_file_with_everything_in_quotes_is_read(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, '"name","t"\n"a","1"\n'), COLUMNS, REQUIRED)
+    assert table.rows.rows() == [("a", 1)]
+
+
 def test_a_stray_quote_swallows_no_rows(tmp_path: Path) -> None:
     content = 'name,t\na,1\n"b,2\nc,3\n'
     table = read_csv(file(tmp_path, content), COLUMNS, REQUIRED)
