@@ -26,7 +26,7 @@ from harness.topology.images.registry import pull, push
 from harness.topology.images.verify import lock
 from tests.integration.conftest import Bench, run_bench
 
-# Some tests build images, bench twice and compress 200 MB: half a minute, or several on a busy machine.
+# Some build images, bench twice and compress 200 MB: half a minute, on a busy machine several.
 pytestmark = pytest.mark.timeout(1200)
 
 # Four runs on either side are the fewest that a test can tell apart.
