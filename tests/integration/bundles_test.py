@@ -26,6 +26,9 @@ from harness.topology.images.registry import pull, push
 from harness.topology.images.verify import lock
 from tests.integration.conftest import Bench, run_bench
 
+# Some build images, bench twice and compress 200 MB: half a minute, on a busy machine several.
+pytestmark = pytest.mark.timeout(1200)
+
 # Four runs on either side are the fewest that a test can tell apart.
 FLAGS = [
     *("--executor", "dask", "--dask-workers", "2", "--ps-connector", "redis"),
@@ -59,7 +62,7 @@ def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=900,
     )
 
 

@@ -100,6 +100,8 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
 
 
+# A base and two images from nothing: a minute, and on a busy machine several.
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("authority")
 def test_building_again_gives_the_same_bits_whatever_the_machines_own(
     images: dict[str, Image],
