@@ -328,7 +328,7 @@ def test_a_worker_that_is_killed_in_a_bench(client: DockerClient, tmp_path: Path
     flags += ["--stage-bytes-sizes", "1MB", "2.5MB", "2.5MB", "2.5MB", "1000", "--repeat", "50"]
     process = start_bench(tmp_path, *flags)
     project = project_of(tmp_path)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         if any(path.read_text().count("\n") >= 2 for path in tmp_path.glob("*/outcomes.csv")):
             break
