@@ -64,8 +64,10 @@ def neighbour() -> Iterator[None]:
 def session(repeat: int, place: Path) -> RunDirectory:
     """Bench the plan once."""
     command = [sys.executable, "-m", "harness", "bench", "--executor", "dask"]
-    command += ["--dask-workers", "4", "--ps-connector", "redis", "--data-management", *MODES]
-    command += ["--stage-task-counts", "4", "1", "--stage-bytes-sizes", "50MB", "10MB", "1MB"]
+    # As many tasks at once as this machine has cores at least: what they hold at the same time
+    # must not depend on whose turn it is.
+    command += ["--dask-workers", "2", "--ps-connector", "redis", "--data-management", *MODES]
+    command += ["--stage-task-counts", "2", "1", "--stage-bytes-sizes", "100MB", "20MB", "1MB"]
     command += ["--task-sleep", "0.5", "--repeat", str(repeat), "--warmup", "1"]
     subprocess.run([*command, "--run-dir", str(place)], check=True, stdout=subprocess.DEVNULL)
     (directory,) = (path for path in place.iterdir() if path.is_dir())
