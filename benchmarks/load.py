@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from harness.core import interrupt
+
 TARGET_BYTES = 5_000_000
 _COMMON = ["--executor", "dask", "--ps-connector", "redis", "--data-management", "owned-proxy"]
 _FAST = ["--task-sleep", "0", "--isolate", "none", "--baseline-window", "0"]
@@ -97,13 +99,18 @@ def bench(flags: list[str], run_dir: Path) -> tuple[int, float, dict[str, list[R
         stderr=subprocess.DEVNULL,
     )
     readings: dict[str, list[Reading]] = {"harness": []}
-    while process.poll() is None:
-        at_s = time.monotonic() - begin
-        for name, pid in {"harness": process.pid, **children(process.pid)}.items():
-            reading = read(pid, at_s)
-            if reading is not None:
-                readings.setdefault(name, []).append(reading)
-        time.sleep(1)
+    try:
+        while process.poll() is None:
+            at_s = time.monotonic() - begin
+            for name, pid in {"harness": process.pid, **children(process.pid)}.items():
+                reading = read(pid, at_s)
+                if reading is not None:
+                    readings.setdefault(name, []).append(reading)
+            time.sleep(1)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
     return process.returncode, time.monotonic() - begin, readings
 
 
@@ -129,6 +136,7 @@ def main() -> int:
     parser.add_argument("plan", choices=PLANS)
     parser.add_argument("--repeat", metavar="N", help="runs, instead of the plan's own number")
     args = parser.parse_args()
+    interrupt.install()  # ended itself, it ends the bench
     flags = [*PLANS[args.plan], *(["--repeat", args.repeat] if args.repeat else [])]
     with tempfile.TemporaryDirectory(prefix="load-") as place:
         code, took_s, readings = bench(flags, Path(place))
