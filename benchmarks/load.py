@@ -9,7 +9,7 @@
 Each starts a real bench and reads, of the harness's own process and of its host sampler, resident
 memory and open descriptors every second. Targets: neither grows by more than 5 MB from a tenth of
 the plan to its end, no descriptor is left open, and the last tenth of the runs takes no longer than
-the second, as a ratio of medians of the time from one run's start to the next one's and, on a machine
+the second: the ratio of medians of the time from one start to the next and, on a machine
 that does other work too, of the CPU time that each process spends on a run.
 """
 
