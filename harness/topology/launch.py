@@ -45,7 +45,7 @@ RUN_MOUNT = "/harness/run"
 # For a runner that is interrupted, of the ten seconds that a whole orderly end may take.
 _RUNNER_STOP_S = 3
 # A restarted engine is back after a few seconds.
-_ENGINE_BACK_S = 20.0
+_ENGINE_BACK_S = 12.0
 
 
 @dataclass
