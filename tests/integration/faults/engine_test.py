@@ -31,6 +31,9 @@ from tests.integration.faults.injection import (
     start,
 )
 
+# Several faults each, on a machine that may do much else.
+pytestmark = pytest.mark.timeout(900)
+
 POOL = [
     *("--executor", "thread", "--thread-pool-max-workers", "2", "--ps-connector", "file"),
     *("--data-management", "owned-proxy", "--stage-task-counts", "1", "2", "1"),

@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from docker import DockerClient
 
 from harness.results.memory import PeakRow
@@ -25,6 +26,9 @@ from tests.integration.faults.injection import (
     services,
     start,
 )
+
+# Several faults each, on a machine that may do much else.
+pytestmark = pytest.mark.timeout(900)
 
 # The first runs of two fresh topologies differ by this much on a machine that does much else: how
 # much is under way at once is a matter of timing. A worker or a payload left over is more.

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from docker import DockerClient
 
 from tests.integration.faults.injection import (
@@ -17,6 +18,9 @@ from tests.integration.faults.injection import (
     services,
     start,
 )
+
+# Several faults each, on a machine that may do much else.
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_what_stands_still_and_what_is_cut(
