@@ -13,6 +13,7 @@ from harness.results.memory import PeakRow
 from harness.results.rows import read_rows
 from tests.integration.faults.injection import (
     BOUND_S,
+    PATIENCE_S,
     PLAN,
     Cell,
     RunningBench,
@@ -158,7 +159,7 @@ def _note(table: Table, bench: RunningBench, fault: str, took: float | None) -> 
 
 
 def _wait_until_nothing_is_left(client: DockerClient, bench: RunningBench) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while left_of(client, bench) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left_of(client, bench) == []
