@@ -26,13 +26,26 @@ MODES = ("default-proxy", "manual-proxy", "owned-proxy")
 TARGET_PERCENT = 1.0
 
 
+def call(command: list[str]) -> None:
+    """Run a bench; one that has to be ended takes its containers down first."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code != 0:
+        raise subprocess.CalledProcessError(code, command)
+
+
 def bench(connector: str, size: str, place: Path) -> RunDirectory:
     """Run one bench and return its directory."""
     command = [sys.executable, "-m", "harness", "bench", "--executor", "dask"]
     command += ["--dask-workers", "2", "--ps-connector", connector, "--data-management", *MODES]
     command += ["--stage-task-counts", "1", "2", "1", "--stage-bytes-sizes", size, size, size, size]
     command += ["--task-sleep", "0.1", "--audit-stages", "--isolate", "none"]
-    subprocess.run([*command, "--run-dir", str(place)], check=True, stdout=subprocess.DEVNULL)
+    call([*command, "--run-dir", str(place)])
     (directory,) = place.iterdir()
     return RunDirectory(directory)
 

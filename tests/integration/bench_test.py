@@ -108,9 +108,11 @@ def test_objects_are_where_the_connector_keeps_them(bench: Bench) -> None:
         end = ledger[held["run_id"], "run_end", name]
         trimmed = ledger[held["run_id"], "trimmed", name]
         size = int(held["bytes_predicted"])
-        assert int(end[part]) - int(before[part]) == pytest.approx(size, rel=0.1)
-        assert int(end[other]) - int(before[other]) < size / 4
-        assert int(trimmed[part]) - int(before[part]) < size / 4
+        # A server has buffers, too, and memory it has freed: it depends on what else the machine
+        # does how much of that is still there.
+        assert 0.95 * size < int(end[part]) - int(before[part]) < 1.5 * size
+        assert int(end[other]) - int(before[other]) < size / 2
+        assert int(trimmed[part]) - int(before[part]) < size / 2
 
 
 def test_every_mark_has_its_ledger(bench: Bench) -> None:

@@ -184,7 +184,8 @@ def test_every_worker_is_seen_from_inside_whatever_its_clock(
     assert names == {"worker-1", "worker-2", "worker-3"}
     marks = rows(run_dir, "marks.csv")
     for run in rows(run_dir, "outcomes.csv"):
-        start, end = (int(m["t_mono_ns"]) for m in marks if m["run_id"] == run["run_id"])
+        of_marks = {m["mark"]: int(m["t_mono_ns"]) for m in marks if m["run_id"] == run["run_id"]}
+        start, end = of_marks["run_start"], of_marks["run_end"]
         for name in names:
             of_run = [r for r in inside if (r["run_id"], r["container"]) == (run["run_id"], name)]
             # Three stages of 0.4 s, a row each 0.1 s; loose, the machine may be busy.
@@ -193,6 +194,12 @@ def test_every_worker_is_seen_from_inside_whatever_its_clock(
             assert all(30e6 < int(row["rss_sum_bytes"]) < 2e9 for row in of_run)
             assert all(30e6 < int(row["cg_usage_bytes"]) < 2e9 for row in of_run)
     assert all(abs(int(row["t_unix_ns"]) - time.time_ns()) < 300e9 for row in inside)
+
+    # Times of a host with another clock are left out, and nothing else.
+    by_host = {row["worker"].partition(":")[0]: row for row in rows(run_dir, "tasks.csv")}
+    for host, task in by_host.items():
+        assert (task["started_mono_ns"] == "") == (host == "far")
+        assert int(task["received_mono_ns"]) > int(task["submitted_mono_ns"])
 
     (directory,) = run_dir.iterdir()
     said_inside = json.loads((directory / "sampling.json").read_text())["inside"]
