@@ -9,7 +9,8 @@
 Each starts a real bench and reads, of the harness's own process and of its host sampler, resident
 memory and open descriptors every second. Targets: neither grows by more than 5 MB from a tenth of
 the plan to its end, no descriptor is left open, and the last tenth of the runs takes no longer than
-the second, as a ratio of medians of the time from one run's start to the next one's.
+the second: the ratio of medians of the time from one start to the next and, on a machine
+that does other work too, of the CPU time that each process spends on a run.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from harness.core import interrupt
+
 TARGET_BYTES = 5_000_000
+_ENOUGH = 200
 _COMMON = ["--executor", "dask", "--ps-connector", "redis", "--data-management", "owned-proxy"]
 _FAST = ["--task-sleep", "0", "--isolate", "none", "--baseline-window", "0"]
 _TINY = ["--stage-task-counts", "1", "--stage-bytes-sizes", "1000", "1000"]
@@ -58,20 +62,26 @@ PLANS = {
 class Reading:
     """What one process held at one moment."""
 
-    at_s: float
+    at_ns: int
     rss_bytes: int
     descriptors: int
+    cpu_s: float
 
 
-def read(pid: int, at_s: float) -> Reading | None:
+def read(pid: int) -> Reading | None:
     """Read a process; None if it has ended."""
     try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         descriptors = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # names alone
     except OSError:
         return None
     lines = [line for line in status.splitlines() if line.startswith("VmRSS:")]
-    return Reading(at_s, int(lines[0].split()[1]) * 1024, descriptors) if lines else None
+    if not lines:
+        return None
+    cpu_s = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    rss_bytes = int(lines[0].split()[1]) * 1024
+    return Reading(time.monotonic_ns(), rss_bytes, descriptors, cpu_s)
 
 
 def children(pid: int) -> dict[str, int]:
@@ -97,30 +107,44 @@ def bench(flags: list[str], run_dir: Path) -> tuple[int, float, dict[str, list[R
         stderr=subprocess.DEVNULL,
     )
     readings: dict[str, list[Reading]] = {"harness": []}
-    while process.poll() is None:
-        at_s = time.monotonic() - begin
-        for name, pid in {"harness": process.pid, **children(process.pid)}.items():
-            reading = read(pid, at_s)
-            if reading is not None:
-                readings.setdefault(name, []).append(reading)
-        time.sleep(1)
+    try:
+        while process.poll() is None:
+            for name, pid in {"harness": process.pid, **children(process.pid)}.items():
+                reading = read(pid)
+                if reading is not None:
+                    readings.setdefault(name, []).append(reading)
+            time.sleep(1)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
     return process.returncode, time.monotonic() - begin, readings
 
 
-def tenths(run_dir: Path) -> tuple[int, float, float]:
-    """Return the number of runs, and the median seconds between starts in two tenths of them."""
+def run_starts(run_dir: Path) -> list[int]:
+    """Return when each run started, in nanoseconds of the monotonic clock."""
     (path,) = run_dir.glob("*/marks.csv")
     with path.open(newline="") as file:
-        starts = [int(r["t_mono_ns"]) for r in csv.DictReader(file) if r["mark"] == "run_start"]
+        return [int(r["t_mono_ns"]) for r in csv.DictReader(file) if r["mark"] == "run_start"]
+
+
+def tenths(starts: list[int]) -> tuple[float, float]:
+    """Return the median seconds between starts in the second and in the last tenth of the runs."""
     gaps = [(b - a) / 1e9 for a, b in pairwise(starts)]
-    if len(gaps) < 20:
-        return len(starts), 0.0, 0.0
     tenth = len(gaps) // 10
-    return (
-        len(starts),
-        statistics.median(gaps[tenth : 2 * tenth]),
-        statistics.median(gaps[-tenth:]),
-    )
+    return statistics.median(gaps[tenth : 2 * tenth]), statistics.median(gaps[-tenth:])
+
+
+def cpu_in_tenths(starts: list[int], found: list[Reading]) -> tuple[float, float]:
+    """Return the CPU seconds a process spent on each run in the same two tenths."""
+    tenth = len(starts) // 10
+
+    def spent(first: int, last: int) -> float:
+        within = [r for r in found if starts[first] <= r.at_ns <= starts[last]]
+        runs = sum(within[0].at_ns <= start <= within[-1].at_ns for start in starts)
+        return (within[-1].cpu_s - within[0].cpu_s) / max(1, runs)
+
+    return spent(tenth, 2 * tenth), spent(len(starts) - tenth, len(starts) - 1)
 
 
 def main() -> int:
@@ -129,27 +153,41 @@ def main() -> int:
     parser.add_argument("plan", choices=PLANS)
     parser.add_argument("--repeat", metavar="N", help="runs, instead of the plan's own number")
     args = parser.parse_args()
+    interrupt.install()  # ended itself, it ends the bench
     flags = [*PLANS[args.plan], *(["--repeat", args.repeat] if args.repeat else [])]
     with tempfile.TemporaryDirectory(prefix="load-") as place:
         code, took_s, readings = bench(flags, Path(place))
-        runs, second, last = tenths(Path(place))
+        starts = run_starts(Path(place))
         size = sum(f.stat().st_size for f in Path(place).rglob("*") if f.is_file())
-    print(f"{args.plan}: exit code {code}, {runs} runs in {took_s:.0f} s, {size / 1e6:.1f} MB")
+    print(
+        f"{args.plan}: exit code {code}, {len(starts)} runs in {took_s:.0f} s, {size / 1e6:.1f} MB"
+    )
     ok = code == 0
     for name, found in readings.items():
-        settled = found[len(found) // 10 :]
-        growth = max(r.rss_bytes for r in settled[-5:]) - settled[0].rss_bytes
+        # The summary at the end reads all files at once, which is no growth of the bench.
+        settled = [r for r in found if r.at_ns <= starts[-1]] or found
+        settled = settled[len(settled) // 10 :]
+        tenth = max(1, len(settled) // 10)
+        before = statistics.median(r.rss_bytes for r in settled[:tenth])
+        growth = statistics.median(r.rss_bytes for r in settled[-tenth:]) - before
         opened = settled[-1].descriptors - settled[0].descriptors
         ok = ok and growth <= TARGET_BYTES
         print(
             f"{name}: {settled[-1].rss_bytes / 1e6:.1f} MB at the end, grown by"
             f" {growth / 1e6:+.2f} MB; {settled[-1].descriptors} descriptors, {opened:+d}"
         )
-    if second:
+    if len(starts) >= _ENOUGH:
+        second, last = tenths(starts)
         print(
             f"from run to run: {second * 1e3:.1f} ms in the second tenth,"
             f" {last * 1e3:.1f} ms in the last: ratio {last / second:.3f}"
         )
+        for name, found in readings.items():
+            second, last = cpu_in_tenths(starts, found)
+            print(
+                f"CPU of {name} for each run: {second * 1e3:.2f} ms in the second tenth,"
+                f" {last * 1e3:.2f} ms in the last: ratio {last / max(second, 1e-9):.3f}"
+            )
     return 0 if ok else 1
 
 

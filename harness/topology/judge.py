@@ -18,6 +18,9 @@ from harness.sampling.cgroup_reader import CgroupReader
 from harness.topology.compose import ComposeProject, role
 from harness.topology.events import Event, Kind
 
+ENGINE = "engine"
+"""The service of an ending that is the engine's fault."""
+
 # Less than this and neither rows nor samples can be written for long.
 _LEAST_FREE_BYTES = 2**20
 _INFRASTRUCTURE_EXIT = 3
@@ -52,9 +55,7 @@ class Judge:
             self._pinger.ping()
         except (DockerException, OSError) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            return Ending(
-                Outcome.INFRASTRUCTURE, f"the engine stopped answering: {reason}", "engine"
-            )
+            return Ending(Outcome.INFRASTRUCTURE, f"the engine stopped answering: {reason}", ENGINE)
         return None
 
     def close(self) -> None:
@@ -85,7 +86,7 @@ class Judge:
             return lost
         if any(event.kind == Kind.LOST for event in seen):
             # Whatever ended with it is its doing.
-            return Ending(Outcome.INFRASTRUCTURE, "the engine was restarted", "engine")
+            return Ending(Outcome.INFRASTRUCTURE, "the engine was restarted", ENGINE)
         memory = self._of_memory(seen)
         if memory is not None:
             return memory

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from harness.topology.compose import (
 from harness.topology.engine import Engine, answers_in_time, connect, describe
 from harness.topology.events import Event, events
 from harness.topology.images import Image, ensure
-from harness.topology.judge import Judge
+from harness.topology.judge import ENGINE, Judge
 from harness.topology.processes import BenchProcess
 from harness.topology.progress import last_run, tail
 from harness.topology.watch import RunnerWatch
@@ -45,7 +45,7 @@ RUN_MOUNT = "/harness/run"
 # For a runner that is interrupted, of the ten seconds that a whole orderly end may take.
 _RUNNER_STOP_S = 3
 # A restarted engine is back after a few seconds.
-_ENGINE_BACK_S = 20.0
+_ENGINE_BACK_S = 12.0
 
 
 @dataclass
@@ -313,12 +313,16 @@ class LaunchedTopology:
             start_timeout_s=2 * launch.plan.general.start_timeout,
             rows_in_all=len(self.places),
         )
+        ending = None
         try:
-            with _terminated_on_exit(runner):
-                ending = watch.wait()
-                if ending is not None and ending.outcome == Outcome.TIMEOUT:
-                    self._collect_stacks(project, containers)
+            ending = watch.wait()
+            if ending is not None and ending.outcome == Outcome.TIMEOUT:
+                self._collect_stacks(project, containers)
         finally:
+            # An engine that does not answer stops nothing either; the runner ends by itself when
+            # nobody confirms its marks any more.
+            if ending is None or ending.service != ENGINE:
+                _stop_in_order(runner)
             # Every sampler writes out what it has.
             with suppress(OSError), MarkWriter(launch.directory.marks) as marks:
                 marks.write("", STOP)
@@ -364,14 +368,10 @@ class LaunchedTopology:
         collect_reports(self.launch.directory, suffix)
 
 
-@contextmanager
-def _terminated_on_exit(runner: Container) -> Iterator[None]:
-    """End the runner orderly, if it still runs, so that it writes its last row."""
-    try:
-        yield
-    finally:
-        with suppress(DockerException, OSError):  # it has ended, or the engine has
-            runner.stop(timeout=_RUNNER_STOP_S)
+def _stop_in_order(runner: Container) -> None:
+    """End the runner, if it still runs, letting it write what it has."""
+    with suppress(DockerException, OSError):  # it has ended, or the engine has
+        runner.stop(timeout=_RUNNER_STOP_S)
 
 
 def _malloc_settings(container: Container) -> list[str]:

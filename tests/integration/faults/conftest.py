@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tabulate import tabulate
 
+from harness.topology.images import ensure
 from tests.integration.faults.injection import Table
 
 _TABLE = Table()
@@ -15,6 +16,12 @@ _TABLE = Table()
 @pytest.fixture(scope="session")
 def table() -> Table:
     return _TABLE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _images() -> None:
+    """Build what is not there, before anybody waits for a run."""
+    ensure(["dask", "redis", "pool"], print)
 
 
 @pytest.fixture(scope="session", autouse=True)

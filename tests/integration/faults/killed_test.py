@@ -6,12 +6,14 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from docker import DockerClient
 
 from harness.results.memory import PeakRow
 from harness.results.rows import read_rows
 from tests.integration.faults.injection import (
     BOUND_S,
+    PATIENCE_S,
     PLAN,
     Cell,
     RunningBench,
@@ -25,6 +27,9 @@ from tests.integration.faults.injection import (
     services,
     start,
 )
+
+# Several faults each, on a machine that may do much else.
+pytestmark = pytest.mark.timeout(900)
 
 # The first runs of two fresh topologies differ by this much on a machine that does much else: how
 # much is under way at once is a matter of timing. A worker or a payload left over is more.
@@ -154,7 +159,7 @@ def _note(table: Table, bench: RunningBench, fault: str, took: float | None) -> 
 
 
 def _wait_until_nothing_is_left(client: DockerClient, bench: RunningBench) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while left_of(client, bench) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left_of(client, bench) == []

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from docker import DockerClient
 
 from tests.integration.faults.injection import (
@@ -18,11 +19,14 @@ from tests.integration.faults.injection import (
     start,
 )
 
+# Several faults each, on a machine that may do much else.
+pytestmark = pytest.mark.timeout(900)
+
 
 def test_what_stands_still_and_what_is_cut(
     tmp_path: Path, client: DockerClient, table: Table
 ) -> None:
-    bench = start(tmp_path, *PLAN, "--repeat", "5", "--run-timeout", "12")
+    bench = start(tmp_path, *PLAN, "--repeat", "5", "--run-timeout", "20")
 
     def freeze() -> None:
         worker = services(client, bench, "worker")[0]
@@ -41,7 +45,7 @@ def test_what_stands_still_and_what_is_cut(
         (name,) = worker.attrs["NetworkSettings"]["Networks"]
         client.networks.get(name).disconnect(worker, force=True)
 
-    row = inject(table, bench, "slow: a frozen worker (12 s limit)", 2, freeze)
+    row = inject(table, bench, "slow: a frozen worker (20 s limit)", 2, freeze)
     assert (row.outcome, (row.service or "")[:7]) == ("timeout", "worker-"), row
     assert "is stopped" in row.reason
     stacks = {p.stem: p.read_text() for p in (bench.directory / "stacks").glob("*/*.txt")}
