@@ -35,7 +35,15 @@ def _own_notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the fault table as measured."""
-    if _TABLE.cells:
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    cells = [
+        Cell(*values)
+        for report in reports
+        if getattr(report, "when", "") == "teardown"
+        for name, values in report.user_properties
+        if name == _PROPERTY
+    ]
+    if cells:
         terminalreporter.section("fault table")
         rows = [
             (
@@ -47,7 +55,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 cell.left or "nothing",
                 cell.reason[:70],
             )
-            for cell in _TABLE.cells
+            for cell in cells
         ]
         headers = ("fault", "outcome", "service", "row after s", "rows", "left", "reason")
         terminalreporter.write_line(tabulate(rows, headers=headers))
