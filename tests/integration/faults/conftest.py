@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
 from tabulate import tabulate
 
 from harness.topology.images import ensure
-from tests.integration.faults.injection import Table
+from tests.integration.faults.injection import Cell, Table
 
-_TABLE = Table()
+_PROPERTY = "fault"
 
 
-@pytest.fixture(scope="session")
-def table() -> Table:
-    return _TABLE
+@pytest.fixture
+def table(request: pytest.FixtureRequest) -> Iterator[Table]:
+    """The cells of one test; its report takes them to the process that prints."""
+    table = Table()
+    yield table
+    for cell in table.cells:
+        request.node.user_properties.append((_PROPERTY, list(dataclasses.astuple(cell))))
 
 
 @pytest.fixture(scope="session", autouse=True)
