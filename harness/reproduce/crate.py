@@ -144,14 +144,13 @@ def _organization(made: ROCrate, text: str) -> Any:
 
 
 def _instrument(made: ROCrate, claims: Claims) -> Any:
-    purl = f"https://pypi.org/project/workflow-memory-harness/{claims.harness_version}/"
+    # It gets its address as identifier and url when it has a public one.
     properties = {
         "@type": "SoftwareApplication",
         "name": "workflow-memory-harness",
-        "url": purl,
         "softwareVersion": claims.git_revision or claims.harness_version,
     }
-    return _entity(made, purl, properties)
+    return _entity(made, "#workflow-memory-harness", properties)
 
 
 def _parameters(made: ROCrate, claims: Claims) -> Iterator[Any]:

@@ -23,7 +23,6 @@ _ANSWER_S = 10.0
 _TRANSFER_S = 900.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RELEASE_FILE = re.compile(r"'(?P<mirror>[^']+)/dists/(?P<suite>[^/']+)/InRelease'")
-_PUBLIC_MIRROR = "http://deb.debian.org/debian"
 
 
 def find_base(recipe: BaseRecipe) -> tuple[str, docker_cli.LocalImage] | None:
@@ -33,14 +32,12 @@ def find_base(recipe: BaseRecipe) -> tuple[str, docker_cli.LocalImage] | None:
     same on every machine; an official image only where that one cannot be made.
     """
     named = os.environ.get("BASE_IMAGE")
-    references = [named] if named else [recipe.local_reference]
-    if not named and not can_make():
-        references.append(recipe.reference)
-    for reference in references:
+    reference = named or recipe.local_reference
+    image = docker_cli.find(reference)
+    if not image and not named and not can_make():
+        reference = recipe.reference
         image = docker_cli.find(reference)
-        if image:
-            return reference, image
-    return None
+    return (reference, image) if image else None
 
 
 def ensure_base(
@@ -64,7 +61,7 @@ def ensure_base(
     if found:
         return found
     named = os.environ.get("BASE_IMAGE")
-    if not named and can_make():
+    if not named and (packages or can_make()):
         say(f"base image: making it from Debian packages ({recipe.suite}), once, in half a minute")
         with tempfile.TemporaryDirectory(dir=work, prefix="base-") as directory:
             load([make_base(recipe, Path(directory), work, say, packages)], work)
@@ -142,7 +139,7 @@ def load(images: list[OciImage], work: Path) -> None:
 def can_make() -> bool:
     """Tell whether this machine can make a base image from Debian packages."""
     installs = os.geteuid() == 0 and shutil.which("apt-get") is not None
-    return shutil.which("mmdebstrap") is not None or installs
+    return (shutil.which("mmdebstrap") is not None or installs) and debian_mirror() is not None
 
 
 def _pull(reference: str, named: str | None, work: Path, say: Callable[[str], None]) -> None:
@@ -157,7 +154,8 @@ def _pull(reference: str, named: str | None, work: Path, say: Callable[[str], No
     else:
         raise InfrastructureError(
             f"{reference} cannot be pulled (log: {log}), and this machine cannot make its like:"
-            " that needs Debian or Ubuntu, and root or mmdebstrap (`apt-get install mmdebstrap`)"
+            " that needs a Debian mirror (Debian has one; else DEBIAN_MIRROR=<URL>), and root or"
+            " mmdebstrap (`apt-get install mmdebstrap`)"
         )
 
 
@@ -170,10 +168,8 @@ def debian_mirror() -> str | None:
     if os.environ.get("DEBIAN_MIRROR"):
         return os.environ["DEBIAN_MIRROR"].rstrip("/")
     system = platform.freedesktop_os_release()
-    if not shutil.which("apt-get"):
+    if system.get("ID") != "debian" or not shutil.which("apt-get"):
         return None
-    if system.get("ID") != "debian":
-        return _PUBLIC_MIRROR
     done = subprocess.run(
         ["apt-get", "update", "--print-uris"],
         stdin=subprocess.DEVNULL,

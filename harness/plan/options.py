@@ -1,0 +1,183 @@
+"""How often, in which order and where a workload is run, and how it is sampled."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from harness.core.flags import Flag
+from harness.plan.workload import FlagModel
+
+LOG_LEVELS = ("ERROR", "WARNING", "BENCH", "TEST", "INFO", "DEBUG")
+
+
+class Order(StrEnum):
+    """In which order the runs of several modes are done."""
+
+    GIVEN = "given"
+    INTERLEAVED = "interleaved"
+    SHUFFLED = "shuffled"
+
+
+class Isolate(StrEnum):
+    """Which runs share a topology."""
+
+    NONE = "none"
+    MODE = "mode"
+    RUN = "run"
+
+
+class General(FlagModel):
+    """Where results go and how often things are done."""
+
+    repeat: Annotated[int, Flag("--repeat", "runs of each mode", "N")] = Field(default=1, gt=0)
+    run_dir: Annotated[
+        str, Flag("--run-dir", "each invocation makes a directory of its own in here", "DIR")
+    ] = "runs/"
+    csv_file: Annotated[
+        str, Flag("--csv-file", "name of the results file in the run directory", "NAME")
+    ] = "results.csv"
+    log_level: Annotated[str, Flag("--log-level", "least level shown", choices=LOG_LEVELS)] = (
+        "BENCH"
+    )
+    log_file: Annotated[
+        str, Flag("--log-file", "name of the log file in the run directory", "NAME")
+    ] = "log.txt"
+    log_file_level: Annotated[
+        str, Flag("--log-file-level", "least level written to the log file", choices=LOG_LEVELS)
+    ] = "INFO"
+    memory_profile_interval: Annotated[
+        float,
+        Flag(
+            "--memory-profile-interval",
+            "seconds between two readings of the host's memory (results-memory.csv)",
+            "SECONDS",
+        ),
+    ] = Field(default=0.01, ge=0.001)
+    start_timeout: Annotated[
+        float,
+        Flag("--start-timeout", "seconds services, then workers, may take to be ready", "SECONDS"),
+    ] = Field(default=120.0, gt=0)
+    run_timeout: Annotated[
+        float | None,
+        Flag(
+            "--run-timeout",
+            "seconds one run may take, phases around it included; 0: for ever (default: two"
+            " minutes and five times what the flags let expect)",
+            "SECONDS",
+        ),
+    ] = Field(default=None, ge=0)
+    inside_interval: Annotated[
+        float,
+        Flag(
+            "--inside-interval",
+            "seconds between two readings inside a container, or of a worker",
+            "SECONDS",
+        ),
+    ] = Field(default=0.1, ge=0.01)
+    order: Annotated[
+        Order,
+        Flag(
+            "--order",
+            "mode by mode, all modes once and then again, or at random (--seed)",
+            choices=tuple(Order),
+        ),
+    ] = Order.GIVEN
+    warmup: Annotated[
+        int,
+        Flag(
+            "--warmup",
+            "runs of each mode before its first, in every topology, that are in no result",
+            "N",
+        ),
+    ] = Field(default=0, ge=0)
+    baseline_window: Annotated[
+        float,
+        Flag(
+            "--baseline-window",
+            "seconds for which memory must be flat before a run starts; 0: do not wait",
+            "SECONDS",
+        ),
+    ] = Field(default=0.1, ge=0)
+    baseline_bound: Annotated[
+        int,
+        Flag(
+            "--baseline-bound",
+            "most that all containers together may differ within that time",
+            "BYTES",
+            size=True,
+        ),
+    ] = 2**20
+    baseline_timeout: Annotated[
+        float,
+        Flag(
+            "--baseline-timeout",
+            "seconds after which a run starts although memory is not flat; that is written down",
+            "SECONDS",
+        ),
+    ] = Field(default=2.0, ge=0)
+    after: Annotated[
+        float,
+        Flag("--after", "seconds to go on sampling after each run, once trimmed", "SECONDS"),
+    ] = Field(default=0.0, ge=0)
+    audit_stages: Annotated[
+        bool,
+        Flag(
+            "--audit-stages",
+            "count the objects in the connector at every stage boundary, inside of the clock;"
+            " warm-up runs do it anyway",
+        ),
+    ] = False
+
+    @field_validator("csv_file", "log_file")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if "/" in name or name in ("", ".", ".."):
+            raise ValueError(f"{name!r} is not a file name: it goes into the run directory")
+        return name
+
+
+class Topology(FlagModel):
+    """What only ``harness bench`` knows: containers and how they are sampled."""
+
+    worker_memory_limit: Annotated[
+        int | None,
+        Flag(
+            "--worker-memory-limit",
+            "memory limit of each worker container, swap included",
+            "BYTES",
+            size=True,
+        ),
+    ] = Field(default=None, ge=32 * 2**20)
+    cgroup_interval: Annotated[
+        float,
+        Flag("--cgroup-interval", "seconds between two readings of the cgroup files", "SECONDS"),
+    ] = Field(default=0.02, ge=0.005)
+    fail_fast: Annotated[
+        bool,
+        Flag(
+            "--fail-fast",
+            "end with the first run that is not ok; without it the topology is replaced and the"
+            " plan goes on",
+        ),
+    ] = False
+    keep: Annotated[
+        bool,
+        Flag(
+            "--keep",
+            "end with the first run that is not ok and leave its topology in place to be looked at",
+        ),
+    ] = False
+    force: Annotated[
+        bool, Flag("--force", "start also what is predicted not to fit in this machine")
+    ] = False
+    isolate: Annotated[
+        Isolate,
+        Flag(
+            "--isolate",
+            "a fresh topology for each mode, for each run, or one for all",
+            choices=tuple(Isolate),
+        ),
+    ] = Isolate.MODE

@@ -1,0 +1,66 @@
+"""All runs of one invocation, in order."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
+
+from harness.connectors import ConnectorConfig, connectors
+from harness.executors import ExecutorConfig, executors
+from harness.plan.options import General, Order, Topology
+from harness.plan.workload import FlagModel, Workload
+
+
+class Run(FlagModel):
+    """One workload under one mode, once; a warm-up is measured, too, but in no result."""
+
+    run_id: str
+    mode: str
+    repetition: int
+    warm_up: bool = False
+
+
+class Plan(BaseModel):
+    """All runs of one invocation, in order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    executor_name: str
+    executor: SerializeAsAny[ExecutorConfig]
+    connector_name: str
+    connector: SerializeAsAny[ConnectorConfig]
+    workload: Workload
+    general: General
+    topology: Topology | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plug_ins(cls, data: Any) -> Any:
+        """Read the plug-ins' options with the plug-ins' own classes (plan files)."""
+        if isinstance(data, dict):
+            data = dict(data)
+            for key, registry in (("executor", executors), ("connector", connectors)):
+                if isinstance(data.get(key), dict):
+                    data[key] = registry.get(data[f"{key}_name"])(**data[key])
+        return data
+
+    def runs(self) -> list[Run]:
+        """Return the runs that count, in order."""
+        modes, repeat = self.workload.modes, range(1, self.general.repeat + 1)
+        pairs = [(mode, repetition) for mode in modes for repetition in repeat]
+        if self.general.order == Order.INTERLEAVED:
+            pairs = [(mode, repetition) for repetition in repeat for mode in modes]
+        elif self.general.order == Order.SHUFFLED:
+            random.Random(self.workload.seed).shuffle(pairs)
+        return [
+            Run(run_id=f"{number:04d}-{mode}-{repetition}", mode=mode, repetition=repetition)
+            for number, (mode, repetition) in enumerate(pairs, 1)
+        ]
+
+    def in_topology(self) -> Plan:
+        """Return the plan as the runner container executes it."""
+        return self.model_copy(update={"executor": self.executor.in_topology(), "topology": None})
