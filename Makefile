@@ -23,13 +23,14 @@ BENCH_ARGS ?= $(EXECUTOR_ARGS) --ps-connector file --ps-file-dir runs/cache \
 ARGS ?=
 
 ## Variables:
-##   EXECUTOR=dask      what runs the tasks (bench, run): dask, parsl, process, thread
+##   EXECUTOR=dask      what runs the tasks (bench, run): dask, globus, parsl, process,
+##                      thread
 ##   ARGS="..."         more flags, appended to BENCH_ARGS: the last one of a flag wins
 ##   BENCH_ARGS="..."   instead of the documented example's flags
 ##   ENGINE=none        never install or start a Docker engine; fail when none answers
 ##   PYTHON=python3.13  makes the virtual environment (3.11 or newer)
 
-.PHONY: help setup venv engine bench run test lint unit integration images lock clean
+.PHONY: help setup venv engine bench run test lint unit integration images lock vendor clean
 
 help: ## list the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -78,6 +79,9 @@ lock: venv ## pin the newest versions of all that the harness needs on the host
 	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml requirements.in
+
+vendor: ## fetch the charting library that reports hold, as pinned in scripts/vendor (needs npm)
+	@scripts/vendor
 
 clean: ## remove the virtual environment, caches and our images; results in runs/ stay
 	@rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs/cache

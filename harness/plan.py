@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validat
 from harness.connectors import ConnectorConfig, connectors
 from harness.core.errors import UsageError
 from harness.core.flags import Flag, Parser, add_flags, from_args
-from harness.core.pairs import pair_refusal
+from harness.core.pairs import Payloads, pair_refusal
 from harness.executors import ExecutorConfig, executors
 
 LOG_LEVELS = ("ERROR", "WARNING", "BENCH", "TEST", "INFO", "DEBUG")
@@ -111,6 +111,16 @@ class Workload(_Flags):
                 " each stage's results"
             )
         return self
+
+    def payloads(self) -> Payloads:
+        """Return what an executor has to carry at most."""
+        counts, sizes = self.stage_task_counts, self.stage_bytes_sizes
+        before = (counts[0], *counts)
+        inputs = (
+            size * (had if count == 1 else 1)
+            for had, count, size in zip(before, counts, sizes, strict=False)
+        )
+        return Payloads(self.modes, max(inputs), max(sizes[1:]))
 
     @property
     def sleep_s(self) -> float:
@@ -382,7 +392,9 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
     connector = connectors.get(args.ps_connector).from_flags(given, containers=containers)
     workload = from_args(Workload, given)
     _check_sizes(connector, workload)
-    refusal = pair_refusal(executor, connector, executor.in_topology() if containers else None)
+    refusal = pair_refusal(
+        executor, connector, executor.in_topology() if containers else None
+    ) or executor.payload_refusal(workload.payloads(), containers=containers)
     if refusal:
         raise UsageError(refusal)
     return Plan(

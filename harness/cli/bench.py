@@ -13,6 +13,7 @@ from harness.analysis.summary import summarise
 from harness.core.errors import HarnessError, UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
+from harness.report.ahead import ReportAhead
 from harness.report.dry_run import dry_run_text
 from harness.report.outcomes import outcome_lines
 from harness.report.progress import Progress
@@ -25,7 +26,9 @@ from harness.report.tables import (
     summary_table,
 )
 from harness.results.directory import RunDirectory, create
+from harness.results.manifest import notes
 from harness.results.repair import finished_runs
+from harness.topology import ownership
 from harness.topology.ahead import look_ahead
 from harness.topology.doctor import preflight
 from harness.topology.images import Image
@@ -97,15 +100,35 @@ def _bench(
     anything: bool = True,
     images: dict[str, Image] | None = None,
 ) -> int:
+    report = ReportAhead()
+    total = len(plan.runs())
     try:
         if anything:
-            with Progress(len(plan.runs()), sys.stderr) as progress:
-                Bench(plan, directory, progress.say, progress.done, images).run()
-    except (HarnessError, KeyboardInterrupt):
+            with Progress(total, sys.stderr) as progress:
+
+                def done(runs: int) -> None:
+                    progress.done(runs)
+                    if runs >= total:
+                        report.start()
+
+                Bench(plan, directory, progress.say, done, images).run()
+    except KeyboardInterrupt:
         _print_summary(directory)
         raise
+    except HarnessError:
+        _print_summary(directory)
+        _write_report(directory, report)
+        raise
     _print_summary(directory)
+    _write_report(directory, report)
     return 0
+
+
+def _write_report(directory: RunDirectory, report: ReportAhead) -> None:
+    """Write the report, if there is anything to report."""
+    if directory.results.exists():
+        print(report.write(directory.path))
+        ownership.give_to_user(directory.path, ownership.current_owner())
 
 
 def _say(line: str) -> None:
@@ -123,6 +146,8 @@ def _print_summary(directory: RunDirectory) -> None:
         print(f"\n{prediction_table(predictions(directory))}\n{PREDICTION_NOTE}\n")
         for line in quality_lines(quality):
             print(line)
+    for note in notes(directory.manifest):
+        print(f"Note: {note}")
     for view, lacks in quality["absent"].items():
         for what, why in lacks.items():
             print(f"{view} view: {what}: {why}")

@@ -1,32 +1,107 @@
-"""Build and list the images that topologies start."""
+"""Build, verify, lock, list and exchange the images that topologies start."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tabulate import tabulate
 
 from harness.core.flags import Parser
-from harness.topology.images import ensure, installed, known_stacks
+from harness.topology.images import Image, ensure, installed, known_stacks
+from harness.topology.images.fetch import fetch
+from harness.topology.images.lock import AS_LOCKED, DIFFERS
+from harness.topology.images.offline import packages_in
+from harness.topology.images.registry import pull, push
+from harness.topology.images.verify import Verified, lock, verify
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, build or list, print."""
+    """Parse, do, print."""
+    args = _parser().parse_args(argv)
+    stacks = getattr(args, "stacks", None) or known_stacks()
+    match args.command:
+        case "list":
+            _print_images(installed())
+        case "verify":
+            with packages_in(args.packages) as packages:
+                return _print_verified(verify(stacks, _say, packages), args.locked)
+        case "lock":
+            print(lock(stacks, _say))
+        case "push":
+            names = push(args.registry, stacks, _say)
+            print(tabulate(names.items(), headers=("stack", "image"), disable_numparse=True))
+        case "pull":
+            _print_images(list(pull(args.registry, stacks, _say).values()))
+        case "fetch":
+            fetch(stacks, args.directory, _say)
+        case _:
+            with packages_in(getattr(args, "packages", None)) as packages:
+                _print_images(list(ensure(stacks, _say, packages).values()))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="harness images", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    build = commands.add_parser("build", help="build the images that changed (the default)")
-    build.add_argument("stacks", nargs="*", metavar="STACK", help="folders of images/ (all)")
-    commands.add_parser("list", help="list the images this engine has")
-    args = parser.parse_args(argv)
-    if args.command == "list":
-        images = installed()
-    else:
-        stacks = getattr(args, "stacks", None) or known_stacks()
-        images = list(ensure(stacks, _say).values())
+
+    def add(name: str, text: str, *, stacks: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if stacks:
+            command.add_argument(
+                "stacks", nargs="*", metavar="STACK", help="folders of images/ (all)"
+            )
+        return command
+
+    offline = (
+        "build from the packages in DIR (`harness images fetch`, or a bundle's), without network"
+    )
+    build = add("build", "build the images that changed (the default)")
+    build.add_argument("--packages", type=Path, metavar="DIR", help=offline)
+    check = add("verify", "build again without cache; compare with what is there and images.lock")
+    check.add_argument("--packages", type=Path, metavar="DIR", help=offline)
+    check.add_argument(
+        "--locked", action="store_true", help="also fail where images.lock is out of date"
+    )
+    add("lock", "write images.lock: layers, ids and Debian packages of this checkout's images")
+    add("list", "list the images this engine has", stacks=False)
+    get = commands.add_parser(
+        "fetch", help="download what images are made of, for building offline"
+    )
+    get.add_argument("directory", type=Path, metavar="DIR", help="a new directory")
+    get.add_argument("stacks", nargs="*", metavar="STACK", help="folders of images/ (all)")
+    for name, text in (
+        ("push", "push images to a registry, with the digests they have here (needs skopeo)"),
+        ("pull", "pull the images of images.lock from a registry, by digest"),
+    ):
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.add_argument("registry", metavar="REGISTRY", help="host, host:port or host/path")
+        command.add_argument("stacks", nargs="*", metavar="STACK", help="folders of images/ (all)")
+    return parser
+
+
+def _print_images(images: Sequence[Image]) -> None:
     rows = [(i.stack, i.reference, i.id[7:19], f"{i.size_bytes / 1e6:.0f} MB") for i in images]
     print(tabulate(rows, headers=("stack", "image", "id", "size")))
-    return 0
+
+
+def _print_verified(results: Sequence[Verified], locked: bool) -> int:
+    """Print what became of each image; return the exit code."""
+    rows = [
+        (r.stack, r.image.id[7:19], "same" if r.difference is None else "DIFFERS", r.lock)
+        for r in results
+    ]
+    print(tabulate(rows, headers=("image", "id", "built again", "images.lock")))
+    for result in results:
+        if result.difference is not None:
+            print(f"\n{result.stack}: two builds differ: {result.difference}")
+        for line in result.moved:
+            print(f"{result.stack}: the mirror has another version than is locked: {line}")
+    bad = any(result.difference is not None or result.lock == DIFFERS for result in results)
+    out_of_date = any(result.lock != AS_LOCKED for result in results)
+    return int(bad or (locked and out_of_date))
 
 
 def _say(line: str) -> None:

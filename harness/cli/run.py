@@ -70,6 +70,7 @@ def main(argv: Sequence[str]) -> int:
         manifest = base_manifest(plan.model_dump(mode="json"))
         manifest["git_revision"] = git_revision(Path(__file__).parent)
         manifest |= {"machine": machine(), "runner": software(), "executor": facts}
+        manifest["notes"] = list(plan.executor.notes())
         write_manifest(directory.manifest, manifest)
         if not in_topology:  # there, other containers' samplers still write
             collect_reports(directory)

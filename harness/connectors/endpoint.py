@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Self
-from uuid import UUID
 
 from proxystore.connectors.protocols import Connector
 from proxystore.utils.environment import home_dir
@@ -17,6 +16,7 @@ from harness.connectors._journal import Journalled
 from harness.connectors._protocol import ConnectorConfig, Held, connectors
 from harness.core.errors import InfrastructureError
 from harness.core.flags import Flag
+from harness.core.uuids import check_uuids
 
 if TYPE_CHECKING:
     from proxystore.connectors.endpoint import EndpointConnector
@@ -46,11 +46,7 @@ class EndpointConfig(ConnectorConfig):
     @field_validator("endpoints")
     @classmethod
     def _are_uuids(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
-        for text in endpoints:
-            try:
-                UUID(text)
-            except ValueError:
-                raise ValueError(f"{text!r} is not a UUID") from None
+        check_uuids(endpoints)
         return endpoints
 
     def _connect(self, journal: str | None) -> EndpointConnector:

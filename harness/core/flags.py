@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from harness.core.errors import UsageError
+from harness.core.parser import Parser as Parser  # noqa: PLC0414 - for whoever has it from here
 from harness.core.sizes import parse_size
 
 M = TypeVar("M", bound=BaseModel)
@@ -47,14 +48,6 @@ class Flag:
     def dest(self) -> str:
         """The argparse attribute name."""
         return self.name.lstrip("-").replace("-", "_")
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line (exit code 2)."""
-
-    def error(self, message: str) -> Any:
-        """Raise the message as a usage error instead of printing the whole usage."""
-        raise UsageError(f"{message} (see '{self.prog} --help')")
 
 
 def flag_of(field: FieldInfo) -> Flag | None:

@@ -5,6 +5,7 @@ The two rooms do not import each other; this is the little that passes between t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 
@@ -39,6 +40,21 @@ class RefusingConnector(ConnectorTraits, Protocol):
     def refusal(self, executor: ExecutorTraits) -> str | None:
         """Return why, or None."""
         ...
+
+
+@dataclass(frozen=True)
+class Payloads:
+    """What a workload asks of an executor, so that it may refuse it before anything starts.
+
+    Attributes:
+        modes: the data management modes.
+        input_bytes: what the tasks with the largest inputs get, all of one task's together.
+        result_bytes: the largest result of a task.
+    """
+
+    modes: tuple[str, ...]
+    input_bytes: int
+    result_bytes: int
 
 
 def pair_refusal(

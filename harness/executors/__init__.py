@@ -1,5 +1,5 @@
 """Executors: one file per executor, named as on the command line."""
 
-from harness.executors._protocol import ExecutorConfig, executors
+from harness.executors._protocol import ExecutorConfig, executors, together
 
-__all__ = ["ExecutorConfig", "executors"]
+__all__ = ["ExecutorConfig", "executors", "together"]

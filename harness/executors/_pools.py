@@ -13,6 +13,7 @@ from harness.core.errors import InfrastructureError
 from harness.executors._protocol import ExecutorConfig
 
 _TRIM_TIMEOUT_S = 2.0
+_LINGER_S = 0.02
 
 
 def cpu_count() -> int:
@@ -29,14 +30,25 @@ def _call_and_linger(warm_up: Callable[..., Any], linger_s: float) -> tuple[str,
 
 
 def warm_pool(
-    executor: Executor, workers: int, warm_up: Callable[..., Any], timeout_s: float
+    executor: Executor,
+    workers: int,
+    warm_up: Callable[..., Any],
+    timeout_s: float,
+    linger_s: float = _LINGER_S,
 ) -> None:
     """Call ``warm_up`` in every worker: pools start workers only as calls arrive.
+
+    Args:
+        executor: the pool.
+        workers: how many it has.
+        warm_up: what is called in each.
+        timeout_s: how long all of it may take.
+        linger_s: how long a worker is kept busy at first, so that the next call goes to another.
 
     Raises:
         InfrastructureError: if fewer than ``workers`` distinct workers answered in time.
     """
-    seen = _call_in_each(executor, workers, warm_up, timeout_s)
+    seen = _call_in_each(executor, workers, warm_up, timeout_s, linger_s)
     if seen < workers:
         raise InfrastructureError(
             f"{seen} of {workers} pool workers answered within {timeout_s:g} s"
@@ -50,12 +62,15 @@ def trim_pool(executor: Executor, workers: int, trim: Callable[[], Any]) -> tupl
 
 
 def _call_in_each(
-    executor: Executor, workers: int, call: Callable[..., Any], timeout_s: float
+    executor: Executor,
+    workers: int,
+    call: Callable[..., Any],
+    timeout_s: float,
+    linger_s: float = _LINGER_S,
 ) -> int:
     """Return how many distinct workers have called it when all have, or the time is up."""
     deadline = time.monotonic() + timeout_s
     seen: set[tuple[str, int, int]] = set()
-    linger_s = 0.02
     while len(seen) < workers and time.monotonic() <= deadline:
         futures = [executor.submit(_call_and_linger, call, linger_s) for _ in range(workers)]
         done, _ = wait(futures, timeout=max(0.0, deadline - time.monotonic()))

@@ -6,12 +6,12 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.core.pairs import ConnectorTraits
+from harness.core.pairs import ConnectorTraits, Payloads
 from harness.core.registry import Registry
 
 
@@ -42,6 +42,15 @@ class ExecutorConfig(BaseModel):
         """
         return None
 
+    def payload_refusal(self, payloads: Payloads, *, containers: bool) -> str | None:  # noqa: ARG002
+        """Return in one line why it cannot carry a workload's payloads, and what would; else None.
+
+        Args:
+            payloads: sizes and modes.
+            containers: whether a topology is going to be started around the executor.
+        """
+        return None
+
     @abstractmethod
     def start(self, timeout_s: float) -> AbstractContextManager[Executor]:
         """Return a context that starts the executor and shuts it down cleanly on exit.
@@ -65,6 +74,10 @@ class ExecutorConfig(BaseModel):
         Raises:
             InfrastructureError: if they are not all there after ``timeout_s`` seconds.
         """
+
+    def facts_at_end(self, executor: Executor) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return facts for the manifest that are known only when all runs are done."""
+        return {}
 
     def tidy(self, executor: Executor, clean_up: Callable[[], Any]) -> None:
         """Call ``clean_up()`` once in every worker that is going to outlive the executor.
@@ -105,6 +118,23 @@ class ExecutorConfig(BaseModel):
         """Return the environment of that compose file."""
         return {}
 
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences that every report of a run with these options must show."""
+        return ()
+
+    def topology_files(self, uid: int, gid: int) -> AbstractContextManager[dict[str, str]]:  # noqa: ARG002
+        """Return a context that holds files for the containers, and yields where they are.
+
+        They are removed on exit. It is the place for what must not get into the run directory.
+
+        Args:
+            uid, gid: who must be able to read them.
+
+        Returns:
+            Further environment of the compose file.
+        """
+        return nullcontext({})
+
     @classmethod
     def variants(cls) -> Mapping[str, tuple[str, ...]]:
         """Return the rows this executor has in ``harness doctor --matrix``.
@@ -113,6 +143,16 @@ class ExecutorConfig(BaseModel):
             Name of the row -> flags of a small instance, two workers where they have a number.
         """
         return {cls.name: ()}
+
+
+def together(executor: Executor) -> AbstractContextManager[None]:
+    """Return a context within which what is submitted belongs together.
+
+    An executor that sends requests to a service has a method ``batch`` that returns it; to all
+    others each call goes by itself.
+    """
+    batch: Callable[[], AbstractContextManager[None]] = getattr(executor, "batch", nullcontext)
+    return batch()
 
 
 executors: Registry[ExecutorConfig] = Registry(

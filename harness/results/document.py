@@ -57,9 +57,10 @@ of the **host**, as psutil reads them. The paper's "used" is total - available.
 JSON files: `manifest.json` (what was run, with what, where), `plan.json` (the plan as the runner
 executes it), `bench.json` (the plan as given and the images, for `--resume`), `sampling.json` (how
 each sampler kept its clock and what it cost; a name that ends in `@2` is of the second topology),
-`quality.json` (clocks, gaps, the largest deviation of usage from the sum
-of its parts, disagreement of the views, baselines that were not flat).
-`calibration.json` of `harness calibrate` is beside the run directories.
+`quality.json` (clocks, gaps, the largest deviation of usage from the sum of its parts, disagreement
+of the views, baselines that were not flat). `calibration.json` of `harness calibrate` is beside the
+run directories. `harness report` adds `report.html`, `figures/` and `summary.json` (all its
+figures; has a `schema_version`).
 [What each figure is](measurement.md).
 
 `logs/` has every container's output, `stacks/` what every process was doing when a run's time was

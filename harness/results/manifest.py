@@ -41,11 +41,22 @@ def software() -> dict[str, Any]:
     }
 
 
+def cpu_model() -> str | None:
+    """Return what the processor is called; None where the kernel does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(found, None)
+
+
 def machine() -> dict[str, Any]:
     """Return kernel, CPUs and memory of the machine."""
     facts: dict[str, Any] = {
         "kernel": platform.release(),
         "architecture": platform.machine(),
+        "cpu_model": cpu_model(),
         "cpus": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "cgroup_version": 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
@@ -81,6 +92,16 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(manifest, indent=2, sort_keys=False) + "\n")
     draft.replace(path)
+
+
+def notes(path: Path) -> list[str]:
+    """Return the sentences that every report of a run must show.
+
+    Args:
+        path: of the run's manifest.
+    """
+    found = read_json(path) or {}
+    return [str(note) for note in found.get("notes", [])]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

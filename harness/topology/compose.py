@@ -81,6 +81,14 @@ def plan_files(plan: Plan) -> list[Path]:
     )
 
 
+def keep_sources(files: Sequence[Path], directory: Path) -> None:
+    """Copy compose files, and the one all extend, to where a run's other inputs are."""
+    for path in [COMPOSE_DIR / "common.yaml", *files]:
+        target = directory / path.relative_to(COMPOSE_DIR)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+
+
 def image_stacks(files: Sequence[Path]) -> dict[str, str]:
     """Return environment variable -> image stack for the images that compose files name."""
     found = (_IMAGE_VARIABLE.findall(path.read_text()) for path in files)

@@ -87,11 +87,7 @@ def prepare(
     """Connect to the engine and make sure that all images are there.
 
     Args:
-        plan: what is run.
-        directory: the run directory.
-        files: compose files.
-        say: told, one line each, what is being done.
-        progress: told the number of finished runs as it grows.
+        plan, directory, files, say, progress: as for :class:`Launch`.
         images: by stack, those to use; by default those that this checkout describes.
 
     Returns:
@@ -118,6 +114,7 @@ def prepare(
     return launch, {
         "engine": asdict(engine),
         "images": {stack: asdict(image) for stack, image in images.items()},
+        "notes": list(plan.executor.notes()),
         "compose_files": [str(path.relative_to(COMPOSE_DIR.parent)) for path in files],
     }
 
@@ -144,6 +141,7 @@ class LaunchedTopology:
     lacks: dict[str, str] = field(default_factory=dict)
     malloc: dict[str, list[str]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
+    _secret_files: dict[str, str] = field(default_factory=dict)
     _offset: int = 0
     _is_down: bool = True
 
@@ -194,8 +192,11 @@ class LaunchedTopology:
         self._stack.callback(self._forget)
         parents = create_parents(launch.engine, self.name, services(launch.files))
         self._stack.callback(self._remove_parents, parents)
+        owner = launch.owner
+        secret_files = launch.plan.executor.topology_files(owner.container_uid, owner.container_gid)
+        self._secret_files = self._stack.enter_context(secret_files)
         project = self._project(parents, offset)
-        ownership.give_to_containers(launch.directory.path, launch.owner)
+        ownership.give_to_containers(launch.directory.path, owner)
         view = self._stack.enter_context(sampling.docker_view(launch.directory, offset))
         self._stack.callback(self._take_down, project)
         happened = self._stack.enter_context(events(project))
@@ -269,6 +270,7 @@ class LaunchedTopology:
                 for service, parent in parents.compose.items()
             },
             **plan.executor.topology_env(),
+            **self._secret_files,
             "HARNESS_OWNER": str(BenchProcess.current()),
             "HARNESS_USER": self.launch.owner.compose_user,
             "HARNESS_RUN_MOUNT": str(self.launch.directory.path),

@@ -20,7 +20,7 @@ RUNS = "runs"
 REFUSED = "refused"
 NEEDS = "needs"
 
-# Payloads large enough to see in a container's memory.
+# Payloads large enough to see in a container's memory. Flags of an executor come after these.
 WORKLOAD = (
     *("--stage-task-counts", "1", "2", "1"),
     *("--stage-bytes-sizes", "5MB", "5MB", "5MB", "1MB"),
@@ -63,7 +63,7 @@ def matrix() -> Iterator[Cell]:
     for row, flags in executor_flags().items():
         for connector in connectors.names():
             for mode in Mode:
-                argv = [*flags, "--ps-connector", connector, "--data-management", mode, *WORKLOAD]
+                argv = [*WORKLOAD, *flags, "--ps-connector", connector, "--data-management", mode]
                 yield Cell(row, connector, mode.value, *_outcome(parser, argv))
 
 

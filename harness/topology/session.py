@@ -19,7 +19,7 @@ from harness.results.rows import OutcomeRow, RowWriter, read_rows
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership
 from harness.topology.at_once import clean_in_background
-from harness.topology.compose import COMPOSE_DIR, plan_files, services
+from harness.topology.compose import COMPOSE_DIR, keep_sources, plan_files, services
 from harness.topology.images import Image
 from harness.topology.launch import Launch, LaunchedTopology, prepare
 from harness.topology.reserve import keep_reserve, release_reserve
@@ -99,6 +99,7 @@ class Bench:
             with ExitStack() as stack:
                 stack.callback(ownership.give_to_user, self.directory.path, launch.owner)
                 stack.callback(collect_reports, self.directory)
+                stack.callback(keep_sources, files, self.directory.path / "compose" / "sources")
                 stack.enter_context(interrupt.second_ends(self._end_at_once))
                 stack.enter_context(keep_reserve(self.directory.reserve))
                 text = self.plan.in_topology().model_dump_json(indent=2)

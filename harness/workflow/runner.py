@@ -157,7 +157,13 @@ class PlanRunner:
             for run in with_warm_ups(self._runs, plan.general.warmup):
                 self._execute_run(run, _Measuring(rows, phases, executor, store))
                 between_runs()
-            return {"class": type(executor).__name__, **facts, "not_trimmed": list(lacks)}
+            at_end = plan.executor.facts_at_end(executor)
+            return {
+                "class": type(executor).__name__,
+                **facts,
+                "not_trimmed": list(lacks),
+                **at_end,
+            }
 
     def _execute_run(self, run: Run, on: _Measuring) -> None:
         try:
@@ -196,12 +202,15 @@ class PlanRunner:
 
     def _wait_ready(self, executor: Executor, store: Store[Any]) -> dict[str, Any]:
         """Wait until every worker has resolved a proxy, so that no run pays for its start."""
-        probe = store.proxy(b"ready", evict=False)
         plan = self._plan
+        # Workers elsewhere may not reach a store that no run uses.
+        uses_store = any(mode != Mode.NONE for mode in plan.workload.modes)
+        probe = store.proxy(b"ready", evict=False) if uses_store else None
         facts = plan.executor.wait_ready(
             executor, partial(warm_up, probe), plan.general.start_timeout
         )
-        store.evict(get_key(probe))
+        if probe is not None:
+            store.evict(get_key(probe))
         return dict(facts)
 
     def _ended_badly(self, run: Run, ending: Ending, on: _Measuring) -> None:

@@ -23,12 +23,13 @@ Event = tuple[str, int, str, int, int, int, int, int]
 """Host, thread, clock; started, resolved, finished (CLOCK_MONOTONIC, ns); bytes in and out."""
 
 
-def warm_up(probe: Proxy[bytes]) -> None:
+def warm_up(probe: Proxy[bytes] | None) -> None:
     """Resolve a proxy: a worker that has done so has imported what tasks and connector need.
 
-    It has also opened its store, and with it the connection to a server.
+    It has also opened its store, and with it the connection to a server. None: no run uses one.
     """
-    resolve(probe)
+    if probe is not None:
+        resolve(probe)
     _clock()
 
 

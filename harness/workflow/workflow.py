@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from harness.executors import together
 from harness.plan import Workload
 from harness.workflow.modes import DataManager
 from harness.workflow.payload import payload
@@ -82,7 +83,8 @@ def _run_stages(
         # at most one message each 10 ms: let go of here, the release travels with the next
         # stage's tasks instead of holding them up.
         futures.clear()
-        futures.extend(manager.submit(executor, inputs, options))
+        with together(executor):
+            futures.extend(manager.submit(executor, inputs, options))
         del inputs
         results = manager.results(futures)
         manager.consumed(data)

@@ -8,7 +8,10 @@ wanted=$(sed 's/#.*//' /build/packages.txt)
 if [ -n "$(echo "$wanted" | tr -d '[:space:]')" ]; then
     set -- -o Dir::Cache::archives=/build/debs -o APT::Sandbox::User=root
     . /etc/os-release
-    if [ -s /run/secrets/debian_mirror ] && [ "$ID" = debian ]; then
+    if [ -d /build/offline/debian ]; then
+        echo "deb [trusted=yes] copy:/build/offline/debian $VERSION_CODENAME main" >/build/sources.list
+        set -- "$@" -o Dir::Etc::sourcelist=/build/sources.list -o Dir::Etc::sourceparts=-
+    elif [ -s /run/secrets/debian_mirror ] && [ "$ID" = debian ]; then
         # The release itself, without updates: it changes at point releases only.
         echo "deb $(cat /run/secrets/debian_mirror) $VERSION_CODENAME main" >/build/sources.list
         set -- "$@" -o Dir::Etc::sourcelist=/build/sources.list -o Dir::Etc::sourceparts=-

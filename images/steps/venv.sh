@@ -8,6 +8,9 @@ if [ -s /run/secrets/pip_index_url ]; then
     PIP_INDEX_URL=$(cat /run/secrets/pip_index_url)
     export PIP_INDEX_URL
 fi
+if [ -d /build/offline/wheels ]; then
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS=/build/offline/wheels
+fi
 
 python3 -m venv --without-pip /opt/venv
 rm -f /opt/venv/bin/activate* /opt/venv/bin/Activate.ps1
@@ -21,6 +24,9 @@ PYTHONPATH=$pip /opt/venv/bin/python -m pip --disable-pip-version-check --no-inp
 # Bytecode that is never checked against its source holds no time, and imports twice as fast
 # as none.
 /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+
+# Kept for whoever wants to know what is in the image, or to build it again.
+cp /build/requirements.lock /opt/venv/requirements.lock
 
 mkdir -p /out/opt
 mv /opt/venv /out/opt/venv

@@ -223,6 +223,21 @@ def test_the_summary_names_every_mode_and_service_and_the_directory(bench: Bench
     assert "8/8 runs done" in bench.err
 
 
+def test_the_bench_ends_with_its_report(bench: Bench) -> None:
+    assert bench.out.splitlines()[-1] == f"Report: {bench.directory}/report.html"
+    summary = bench.json("summary.json")
+    assert [mode["mode"] for mode in summary["modes"]] == list(MODES)
+    for mode in summary["modes"]:
+        assert {"net_peak", "net_mean", "makespan", "leftover"} <= set(mode["metrics"])
+        assert mode["runs"][0]["memory"]["topology"]["peak_kind"] in KERNEL
+    assert summary["sessions"][0]["problems"] == []
+    page = (bench.directory / "report.html").read_text()
+    for section in ("runs", "ledger", "table-agreement", "table-images"):
+        assert f'id="{section}"' in page
+    figures = {path.stem for path in (bench.directory / "figures").iterdir()}
+    assert figures >= {"memory-net", "peaks", *(f"services-{mode}" for mode in MODES)}
+
+
 def test_logs_and_inputs_are_kept_and_nothing_of_the_machinery(bench: Bench) -> None:
     names = {path.name for path in bench.directory.iterdir()}
     assert {"log.txt", "plan.json", "results-memory.csv", "sampling.json"} <= names

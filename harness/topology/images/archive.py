@@ -1,37 +1,14 @@
-"""Archives that are the same bytes for the same content.
+"""Tars that are the same bytes for the same content.
 
-Three pure functions: a tar of given files, a tar rewritten in canonical form, and an image
-archive that is a ``docker save`` archive and an OCI layout at once. Nothing in them depends on
-the clock, the order of a directory, the user, or the version of tar.
+Nothing in them depends on the clock, the order of a directory, the user, or the version of tar.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, BinaryIO
-
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
-
-
-@dataclass(frozen=True)
-class ImageConfig:
-    """What an image's configuration says besides its layers."""
-
-    architecture: str
-    """As Go spells it: ``amd64``, ``arm64``."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    created_by: str = ""
-    """The history entry of each layer."""
+from collections.abc import Mapping
+from typing import BinaryIO
 
 
 def files_tar(files: Mapping[str, bytes], epoch: int) -> bytes:
@@ -52,7 +29,23 @@ def files_tar(files: Mapping[str, bytes], epoch: int) -> bytes:
     return buffer.getvalue()
 
 
-def canonical_tar(source: BinaryIO, target: BinaryIO, epoch: int) -> None:
+def top_level(source: BinaryIO) -> dict[str, bool]:
+    """Return the top-level directories of a tar, sorted, and whether anything is in each.
+
+    Args:
+        source: a seekable, uncompressed tar.
+    """
+    found: dict[str, bool] = {}
+    source.seek(0)
+    with tarfile.open(fileobj=source, mode="r:") as tar:
+        for member in tar:
+            top, _, below = _path(member.name).partition("/")
+            if top and (below or member.isdir()):
+                found[top] = found.get(top, False) or bool(below)
+    return dict(sorted(found.items()))
+
+
+def canonical_tar(source: BinaryIO, target: BinaryIO, epoch: int, below: str = "") -> None:
     """Rewrite a tar of a root file system in one canonical form.
 
     Entries are sorted by path, times later than ``epoch`` become ``epoch``, owners are numbers
@@ -64,17 +57,20 @@ def canonical_tar(source: BinaryIO, target: BinaryIO, epoch: int) -> None:
         source: a seekable, uncompressed tar.
         target: where the result is written.
         epoch: seconds since 1970.
+        below: take only what is in this top-level directory, as a root of its own.
     """
+    source.seek(0)
     with (
         tarfile.open(fileobj=source, mode="r:") as read,
         tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as write,
     ):
         # A later entry of the same name replaces the earlier one, as when unpacking.
-        members = {_path(member.name): member for member in read if _path(member.name)}
-        first_link = _first_links(members)
+        members = {_path(member.name, below): member for member in read}
+        members.pop("", None)
+        first_link = _first_links(members, below)
         for path in sorted(members, key=lambda name: name.split("/")):
             member = members[path]
-            data = members[_path(member.linkname)] if member.islnk() else member
+            data = members[_path(member.linkname, below)] if member.islnk() else member
             carrier = first_link.get(path, path)
             info = _canonical_info(path, data, epoch)
             if carrier != path:
@@ -86,107 +82,27 @@ def canonical_tar(source: BinaryIO, target: BinaryIO, epoch: int) -> None:
                 write.addfile(info)
 
 
-def write_image_archive(
-    target: BinaryIO, reference: str, layers: Sequence[Path], config: ImageConfig, epoch: int
-) -> str:
-    """Write an image as one archive that ``docker load`` and OCI tools both read.
+def _path(name: str, below: str = "") -> str:
+    """Return an entry's path without ``./`` and slashes around it.
 
-    Layers stay uncompressed, so a layer's blob digest is its diff id, and every image store
-    computes the same image from the archive. ``created`` is the epoch: ``docker import`` would
-    stamp the current time and give another image id each time.
-
-    Args:
-        target: where the archive is written.
-        reference: ``name:tag`` the image is loaded as.
-        layers: canonical layer tars, lowest first.
-        config: architecture, environment, labels.
-        epoch: creation time, seconds since 1970.
-
-    Returns:
-        The digest of the configuration, ``sha256:...``: the image id in the classic store.
+    Empty for the root itself, and for what is not in the directory ``below``.
     """
-    created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    digests = [_file_digest(layer) for layer in layers]
-    config_blob = _json(
-        {
-            "architecture": config.architecture,
-            "os": "linux",
-            "created": created,
-            "config": {
-                "Env": [f"{name}={value}" for name, value in sorted(config.environment.items())],
-                "Labels": dict(config.labels),
-            },
-            "rootfs": {"type": "layers", "diff_ids": digests},
-            "history": [{"created": created, "created_by": config.created_by} for _ in layers],
-        }
-    )
-    manifest_blob = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": _MANIFEST,
-            "config": _descriptor(_CONFIG, _digest(config_blob), len(config_blob)),
-            "layers": [
-                _descriptor(_LAYER, digest, layer.stat().st_size)
-                for digest, layer in zip(digests, layers, strict=True)
-            ],
-        }
-    )
-    index = {
-        "schemaVersion": 2,
-        "manifests": [
-            _descriptor(_MANIFEST, _digest(manifest_blob), len(manifest_blob))
-            | {
-                "annotations": {
-                    "io.containerd.image.name": f"docker.io/{reference}",
-                    "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
-                }
-            }
-        ],
-    }
-    docker_manifest = [
-        {
-            "Config": _blob_path(_digest(config_blob)),
-            "RepoTags": [reference],
-            "Layers": [_blob_path(digest) for digest in digests],
-        }
-    ]
-    small = {
-        "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
-        "index.json": _json(index),
-        "manifest.json": _json(docker_manifest),
-        _blob_path(_digest(config_blob)): config_blob,
-        _blob_path(_digest(manifest_blob)): manifest_blob,
-    }
-    large = {_blob_path(digest): layer for digest, layer in zip(digests, layers, strict=True)}
-    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name in sorted([*small, *large]):
-            info = tarfile.TarInfo(name)
-            info.mode = 0o644
-            info.mtime = epoch
-            if name in small:
-                info.size = len(small[name])
-                tar.addfile(info, io.BytesIO(small[name]))
-            else:
-                info.size = large[name].stat().st_size
-                with large[name].open("rb") as blob:
-                    tar.addfile(info, blob)
-    return _digest(config_blob)
-
-
-def _path(name: str) -> str:
-    """Return an entry's path without ``./`` and slashes around it; the root's is empty."""
     path = name.strip("/")
     while path.startswith("./"):
         path = path[2:].lstrip("/")
-    return "" if path == "." else path
+    if path == ".":
+        return ""
+    if below:
+        return path.removeprefix(f"{below}/") if path.startswith(f"{below}/") else ""
+    return path
 
 
-def _first_links(members: Mapping[str, tarfile.TarInfo]) -> dict[str, str]:
+def _first_links(members: Mapping[str, tarfile.TarInfo], below: str) -> dict[str, str]:
     """Map each path of a group of hard links to the group's first path."""
     groups: dict[str, list[str]] = {}
     for path, member in members.items():
         if member.islnk():
-            origin = _path(member.linkname)
+            origin = _path(member.linkname, below)
             groups.setdefault(origin, [origin]).append(path)
     return {
         path: min(group, key=lambda name: name.split("/"))
@@ -210,24 +126,3 @@ def _canonical_info(path: str, member: tarfile.TarInfo, epoch: int) -> tarfile.T
         if name.startswith("SCHILY.xattr.")
     }
     return info
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _digest(blob: bytes) -> str:
-    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _blob_path(digest: str) -> str:
-    return f"blobs/{digest.replace(':', '/')}"
-
-
-def _descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": digest, "size": size}

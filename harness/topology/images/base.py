@@ -1,4 +1,4 @@
-"""The base image: the one named, an official one, or one made from Debian packages."""
+"""The base image: the one named, one made from Debian packages, or else an official one."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError
 from harness.topology.images import docker_cli
-from harness.topology.images.archive import ImageConfig, canonical_tar, write_image_archive
+from harness.topology.images.archive import canonical_tar
+from harness.topology.images.debs import LocalRepository
+from harness.topology.images.labels import base_labels
+from harness.topology.images.oci import ImageConfig, Layer, OciImage, assemble, write_archive
 from harness.topology.images.recipe import EPOCH, REPOSITORY, BaseRecipe
 
 _ANSWER_S = 10.0
 _TRANSFER_S = 900.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RELEASE_FILE = re.compile(r"'(?P<mirror>[^']+)/dists/(?P<suite>[^/']+)/InRelease'")
+_PUBLIC_MIRROR = "http://deb.debian.org/debian"
 
 
 def find_base(recipe: BaseRecipe) -> tuple[str, docker_cli.LocalImage] | None:
-    """Return the reference and image of the base, if the engine has one already.
+    """Return the reference and image of the base, if the engine has it already.
 
-    ``BASE_IMAGE`` comes first. Then the base made on this machine: once it exists, a registry
-    is not asked again, and images keep standing on what they were built on.
+    ``BASE_IMAGE`` comes first. Without it, it is the one made from Debian packages, which is the
+    same on every machine; an official image only where that one cannot be made.
     """
     named = os.environ.get("BASE_IMAGE")
-    for reference in [named] if named else [recipe.local_reference, recipe.reference]:
+    references = [named] if named else [recipe.local_reference]
+    if not named and not can_make():
+        references.append(recipe.reference)
+    for reference in references:
         image = docker_cli.find(reference)
         if image:
             return reference, image
@@ -37,14 +44,18 @@ def find_base(recipe: BaseRecipe) -> tuple[str, docker_cli.LocalImage] | None:
 
 
 def ensure_base(
-    recipe: BaseRecipe, work: Path, say: Callable[[str], None]
+    recipe: BaseRecipe,
+    work: Path,
+    say: Callable[[str], None],
+    packages: LocalRepository | None = None,
 ) -> tuple[str, docker_cli.LocalImage]:
-    """Return the base's reference and image; pull or build it if it is not there.
+    """Return the base's reference and image; make or pull it if it is not there.
 
     Args:
-        recipe: what to pull or build.
+        recipe: what to make or pull.
         work: directory for logs and intermediate files.
         say: told what is being done.
+        packages: Debian packages to make it from, instead of a mirror's.
 
     Raises:
         InfrastructureError: if it cannot be had.
@@ -53,7 +64,88 @@ def ensure_base(
     if found:
         return found
     named = os.environ.get("BASE_IMAGE")
-    reference = named or recipe.reference
+    if not named and can_make():
+        say(f"base image: making it from Debian packages ({recipe.suite}), once, in half a minute")
+        with tempfile.TemporaryDirectory(dir=work, prefix="base-") as directory:
+            load([make_base(recipe, Path(directory), work, say, packages)], work)
+        docker_cli.tag(recipe.local_reference, f"{REPOSITORY}/base:latest")
+    else:
+        _pull(named or recipe.reference, named, work, say)
+    found = find_base(recipe)
+    if not found:
+        raise InfrastructureError("the base image is gone right after it was made")
+    return found
+
+
+def make_base(
+    recipe: BaseRecipe,
+    directory: Path,
+    work: Path,
+    say: Callable[[str], None],
+    packages: LocalRepository | None = None,
+) -> OciImage:
+    """Make the base from Debian packages; nothing is loaded.
+
+    Args:
+        recipe: what to make.
+        directory: where its layer is written.
+        work: directory for logs.
+        say: told what is being installed on the machine for it.
+        packages: Debian packages to make it from, instead of a mirror's.
+
+    Raises:
+        InfrastructureError: if it cannot be made.
+    """
+    mirror = packages.source(recipe.suite) if packages else debian_mirror()
+    if not mirror:
+        raise InfrastructureError(
+            "this machine knows no Debian mirror to make a base image from: name one with"
+            " DEBIAN_MIRROR=<URL>, or an image that is here with BASE_IMAGE=<reference>"
+        )
+    _need_mmdebstrap(work, say)
+    raw, layer = directory / "base-raw.tar", directory / "base.tar"
+    docker_cli.run_logged(
+        mmdebstrap_command(recipe, mirror, raw),
+        work / "base-build.log",
+        "making the base image from Debian packages failed",
+        environment={"SOURCE_DATE_EPOCH": str(EPOCH)},
+    )
+    with raw.open("rb") as source, layer.open("wb") as target:
+        canonical_tar(source, target, EPOCH)
+    raw.unlink()
+    config = ImageConfig(
+        architecture=recipe.architecture,
+        environment={"PATH": _PATH},
+        labels=base_labels(),
+        command=["python3"],
+    )
+    created_by = f"Debian {recipe.suite} packages"
+    return assemble(recipe.local_reference, [Layer.of(layer, created_by)], config, EPOCH, [])
+
+
+def load(images: list[OciImage], work: Path) -> None:
+    """Load images into the engine.
+
+    Args:
+        images: what to load.
+        work: directory for the archive, which is removed again.
+
+    Raises:
+        InfrastructureError: if the engine refuses.
+    """
+    with tempfile.NamedTemporaryFile(dir=work, prefix="load-", suffix=".tar") as archive:
+        write_archive(archive.file, images, EPOCH)
+        archive.flush()
+        docker_cli.load(Path(archive.name))
+
+
+def can_make() -> bool:
+    """Tell whether this machine can make a base image from Debian packages."""
+    installs = os.geteuid() == 0 and shutil.which("apt-get") is not None
+    return shutil.which("mmdebstrap") is not None or installs
+
+
+def _pull(reference: str, named: str | None, work: Path, say: Callable[[str], None]) -> None:
     log = work / "base-pull.log"
     if docker_cli.pull(reference, log, _ANSWER_S, _TRANSFER_S):
         say(f"base image: pulled {reference}")
@@ -63,22 +155,25 @@ def ensure_base(
             f"(log: {log})"
         )
     else:
-        say(
-            f"base image: {reference} cannot be pulled (log: {log}); making its like from Debian "
-            f"packages ({recipe.suite}), once, in about half a minute"
+        raise InfrastructureError(
+            f"{reference} cannot be pulled (log: {log}), and this machine cannot make its like:"
+            " that needs Debian or Ubuntu, and root or mmdebstrap (`apt-get install mmdebstrap`)"
         )
-        _build(recipe, work, say)
-    found = find_base(recipe)
-    if not found:
-        raise InfrastructureError(f"the base image {reference} is gone right after it was made")
-    return found
 
 
 def debian_mirror() -> str | None:
-    """Return the URL of the Debian mirror this machine's apt uses, if it is a Debian machine."""
+    """Return the URL of the Debian mirror to use.
+
+    ``DEBIAN_MIRROR`` comes first: where a mirror has moved on to other versions, a dated archive
+    still has the old ones. Then the mirror this machine's apt uses, if it is a Debian machine.
+    """
+    if os.environ.get("DEBIAN_MIRROR"):
+        return os.environ["DEBIAN_MIRROR"].rstrip("/")
     system = platform.freedesktop_os_release()
-    if system.get("ID") != "debian" or not shutil.which("apt-get"):
+    if not shutil.which("apt-get"):
         return None
+    if system.get("ID") != "debian":
+        return _PUBLIC_MIRROR
     done = subprocess.run(
         ["apt-get", "update", "--print-uris"],
         stdin=subprocess.DEVNULL,
@@ -108,46 +203,14 @@ def mmdebstrap_command(recipe: BaseRecipe, mirror: str, target: Path) -> list[st
     return [*command, recipe.suite, str(target), mirror]
 
 
-def _build(recipe: BaseRecipe, work: Path, say: Callable[[str], None]) -> None:
-    mirror = debian_mirror()
-    if not mirror:
-        raise InfrastructureError(
-            f"{recipe.reference} cannot be pulled, and this machine has no Debian mirror "
-            "to make a base image from: name one that is here with BASE_IMAGE=<reference>"
-        )
-    _need_mmdebstrap(work, say)
-    with tempfile.TemporaryDirectory(dir=work, prefix="base-") as directory:
-        raw, layer, archive = (Path(directory) / n for n in ("raw.tar", "layer.tar", "image.tar"))
-        docker_cli.run_logged(
-            mmdebstrap_command(recipe, mirror, raw),
-            work / "base-build.log",
-            "making the base image from Debian packages failed",
-            environment={"SOURCE_DATE_EPOCH": str(EPOCH)},
-        )
-        with raw.open("rb") as source, layer.open("wb") as target:
-            canonical_tar(source, target, EPOCH)
-        config = ImageConfig(
-            architecture=recipe.architecture,
-            environment={"PATH": _PATH},
-            labels={
-                docker_cli.STACK_LABEL: "base",
-                "org.opencontainers.image.title": f"{REPOSITORY} base",
-            },
-            created_by=f"Debian {recipe.suite} packages",
-        )
-        with archive.open("wb") as target:
-            write_image_archive(target, recipe.local_reference, [layer], config, EPOCH)
-        docker_cli.load(archive)
-    docker_cli.tag(recipe.local_reference, f"{REPOSITORY}/base:latest")
-
-
 def _need_mmdebstrap(work: Path, say: Callable[[str], None]) -> None:
     if shutil.which("mmdebstrap"):
         return
     if os.geteuid() != 0:
         raise InfrastructureError(
             "mmdebstrap is needed to make the base image from Debian packages: "
-            "`sudo apt-get install mmdebstrap`, or name an image with BASE_IMAGE=<reference>"
+            "`sudo apt-get install mmdebstrap debian-archive-keyring`, or name an image with "
+            "BASE_IMAGE=<reference>"
         )
     say("base image: installing mmdebstrap with apt-get")
     log = work / "mmdebstrap-install.log"
@@ -156,5 +219,6 @@ def _need_mmdebstrap(work: Path, say: Callable[[str], None]) -> None:
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     failure = "installing mmdebstrap failed"
     docker_cli.run_logged([*apt, "update"], log, failure, environment=environment)
-    install = [*apt, "install", "-y", "--no-install-recommends", "mmdebstrap"]
+    install = [*apt, "install", "-y", "--no-install-recommends"]
+    install += ["mmdebstrap", "debian-archive-keyring"]
     docker_cli.run_logged(install, log, failure, environment=environment)

@@ -1,163 +1,174 @@
-"""Images that are there are used, the others are built: nothing is built twice."""
+"""From a stack's files to its image, on disk; nothing here is loaded into the engine."""
 
 from __future__ import annotations
 
-import fcntl
 import os
+import re
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import harness
-from harness.core.errors import InfrastructureError
 from harness.topology.images import docker_cli, recipe
-from harness.topology.images.base import debian_mirror, ensure_base, find_base
+from harness.topology.images.archive import canonical_tar, files_tar, top_level
+from harness.topology.images.base import debian_mirror
+from harness.topology.images.labels import stack_labels
+from harness.topology.images.oci import ImageConfig, Layer, OciImage, assemble
 from harness.topology.images.recipe import EPOCH, REPOSITORY
 
+OFFLINE = "offline"
+"""Folder of the build context with packages that are not to be fetched."""
+
+_LAYER_DIRECTORY = re.compile(r"^\d+-(?P<name>[a-z]+)$")
+
 
 @dataclass(frozen=True)
-class Image:
-    """A stack's image, present in the engine."""
+class Base:
+    """The base the stacks are built on."""
 
-    stack: str
     reference: str
-    """``workflow-memory-harness/<stack>:<input hash>``."""
-    id: str
-    size_bytes: int
+    """Tag the engine has it under: in the classic store, BuildKit finds it by nothing else."""
+    image: OciImage
+    name: str
+    """What the images' labels call it."""
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class Wanted:
     """An image that should exist: its name follows from what it is made of."""
 
     stack: str
+    files: Mapping[str, bytes]
     reference: str
-    context: bytes
-    build_args: dict[str, str]
 
     @property
     def latest(self) -> str:
+        """Its name without a hash, for compose alone."""
         return f"{REPOSITORY}/{self.stack}:latest"
 
 
-def known_stacks() -> list[str]:
-    """Return the names of all stacks of this checkout."""
-    return recipe.known_stacks(recipe.repository_root())
-
-
-def ensure(stacks: Sequence[str], say: Callable[[str], None]) -> dict[str, Image]:
-    """Return the images of these stacks; those that do not exist are built first.
-
-    An image is named by the hash of what it is made of (Dockerfile, lock, the package's
-    sources, base image), so an existing tag is an unchanged image. ``:latest`` follows.
+def wanted(
+    root: Path,
+    files: Mapping[str, Mapping[str, bytes]],
+    base_name: str,
+    base_layers: tuple[str, ...],
+) -> list[Wanted]:
+    """Return what the images of some stacks are called.
 
     Args:
-        stacks: folder names below ``images/``.
-        say: told, one line each, what is being built.
+        root: the checkout.
+        files: stack to its files.
+        base_name: what the base is called.
+        base_layers: digests of the base's layers.
+    """
+    found = []
+    for stack, own in files.items():
+        # The labels are part of the image; of the base's digest they have, its layers stand in.
+        labels = stack_labels(stack, root, recipe.sources_hash(own), base_name, "")
+        args = {"SOURCE_DATE_EPOCH": str(EPOCH), **labels}
+        name = recipe.input_hash(recipe.stack_context(own), base_layers, args)
+        found.append(Wanted(stack, own, f"{REPOSITORY}/{stack}:{name}"))
+    return found
+
+
+def build_image(
+    item: Wanted,
+    base: Base,
+    root: Path,
+    directory: Path,
+    log: Path,
+    *,
+    no_cache: bool = False,
+    offline: Mapping[str, bytes] | None = None,
+) -> OciImage:
+    """Build one stack's layers and put its image together.
+
+    Args:
+        item: what to build.
+        base: what it stands on.
+        root: the checkout.
+        directory: where layers are written.
+        log: file the build's output is written to.
+        no_cache: run every step again.
+        offline: packages that are not to be fetched: path below :data:`OFFLINE` to content.
 
     Raises:
-        UsageError: if there is no such stack.
-        InfrastructureError: if the engine does not answer or a build fails.
+        InfrastructureError: if the build fails.
     """
-    root = recipe.repository_root()
-    contexts = {s: recipe.stack_context(recipe.stack_files(root, s)) for s in dict.fromkeys(stacks)}
-    base_recipe = recipe.base_recipe(root)
-
-    base = find_base(base_recipe)
-    if base:
-        images = _present(_wanted(contexts, *base))
-        if len(images) == len(contexts):
-            return images
-
-    work = _work_directory(root)
-    with _lock(work / "lock", say):
-        base = ensure_base(base_recipe, work, say)
-        wanted = _wanted(contexts, *base)
-        # Another invocation may have built some while this one waited for the lock.
-        present = _present(wanted)
-        for item in wanted:
-            if item.stack not in present:
-                _build(item, work, say)
-        images = _present(wanted)
-    missing = sorted(set(contexts) - set(images))
-    if missing:
-        raise InfrastructureError(f"image {missing[0]}: built, but the engine does not have it")
-    return images
+    tree = directory / f"{item.stack}.tar"
+    _export(item, base, tree, log, no_cache=no_cache, offline=offline or {})
+    layers = _split(tree, directory)
+    tree.unlink()
+    settings = recipe.settings(item.files)
+    document = base.image.document
+    below = dict(entry.split("=", 1) for entry in document["config"].get("Env") or ())
+    config = ImageConfig(
+        architecture=document["architecture"],
+        environment=below | dict(settings.environment),
+        labels=stack_labels(
+            item.stack,
+            root,
+            recipe.sources_hash(item.files),
+            base.name,
+            base.image.manifest_digest,
+        ),
+        user=settings.user,
+        command=settings.command,
+    )
+    return assemble(item.reference, layers, config, EPOCH, base.image.layers)
 
 
-def installed() -> list[Image]:
-    """Return all images of ours that the engine has, the base and older ones included.
+def fetch_packages(item: Wanted, base: Base, target: Path, log: Path) -> None:
+    """Fetch the Debian packages and wheels a stack and its base are made of, as a tar.
 
     Raises:
-        InfrastructureError: if the engine does not answer.
+        InfrastructureError: if one cannot be had any more.
     """
-    images = []
-    for local in docker_cli.labelled():
-        stack = local.labels[docker_cli.STACK_LABEL]
-        hashed = [tag for tag in local.tags if not tag.endswith(":latest")]
-        reference = next(iter([*hashed, *local.tags]), local.id)
-        images.append(Image(stack, reference, local.id, local.size_bytes))
-    return sorted(images, key=lambda image: (image.stack, image.reference))
+    _export(item, base, target, log, no_cache=False, offline={}, stage=OFFLINE)
 
 
-def _wanted(
-    contexts: dict[str, bytes], base_reference: str, base: docker_cli.LocalImage
-) -> list[_Wanted]:
-    wanted = []
-    for stack, context in contexts.items():
-        # The version is part of the labels, and so of the image.
-        fixed = {"SOURCE_DATE_EPOCH": str(EPOCH), "VERSION": harness.__version__}
-        digest = recipe.input_hash(context, base.id, fixed)
-        args = {"BASE_IMAGE": base_reference, "SOURCE_DATE_EPOCH": str(EPOCH)}
-        wanted.append(_Wanted(stack, f"{REPOSITORY}/{stack}:{digest}", context, args))
-    return wanted
-
-
-def _present(wanted: Sequence[_Wanted]) -> dict[str, Image]:
-    """Return those images the engine has, with ``:latest`` on each."""
-    found = docker_cli.inspect([item.reference for item in wanted])
-    images = {}
-    for item in wanted:
-        local = next((image for image in found if item.reference in image.tags), None)
-        if local is None:
-            continue
-        if item.latest not in local.tags:
-            docker_cli.tag(item.reference, item.latest)
-        images[item.stack] = Image(item.stack, item.reference, local.id, local.size_bytes)
-    return images
-
-
-def _build(item: _Wanted, work: Path, say: Callable[[str], None]) -> None:
-    log = work / f"{item.stack}.log"
-    say(f"image {item.stack}: building (log: {log})")
-    begin = time.monotonic()
-    with build_secrets(work) as secrets:
+def _export(
+    item: Wanted,
+    base: Base,
+    target: Path,
+    log: Path,
+    *,
+    no_cache: bool,
+    offline: Mapping[str, bytes],
+    stage: str = "",
+) -> None:
+    # A folder must be there to be copied.
+    more = {f"{OFFLINE}/{path}": data for path, data in {"README": b"", **offline}.items()}
+    with _build_secrets(log.parent) as secrets:
         docker_cli.build(
-            item.context,
-            tags=[item.reference, item.latest],
-            build_args=item.build_args,
-            labels=image_labels(item.stack),
+            files_tar({**item.files, **more}, EPOCH),
+            output=target,
+            target=stage,
+            build_args={"BASE_IMAGE": base.reference, "SOURCE_DATE_EPOCH": str(EPOCH)},
             secrets=secrets,
             log=log,
+            no_cache=no_cache,
         )
-    say(f"image {item.stack}: built in {time.monotonic() - begin:.0f} s")
 
 
-def image_labels(stack: str) -> dict[str, str]:
-    """Return the labels of a stack's image."""
-    return {
-        docker_cli.STACK_LABEL: stack,
-        "org.opencontainers.image.title": f"{REPOSITORY} {stack}",
-        "org.opencontainers.image.version": harness.__version__,
-        "org.opencontainers.image.created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(EPOCH)),
-    }
+def _split(tree: Path, directory: Path) -> list[Layer]:
+    """Make each top-level directory of a tree a layer, in the order of their names."""
+    layers = []
+    with tree.open("rb") as source:
+        for top, anything in top_level(source).items():
+            found = _LAYER_DIRECTORY.match(top)
+            if not found or not anything:
+                continue
+            path = directory / f"{tree.stem}-{top}.tar"
+            with path.open("wb") as target:
+                canonical_tar(source, target, EPOCH, below=top)
+            layers.append(Layer.of(path, found["name"]))
+    return layers
 
 
 @contextmanager
-def build_secrets(work: Path) -> Iterator[list[str]]:
+def _build_secrets(work: Path) -> Iterator[list[str]]:
     """Hand the build what is this machine's: its CA, package index and Debian mirror.
 
     None of it may end up in an image, so none of it is a build argument or in the context.
@@ -182,24 +193,3 @@ def build_secrets(work: Path) -> Iterator[list[str]]:
         file.write(mirror)
         file.flush()
         yield [*secrets, f"id=debian_mirror,src={file.name}"]
-
-
-def _work_directory(root: Path) -> Path:
-    work = root / "build" / "images"
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InfrastructureError(f"{work}: cannot be created: {error.strerror}") from error
-    return work
-
-
-@contextmanager
-def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock between processes; the kernel releases it if this one dies."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("images: waiting for another invocation that is building them")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

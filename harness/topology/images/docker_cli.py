@@ -84,6 +84,12 @@ def load(archive: Path) -> None:
     _check(_docker("load", "--quiet", "--input", str(archive)), f"load {archive}")
 
 
+def remove(references: Sequence[str]) -> None:
+    """Remove names, and the images that have no other; those that are not there are no error."""
+    if references:
+        _docker("image", "rm", "--no-prune", *references)
+
+
 def pull(reference: str, log: Path, answer_within_s: float, finish_within_s: float) -> bool:
     """Pull an image; tell whether it worked.
 
@@ -122,20 +128,20 @@ def pull(reference: str, log: Path, answer_within_s: float, finish_within_s: flo
 def build(
     context: bytes,
     *,
-    tags: Sequence[str],
+    output: Path,
+    target: str = "",
     build_args: Mapping[str, str],
-    labels: Mapping[str, str],
     secrets: Sequence[str],
     log: Path,
     no_cache: bool = False,
 ) -> None:
-    """Build an image from a context tar and keep it in the engine's store.
+    """Build a Dockerfile's stage and write its file system as a tar; the engine keeps no image.
 
     Args:
         context: tar with a ``Dockerfile`` at its root.
-        tags: names of the result.
+        output: the tar to write.
+        target: the stage; the last one where it is empty.
         build_args: values of the Dockerfile's ARGs.
-        labels: labels of the result.
         secrets: BuildKit secrets, as ``--secret`` takes them.
         log: file the build's output is written to.
         no_cache: run every step again.
@@ -143,21 +149,21 @@ def build(
     Raises:
         InfrastructureError: if the build fails; the message has its last error and the log.
     """
-    command = ["docker", "buildx", "build", "--builder", _builder(), "--load"]
+    command = ["docker", "buildx", "build", "--builder", _builder()]
+    command += ["--output", f"type=tar,dest={output}"]
     command += ["--progress", "plain", "--file", "Dockerfile"]
+    command += ["--target", target] if target else []
     command += ["--no-cache"] if no_cache else []
     for flag, values in (
-        ("--tag", tags),
         ("--build-arg", _pairs(build_args)),
         ("--build-arg", [name for name in _PROXIES if name in os.environ]),
-        ("--label", _pairs(labels)),
         ("--secret", secrets),
     ):
         for value in values:
             command += [flag, value]
-    # An attestation holds the time of the build, and would give the image another digest.
+    # An attestation would be one more file beside the tree.
     environment = {"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
-    run_logged([*command, "-"], log, f"building {tags[0]} failed", context, environment)
+    run_logged([*command, "-"], log, f"building {output.stem} failed", context, environment)
 
 
 def run_logged(

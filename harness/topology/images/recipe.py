@@ -21,11 +21,26 @@ from harness.topology.images.archive import files_tar
 EPOCH = 1760000000
 """Time of everything built, 2025-10-09: any fixed moment will do, as long as it stays."""
 
+FORMAT = b"2"
+"""How images are put together; another one makes other images of the same files."""
+
 REPOSITORY = "workflow-memory-harness"
+
+PACKAGE = "harness/"
+"""Where the package is in a build context."""
 
 _HOST_ROOMS = ("topology", "analysis", "report", "reproduce")
 _CONTAINER_COMMANDS = ("__init__.py", "main.py", "run.py")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """What a stack's image is configured with, besides its layers (``image.toml``)."""
+
+    user: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,8 @@ def base_recipe(root: Path) -> BaseRecipe:
             "name one with BASE_IMAGE=<reference>"
         )
     architecture = _ARCHITECTURES[machine]
-    digest = _hash([text, customize.read_bytes(), str(EPOCH).encode(), architecture.encode()])
+    epoch = str(EPOCH).encode()
+    digest = _hash([FORMAT, text, customize.read_bytes(), epoch, architecture.encode()])
     return BaseRecipe(
         reference=table["reference"],
         suite=table["suite"],
@@ -110,13 +126,12 @@ def stack_files(root: Path, stack: str) -> dict[str, bytes]:
         raise UsageError(f"unknown image {stack!r}: one of {', '.join(known)}")
     images = root / "images"
     folder = images / stack
-    # A stack that needs other steps than the shared ones brings a Dockerfile of its own.
-    dockerfile = folder / "Dockerfile"
     packages = folder / "packages.txt"
     files = {
-        "Dockerfile": (dockerfile if dockerfile.is_file() else images / "Dockerfile").read_bytes(),
+        "Dockerfile": _own_or_shared(root, stack, "Dockerfile").read_bytes(),
         "requirements.lock": (folder / "requirements.lock").read_bytes(),
         "packages.txt": packages.read_bytes() if packages.is_file() else b"",
+        "image.toml": _own_or_shared(root, stack, "image.toml").read_bytes(),
     }
     for step in (images / "steps").glob("*.sh"):
         files[f"steps/{step.name}"] = step.read_bytes()
@@ -124,7 +139,7 @@ def stack_files(root: Path, stack: str) -> dict[str, bytes]:
     for source in package.rglob("*.py"):
         path = source.relative_to(package)
         if _runs_in_containers(path):
-            files[f"harness/{path.as_posix()}"] = source.read_bytes()
+            files[f"{PACKAGE}{path.as_posix()}"] = source.read_bytes()
     return files
 
 
@@ -133,10 +148,43 @@ def stack_context(files: Mapping[str, bytes]) -> bytes:
     return files_tar(files, EPOCH)
 
 
-def input_hash(context: bytes, base_id: str, build_args: Mapping[str, str]) -> str:
-    """Return the 12 hex digits that name an image made from these inputs."""
+def settings(files: Mapping[str, bytes]) -> ImageSettings:
+    """Return the settings in a stack's files."""
+    table = tomllib.loads(files["image.toml"].decode())
+    return ImageSettings(table["user"], tuple(table["command"]), table["environment"])
+
+
+def sources_hash(files: Mapping[str, bytes]) -> str:
+    """Return the hash of the part of the package that is in a stack's image."""
+    return _hash([part for item in _package(files) for part in item])
+
+
+def recipe_hash(files: Mapping[str, bytes]) -> str:
+    """Return the hash of everything else a stack's image is made of, but the base."""
+    own = sorted((name, data) for name, data in files.items() if not name.startswith(PACKAGE))
+    return _hash([part for name, data in own for part in (name.encode(), data)])
+
+
+def input_hash(context: bytes, base: Sequence[str], build_args: Mapping[str, str]) -> str:
+    """Return the 12 hex digits that name an image made from these inputs.
+
+    Args:
+        context: the build context.
+        base: digests of the base's layers, which are the same in every image store.
+        build_args: what else is put into the image.
+    """
     args = [f"{name}={value}".encode() for name, value in sorted(build_args.items())]
-    return _hash([context, base_id.encode(), *args])
+    return _hash([FORMAT, context, *(layer.encode() for layer in base), *args])
+
+
+def _package(files: Mapping[str, bytes]) -> list[tuple[bytes, bytes]]:
+    return sorted((n.encode(), data) for n, data in files.items() if n.startswith(PACKAGE))
+
+
+def _own_or_shared(root: Path, stack: str, name: str) -> Path:
+    """Return a stack's own file, where the shared one does not do for it."""
+    own = root / "images" / stack / name
+    return own if own.is_file() else root / "images" / name
 
 
 def _runs_in_containers(path: Path) -> bool:

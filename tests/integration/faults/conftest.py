@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
 from tabulate import tabulate
 
 from harness.topology.images import ensure
-from tests.integration.faults.injection import Table
+from tests.integration.faults.injection import Cell, Table
 
-_TABLE = Table()
+_PROPERTY = "fault"
 
 
-@pytest.fixture(scope="session")
-def table() -> Table:
-    return _TABLE
+@pytest.fixture
+def table(request: pytest.FixtureRequest) -> Iterator[Table]:
+    """The cells of one test; its report takes them to the process that prints."""
+    table = Table()
+    yield table
+    for cell in table.cells:
+        request.node.user_properties.append((_PROPERTY, list(dataclasses.astuple(cell))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,7 +40,15 @@ def _own_notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the fault table as measured."""
-    if _TABLE.cells:
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    cells = [
+        Cell(*values)
+        for report in reports
+        if getattr(report, "when", "") == "teardown"
+        for name, values in report.user_properties
+        if name == _PROPERTY
+    ]
+    if cells:
         terminalreporter.section("fault table")
         rows = [
             (
@@ -47,7 +60,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 cell.left or "nothing",
                 cell.reason[:70],
             )
-            for cell in _TABLE.cells
+            for cell in cells
         ]
         headers = ("fault", "outcome", "service", "row after s", "rows", "left", "reason")
         terminalreporter.write_line(tabulate(rows, headers=headers))

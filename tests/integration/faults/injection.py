@@ -47,7 +47,7 @@ class Cell:
 
 @dataclass
 class Table:
-    """All cells of this session."""
+    """The cells of one test."""
 
     cells: list[Cell] = field(default_factory=list)
 

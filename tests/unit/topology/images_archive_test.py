@@ -13,12 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.topology.images.archive import (
-    ImageConfig,
-    canonical_tar,
-    files_tar,
-    write_image_archive,
-)
+from harness.topology.images.archive import canonical_tar, files_tar, top_level
+from harness.topology.images.oci import ImageConfig, Layer, assemble, write_archive
 
 EPOCH = 1760000000
 
@@ -156,15 +152,37 @@ def test_files_tar_depends_on_the_files_alone() -> None:
     assert one != files_tar({"a/c": b"1", "b": b"3"}, EPOCH)
 
 
-CONFIG = ImageConfig("amd64", {"PATH": "/bin"}, {"title": "base"}, "Debian packages")
+def test_a_directory_becomes_a_root_of_its_own() -> None:
+    entries = [
+        Entry("1-none", tarfile.DIRTYPE, mode=0o755),
+        Entry("2-some", tarfile.DIRTYPE, mode=0o755),
+        Entry("2-some/b", content=b"data"),
+        Entry("2-some/a", tarfile.LNKTYPE, linkname="2-some/b"),
+        Entry("file", content=b"at the top"),
+    ]
+    source = pack(entries)
+    assert top_level(source) == {"1-none": False, "2-some": True}
+    target = io.BytesIO()
+    canonical_tar(source, target, EPOCH, below="2-some")
+    members = read(target.getvalue())
+    assert list(members) == ["a", "b"]
+    assert members["b"].linkname == "a"
+    assert content(target.getvalue(), "a") == b"data"
+
+
+CONFIG = ImageConfig("amd64", {"PATH": "/bin"}, {"title": "base"}, user="1:1", command=["python"])
 
 
 def image(tmp_path: Path) -> tuple[bytes, str]:
-    layer = tmp_path / "layer.tar"
-    layer.write_bytes(canonical(pack(TREE)))
+    base, own = tmp_path / "base.tar", tmp_path / "own.tar"
+    base.write_bytes(canonical(pack(TREE)))
+    own.write_bytes(canonical(pack(TREE[:3])))
+    below = [Layer.of(base, "Debian packages")]
+    made = assemble("project/a:1", [Layer.of(own, "venv")], CONFIG, EPOCH, below)
+    other = assemble("project/base:1", [], CONFIG, EPOCH, below)
     target = io.BytesIO()
-    config = write_image_archive(target, "project/base:1", [layer], CONFIG, EPOCH)
-    return target.getvalue(), config
+    write_archive(target, [made, other], EPOCH)
+    return target.getvalue(), made.id
 
 
 def document(archive: bytes, name: str) -> Any:
@@ -178,31 +196,43 @@ def blob(archive: bytes, digest: str) -> bytes:
 def test_archive_is_an_oci_layout(tmp_path: Path) -> None:
     archive, _ = image(tmp_path)
     assert document(archive, "oci-layout") == {"imageLayoutVersion": "1.0.0"}
-    (entry,) = document(archive, "index.json")["manifests"]
-    assert entry["annotations"]["io.containerd.image.name"] == "docker.io/project/base:1"
-    manifest_blob = blob(archive, entry["digest"])
-    assert len(manifest_blob) == entry["size"]
-    manifest = json.loads(manifest_blob)
-    for descriptor in [manifest["config"], *manifest["layers"]]:
-        data = blob(archive, descriptor["digest"])
-        assert len(data) == descriptor["size"]
-        assert f"sha256:{hashlib.sha256(data).hexdigest()}" == descriptor["digest"]
+    entries = document(archive, "index.json")["manifests"]
+    names = [entry["annotations"]["io.containerd.image.name"] for entry in entries]
+    assert names == ["docker.io/project/a:1", "docker.io/project/base:1"]
+    for entry in entries:
+        manifest_blob = blob(archive, entry["digest"])
+        assert len(manifest_blob) == entry["size"]
+        manifest = json.loads(manifest_blob)
+        for descriptor in [manifest["config"], *manifest["layers"]]:
+            data = blob(archive, descriptor["digest"])
+            assert len(data) == descriptor["size"]
+            assert f"sha256:{hashlib.sha256(data).hexdigest()}" == descriptor["digest"]
 
 
 def test_archive_is_a_docker_archive(tmp_path: Path) -> None:
-    archive, config_digest = image(tmp_path)
-    (entry,) = document(archive, "manifest.json")
-    assert entry["RepoTags"] == ["project/base:1"]
+    archive, image_id = image(tmp_path)
+    entry, _ = document(archive, "manifest.json")
+    assert entry["RepoTags"] == ["project/a:1"]
     config_blob = content(archive, entry["Config"])
-    assert f"sha256:{hashlib.sha256(config_blob).hexdigest()}" == config_digest
+    assert f"sha256:{hashlib.sha256(config_blob).hexdigest()}" == image_id
     config = json.loads(config_blob)
     assert config["created"] == "2025-10-09T08:53:20Z"
-    assert config["config"] == {"Env": ["PATH=/bin"], "Labels": {"title": "base"}}
+    assert config["config"] == {
+        "Cmd": ["python"],
+        "Env": ["PATH=/bin"],
+        "Labels": {"title": "base"},
+        "User": "1:1",
+    }
+    assert [step["created_by"] for step in config["history"]] == ["Debian packages", "venv"]
     diff_ids = [
         f"sha256:{hashlib.sha256(content(archive, n)).hexdigest()}" for n in entry["Layers"]
     ]
     assert config["rootfs"] == {"type": "layers", "diff_ids": diff_ids}
-    assert len(config["history"]) == len(diff_ids)
+
+
+def test_a_shared_layer_is_in_an_archive_once(tmp_path: Path) -> None:
+    names = list(read(image(tmp_path)[0]))
+    assert len(names) == len(set(names)) == 3 + 2 + 2 + 2
 
 
 def test_archive_is_the_same_twice(tmp_path: Path) -> None:

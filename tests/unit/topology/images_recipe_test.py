@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import UsageError
-from harness.topology.images.base import mmdebstrap_command, parse_mirror
+from harness.topology.images.base import debian_mirror, mmdebstrap_command, parse_mirror
 from harness.topology.images.recipe import (
+    ImageSettings,
     base_recipe,
     input_hash,
     known_stacks,
+    recipe_hash,
     repository_root,
+    settings,
+    sources_hash,
     stack_context,
     stack_files,
 )
@@ -21,6 +25,7 @@ from harness.topology.images.recipe import (
 FILES = {
     "images/Dockerfile": "FROM base",
     "images/steps/venv.sh": "pip install",
+    "images/image.toml": 'user = "1:1"\ncommand = ["python"]\n[environment]\nHOME = "/tmp"\n',
     "images/dask/requirements.lock": "dask==1",
     "images/dask/requirements.in": "dask",
     "images/redis/requirements.lock": "psutil==1",
@@ -52,7 +57,7 @@ def root(tmp_path: Path) -> Path:
 
 def name_of(root: Path, stack: str = "dask", base: str = "sha256:1", version: str = "1") -> str:
     context = stack_context(stack_files(root, stack))
-    return input_hash(context, base, {"VERSION": version})
+    return input_hash(context, [base], {"VERSION": version})
 
 
 def test_stacks_are_the_folders_with_a_lock(root: Path) -> None:
@@ -74,6 +79,7 @@ def test_what_goes_in(root: Path) -> None:
         "Dockerfile",
         "requirements.lock",
         "packages.txt",
+        "image.toml",
         "steps/venv.sh",
         "harness/__init__.py",
         "harness/plan.py",
@@ -89,6 +95,23 @@ def test_a_dockerfile_of_its_own_comes_first(root: Path) -> None:
     (root / "images/dask/Dockerfile").write_text("FROM other")
     assert stack_files(root, "dask")["Dockerfile"] == b"FROM other"
     assert stack_files(root, "redis")["Dockerfile"] == b"FROM base"
+    (root / "images/dask/image.toml").write_text('user = "0:0"\ncommand = []\nenvironment = {}\n')
+    assert settings(stack_files(root, "dask")).user == "0:0"
+    assert settings(stack_files(root, "redis")) == ImageSettings(
+        "1:1", ("python",), {"HOME": "/tmp"}
+    )
+
+
+def test_the_package_and_the_rest_have_hashes_of_their_own(root: Path) -> None:
+    before = stack_files(root, "dask")
+    (root / "harness/plan.py").write_text("# changed")
+    package = stack_files(root, "dask")
+    assert recipe_hash(package) == recipe_hash(before)
+    assert sources_hash(package) != sources_hash(before)
+    (root / "images/dask/requirements.lock").write_text("dask==2")
+    lock = stack_files(root, "dask")
+    assert recipe_hash(lock) != recipe_hash(before)
+    assert sources_hash(lock) == sources_hash(package)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +119,7 @@ def test_a_dockerfile_of_its_own_comes_first(root: Path) -> None:
     [
         "images/Dockerfile",
         "images/steps/venv.sh",
+        "images/image.toml",
         "images/dask/requirements.lock",
         "harness/plan.py",
         "harness/sampling/inside.py",
@@ -156,6 +180,11 @@ def test_mirror_is_that_of_the_release() -> None:
     assert parse_mirror(printed, "bookworm") == "http://mirror.example/debian"
     assert parse_mirror(printed, "trixie") is None
     assert parse_mirror("", "bookworm") is None
+
+
+def test_a_named_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBIAN_MIRROR", "https://archive.example/20261001/")
+    assert debian_mirror() == "https://archive.example/20261001"
 
 
 def test_base_command_follows_the_recipe() -> None:

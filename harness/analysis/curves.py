@@ -1,0 +1,126 @@
+"""Memory over time, run beside run: aligned at the start of each, with mean and spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.analysis.groups import Group
+from harness.analysis.metrics import RunFigures
+from harness.analysis.series import TOPOLOGY, Levels, Memory
+
+# How much before and after a run is shown: what was recorded, up to this part of the run.
+_AROUND = 0.1
+_AROUND_S = 2.0
+
+
+@dataclass(frozen=True)
+class Band:
+    """A mode's memory over time, over its runs.
+
+    Attributes:
+        t_s: seconds since the start of the run.
+        mean, low, high: bytes at these times: the runs' mean, lowest and highest.
+    """
+
+    t_s: Levels
+    mean: Levels
+    low: Levels
+    high: Levels
+
+
+@dataclass(frozen=True)
+class RunCurve:
+    """One run's memory over time.
+
+    Attributes:
+        t_s: seconds since the start of the run.
+        services: bytes at these times by service.
+        total: of all services together.
+    """
+
+    t_s: Levels
+    services: dict[str, Levels]
+    total: Levels
+
+
+def band(group: Group, *, net: bool, scope: str = TOPOLOGY) -> Band | None:
+    """Return the mean and spread of a group's runs; None without samples.
+
+    Each run counts until it ends; the mean goes on while half of the runs do.
+
+    Args:
+        group: the runs.
+        net: whether to take each run's own baseline off first.
+        scope: a service, or all together.
+    """
+    memory = group.session.memory
+    runs = [figures for figures in group.figures if scope in figures.scopes]
+    if memory is None or not runs:
+        return None
+    windows = [_until_end(memory, figures) for figures in runs]
+    before = max(start - first for first, start, _ in windows)
+    after = max(last - start for _, start, last in windows)
+    series = memory.total if scope == TOPOLOGY else memory.services[scope]
+    rows = np.full((len(runs), before + after), np.nan)
+    for number, (figures, (first, start, last)) in enumerate(zip(runs, windows, strict=True)):
+        levels = series[first:last]
+        offset = before - (start - first)
+        baseline = baseline_of(figures, scope) if net else 0.0
+        rows[number, offset : offset + len(levels)] = levels - baseline
+    t_s = _seconds(-before, after, memory)
+    there = ~np.isnan(rows)
+    count = there.sum(axis=0)
+    known, most = count > 0, count * 2 >= len(runs)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(most, np.where(there, rows, 0.0).sum(axis=0) / count, np.nan)
+    low = np.where(known, np.where(there, rows, np.inf).min(axis=0), np.nan)
+    high = np.where(known, np.where(there, rows, -np.inf).max(axis=0), np.nan)
+    return Band(t_s, mean, low, high)
+
+
+def run_curve(memory: Memory, figures: RunFigures) -> RunCurve:
+    """Return one run's memory by service."""
+    first, start, last = _shown(memory, figures)
+    return RunCurve(
+        t_s=_seconds(first - start, last - start, memory),
+        services={name: levels[first:last] for name, levels in memory.services.items()},
+        total=memory.total[first:last],
+    )
+
+
+def baseline_of(figures: RunFigures, scope: str = TOPOLOGY) -> float:
+    """Return a scope's baseline in bytes, 0 where there is none."""
+    return figures.scopes[scope].baseline_bytes if scope in figures.scopes else 0.0
+
+
+def typical_run(group: Group) -> RunFigures:
+    """Return the run whose makespan is the median (the upper of two)."""
+    ordered = sorted(group.figures, key=lambda figures: figures.run.makespan_s or 0.0)
+    return ordered[len(ordered) // 2]
+
+
+def _until_end(memory: Memory, figures: RunFigures) -> tuple[int, int, int]:
+    """Return what is shown of a run, without what comes after its end."""
+    first, start, last = _shown(memory, figures)
+    assert figures.run.end_ns is not None
+    return first, start, max(min(last, memory.tick(figures.run.end_ns) + 1), start)
+
+
+def _seconds(first: int, last: int, memory: Memory) -> Levels:
+    return np.arange(first, last, dtype=np.float64) * np.float64(memory.tick_ns / 1e9)
+
+
+def _shown(memory: Memory, figures: RunFigures) -> tuple[int, int, int]:
+    """Return the first tick shown of a run, its start, and the tick after the last shown."""
+    run = figures.run
+    assert run.start_ns is not None
+    assert run.end_ns is not None
+    around = int((run.end_ns - run.start_ns) * _AROUND + _AROUND_S * 1e9)
+    earliest = min(run.marks.values(), default=run.start_ns)
+    latest = run.after_ns if run.after_ns is not None else run.end_ns + around
+    first = memory.tick(max(earliest, run.start_ns - around))
+    last = memory.tick(min(latest, run.end_ns + around)) + 1
+    start = min(max(memory.tick(run.start_ns), 0), memory.ticks)
+    return min(max(first, 0), start), start, min(max(last, start), memory.ticks)

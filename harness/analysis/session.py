@@ -1,0 +1,106 @@
+"""One session as it can be analysed, whoever recorded it: this harness or psbench."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from harness.analysis.series import Memory
+from harness.analysis.workload import WorkloadFacts
+
+OK = "ok"
+MEASURED = ("ok", "leak")
+"""Outcomes of runs that went through and so have figures."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a session.
+
+    Times are in nanoseconds on the session's own clock: the host's monotonic one, or UNIX time
+    where nothing else was recorded.
+
+    Attributes:
+        run_id: its name, unique in the session.
+        mode: its data management mode.
+        repetition: which of the mode's runs, from 1.
+        outcome: ``ok``, ``failed``, ``leak`` or ``interrupted``.
+        reason: one line where it is not ok.
+        makespan_s: from start to end; None where it has none.
+        start_ns, end_ns: the measured window; None where it was not recorded.
+        after_ns: until when memory after the run was recorded before the next began.
+        marks: all marks of the run by name.
+    """
+
+    run_id: str
+    mode: str
+    repetition: int
+    outcome: str = OK
+    reason: str = ""
+    makespan_s: float | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    after_ns: int | None = None
+    marks: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it went through, so that its figures count."""
+        return self.outcome in MEASURED and self.makespan_s is not None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A peak and baseline of ``peaks.csv``, in bytes, and where the peak was read."""
+
+    peak_bytes: int
+    baseline_bytes: int
+    kind: str
+    interval_ns: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one directory holds.
+
+    Attributes:
+        path: the directory.
+        source: ``harness`` or ``psbench``: who wrote it.
+        workload: None where results.csv has no usable row.
+        runs: in the order they were run.
+        memory: usage over time; None where none was recorded.
+        peaks: by run and by service (or ``topology``).
+        tables: further files that are there, by name without suffix: tasks, predictions, ledger,
+            objects, marks.
+        documents: JSON files that are there, by name without suffix: manifest, sampling, quality,
+            calibration.
+        problems: one line for each thing that could not be read.
+    """
+
+    path: Path
+    source: str
+    workload: WorkloadFacts | None
+    runs: tuple[Run, ...]
+    memory: Memory | None
+    peaks: Mapping[tuple[str, str], Peak] = field(default_factory=dict)
+    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the directory."""
+        return self.path.name
+
+    @property
+    def modes(self) -> list[str]:
+        """The modes, in the order of their first run."""
+        return list(dict.fromkeys(run.mode for run in self.runs))
+
+    def measured(self, mode: str) -> list[Run]:
+        """Return the mode's runs that went through."""
+        return [run for run in self.runs if run.mode == mode and run.measured]

@@ -1,0 +1,144 @@
+"""Compare two run directories, mode by mode, with a verdict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from harness.analysis.compare import METRICS, SessionComparison, compare_sessions
+from harness.analysis.identity import Severity, differences
+from harness.analysis.readers import read_session
+from harness.analysis.session import Session
+from harness.analysis.verdicts import Rules
+from harness.core.errors import UsageError
+from harness.core.parser import Parser
+from harness.report.formats import FORMATS, headline
+from harness.reproduce.opened import opened
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, read, compare, print; 1 if something became worse."""
+    args = _parser().parse_args(argv)
+    if args.b is None and not args.modes:
+        raise UsageError("a second directory is needed, or --modes A B to compare two modes of one")
+    with ExitStack() as stack:
+        a = read_session(stack.enter_context(opened(args.a)))
+        b = a if args.b is None else read_session(stack.enter_context(opened(args.b)))
+    for line in dict.fromkeys((*a.problems, *b.problems)):
+        print(f"warning: {line}", file=sys.stderr)
+    _refuse(a, b, args)
+    found = compare_sessions(
+        a,
+        b,
+        rules=Rules(threshold=args.threshold, alpha=args.alpha),
+        metrics=[metric for metric in METRICS if metric.name in _metrics(args)],
+        modes=[tuple(args.modes)] if args.modes else None,
+    )
+    _write(FORMATS[args.format](found), args.output)
+    if args.format != "table" or args.output:
+        print(headline(found), file=sys.stderr)
+    return _code(found, strict=args.strict)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="harness compare",
+        description=__doc__,
+        allow_abbrev=False,
+        epilog="Exit codes: 0 nothing became worse, 1 something did, 2 they cannot be compared.",
+    )
+    parser.add_argument(
+        "a", metavar="A", type=Path, help="the baseline: a run directory, or bundle"
+    )
+    parser.add_argument("b", metavar="B", type=Path, nargs="?", help="what is judged")
+    parser.add_argument(
+        "--modes",
+        nargs=2,
+        metavar=("MODE_A", "MODE_B"),
+        help="compare one mode of A with another of B (of A, if there is no B)",
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="METRIC",
+        choices=[metric.name for metric in METRICS],
+        help=f"of {', '.join(metric.name for metric in METRICS)} (default: all that are not"
+        " scale-free)",
+    )
+    parser.add_argument(
+        "--scale-free",
+        action="store_true",
+        help="compare what does not depend on sizes and sleep (net peak / payload, makespan /"
+        " ideal): for workloads scaled to other machines",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=_fraction,
+        default=Rules.threshold,
+        metavar="PERCENT",
+        help="differences up to this never matter (default: 5%%)",
+    )
+    parser.add_argument(
+        "--alpha",
+        type=_fraction,
+        default=Rules.alpha,
+        metavar="FRACTION",
+        help="significance level of the tests (default: 0.05)",
+    )
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="table", help="(default: table)"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="instead of standard output"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 also where there is not enough data"
+    )
+    parser.add_argument("--force", action="store_true", help="compare although other work was done")
+    return parser
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share: write 5% or 0.05")
+    return value
+
+
+def _metrics(args: argparse.Namespace) -> list[str]:
+    """Return the names of the metrics to compare."""
+    if args.metrics:
+        return list(args.metrics)
+    return [metric.name for metric in METRICS if metric.scale_free == args.scale_free]
+
+
+def _refuse(a: Session, b: Session, args: argparse.Namespace) -> None:
+    """Refuse to compare sessions that did other work, unless that is what was asked for."""
+    if args.force or args.scale_free:
+        return
+    other = [str(d) for d in differences(a, b) if d.severity is Severity.REFUSE]
+    if other:
+        raise UsageError(
+            f"other work was done ({'; '.join(other)}): compare the same plan, or with --scale-free"
+            " only what does not depend on sizes, or everything with --force"
+        )
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text)
+        return
+    try:
+        output.write_text(text + "\n")
+    except OSError as error:
+        raise UsageError(f"--output {output}: cannot be written ({error.strerror})") from None
+
+
+def _code(found: SessionComparison, *, strict: bool) -> int:
+    return 1 if found.worse or (strict and found.undecided) else 0

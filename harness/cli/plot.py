@@ -1,0 +1,114 @@
+"""Draw one figure from a run directory."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from harness.analysis.curves import typical_run
+from harness.analysis.groups import Group, group_runs
+from harness.analysis.readers import read_session
+from harness.core.errors import UsageError
+from harness.core.parser import Parser
+from harness.report import figures
+from harness.report.palette import mode_looks
+from harness.reproduce.opened import opened
+
+_SUFFIXES = (".pdf", ".png", ".svg")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, read, draw."""
+    args = _parser().parse_args(argv)
+    if args.output.suffix not in _SUFFIXES:
+        raise UsageError(f"--output {args.output}: name a file that ends with {_or(_SUFFIXES)}")
+    with opened(args.directory) as path:
+        session = read_session(path)
+    for line in session.problems:
+        print(f"warning: {line}", file=sys.stderr)
+    groups = _chosen(group_runs([session]), args)
+    try:
+        figures.save(figures.new_figure(_drawing(groups, args), tuple(args.size)), args.output)
+    except OSError as error:
+        raise UsageError(f"--output {args.output}: cannot be written ({error.strerror})") from None
+    print(args.output)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="harness plot", description=__doc__, allow_abbrev=False)
+    parser.add_argument("directory", metavar="DIR", type=Path, help="a run directory, or bundle")
+    parser.add_argument(
+        "--figure",
+        choices=("memory", "services", "peaks", "makespans"),
+        default="memory",
+        help="memory over time; one run stacked by service; net peaks; makespans (default: memory)",
+    )
+    parser.add_argument("--mode", nargs="+", metavar="MODE", help="only these modes")
+    parser.add_argument("--service", metavar="SERVICE", help="memory of this service only")
+    parser.add_argument("--run", metavar="RUN_ID", help="services: this run (default: the median)")
+    parser.add_argument(
+        "--absolute", action="store_true", help="memory: with the baseline (default: net of it)"
+    )
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=float,
+        default=(7.0, 3.0),
+        metavar=("WIDTH", "HEIGHT"),
+        help="in inches (default: 7 3)",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help=f"{_or(_SUFFIXES)}"
+    )
+    return parser
+
+
+def _or(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _chosen(groups: Sequence[Group], args: argparse.Namespace) -> list[Group]:
+    """Return the groups asked for."""
+    modes = [group.mode for group in groups]
+    for mode in args.mode or []:
+        if mode not in modes:
+            raise UsageError(
+                f"--mode {mode}: no run of it went through; there is {', '.join(modes)}"
+            )
+    chosen = [group for group in groups if not args.mode or group.mode in args.mode]
+    if args.figure != "makespans" and not any(group.topology for group in chosen):
+        raise UsageError(f"--figure {args.figure}: no memory was recorded; draw makespans")
+    services = list(dict.fromkeys(scope.scope for group in chosen for scope in group.scopes))
+    if args.service and args.service not in services:
+        raise UsageError(f"--service {args.service}: not one of {', '.join(services)}")
+    return chosen
+
+
+def _drawing(groups: Sequence[Group], args: argparse.Namespace) -> Callable[[Axes], None]:
+    looks = mode_looks([(group.label, group.mode) for group in groups])
+    if args.figure == "services":
+        return _services(groups, args.run)
+    if args.figure == "peaks":
+        return lambda axes: figures.draw_peaks(axes, groups, looks)
+    if args.figure == "makespans":
+        return lambda axes: figures.draw_makespans(axes, groups, looks)
+    return lambda axes: figures.draw_memory(
+        axes, groups, looks, net=not args.absolute, scope=args.service
+    )
+
+
+def _services(groups: Sequence[Group], run_id: str | None) -> Callable[[Axes], None]:
+    if run_id is None:
+        if len(groups) > 1:
+            raise UsageError("--figure services: shows one run: name a --mode, or a --run")
+        return lambda axes: figures.draw_services(axes, groups[0], typical_run(groups[0]))
+    for group in groups:
+        for run in group.figures:
+            if run.run.run_id == run_id:
+                return lambda axes, g=group, r=run: figures.draw_services(axes, g, r)  # type: ignore[misc]
+    raise UsageError(f"--run {run_id}: no such run, or it did not go through")

@@ -1,0 +1,72 @@
+"""Make a page, figures and tables from run directories."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from harness.analysis.groups import group_runs
+from harness.analysis.readers import read_session
+from harness.analysis.session import OK
+from harness.core.errors import UsageError
+from harness.core.parser import Parser
+from harness.report.contents import outcomes, services, summary
+from harness.report.terminal import as_text
+from harness.reproduce.opened import opened
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, read, write, print."""
+    parser = Parser(prog="harness report", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "directories",
+        nargs="+",
+        metavar="DIR",
+        type=Path,
+        help="run directories of this harness or of psbench, or bundles; several make one report",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="where report.html, figures/ and summary.json go (default: into the run directory;"
+        " with several, needed)",
+    )
+    parser.add_argument(
+        "--tables-only", action="store_true", help="only print the tables, write nothing"
+    )
+    return _report(parser.parse_args(argv))
+
+
+def _report(args: argparse.Namespace) -> int:
+    paths: list[Path] = args.directories
+    output: Path | None = args.output
+    if output is None and not args.tables_only:
+        if len(paths) > 1 or paths[0].is_file():
+            raise UsageError("--output: needed with several directories, or a bundle: name one")
+        output = paths[0]
+    with ExitStack() as stack:
+        sessions = [read_session(stack.enter_context(opened(path))) for path in paths]
+    groups = group_runs(sessions)
+    for session in sessions:
+        for line in session.problems:
+            print(f"warning: {line}", file=sys.stderr)
+    print(as_text(summary(groups)))
+    print(f"\n{as_text(services(groups))}")
+    if any(run.outcome != OK for session in sessions for run in session.runs):
+        print(f"\n{as_text(outcomes(sessions))}")
+    sys.stdout.flush()
+    if output is None:
+        return 0
+    # SciPy and Matplotlib take a second to import: the tables do not wait for them.
+    from harness.report.write import write_report  # noqa: PLC0415
+
+    written = write_report(output, sessions, groups)
+    if written.comparisons is not None:
+        print(f"\n{as_text(written.comparisons)}")
+    print(f"\nReport: {written.page}")
+    return 0

@@ -1,0 +1,124 @@
+"""Start a real ``globus-compute-endpoint`` in its container, configured for the topology.
+
+Template mode: the core endpoint starts a user endpoint for the tasks, as the service tells it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import uuid
+from pathlib import Path
+
+from harness.globus_service.login import login_environment, wait_for_login
+
+ENGINES = {
+    "thread": "ThreadPoolEngine",
+    "process": "ProcessPoolEngine",
+    "htex": "GlobusComputeEngine",
+}
+"""Word of ``--globus-engine`` -> type of the engine."""
+
+_LOGIN = Path("/harness/login")
+_HOME = Path("/tmp/globus_compute")  # noqa: S108  # a tmpfs of the container's own
+_NAME = "harness"
+_WAIT_S = 60.0
+# How soon the service notices that a user endpoint is gone depends on it; a heartbeat is 1 kB.
+_HEARTBEAT_S = 5
+
+
+def user_template(engine: str, workers: int) -> dict[str, object]:
+    """Return a user endpoint's configuration.
+
+    Args:
+        engine: a word of ``ENGINES``.
+        workers: number of workers.
+
+    Raises:
+        ValueError: for another word.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"HARNESS_GLOBUS_ENGINE: {engine!r} is none of {', '.join(ENGINES)}")
+    options: dict[str, object] = {"type": ENGINES[engine]}
+    if engine == "htex":
+        options |= {
+            "max_workers_per_node": workers,
+            # There are as many workers as were asked for, however few processors there are.
+            "cores_per_worker": 0.5 / workers,
+            "address": "127.0.0.1",
+            # Workers are started by the first look at what there is, after such a period.
+            "job_status_kwargs": {"strategy_period": 1.0},
+            "provider": {
+                "type": "LocalProvider",
+                "init_blocks": 1,
+                "min_blocks": 1,
+                "max_blocks": 1,
+            },
+        }
+    else:
+        options["max_workers"] = workers
+    return {
+        # It stays until the topology goes: an idle benchmark may be a sleeping one.
+        "idle_heartbeats_soft": 0,
+        "heartbeat_period": _HEARTBEAT_S,
+        "engine": options,
+    }
+
+
+def write_configuration(home: Path, engine: str, workers: int) -> None:
+    """Write the endpoint's directory. JSON is YAML, and has no template's braces doubled."""
+    directory = home / _NAME
+    directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+    configuration = {"display_name": _NAME, "heartbeat_period": _HEARTBEAT_S}
+    (directory / "config.yaml").write_text(json.dumps(configuration))
+    template = json.dumps(user_template(engine, workers), indent=1)
+    (directory / "user_config_template.yaml.j2").write_text(template)
+    (directory / "user_config_schema.json").write_text(json.dumps({"type": "object"}))
+
+
+def user_database(scratch: Path) -> dict[str, str]:
+    """Give the container's user a name, which the endpoint asks for; return the variables.
+
+    The user id is chosen at run time and is in no image's ``/etc/passwd``, and the root file system
+    is read-only: nss_wrapper lets the C library read another file.
+    """
+    passwd, group = scratch / "passwd", scratch / "group"
+    passwd.write_text(f"harness:x:{os.getuid()}:{os.getgid()}:harness:/tmp:/bin/sh\n")
+    group.write_text(f"harness:x:{os.getgid()}:\n")
+    return {
+        # The endpoint writes its title over its environment, where the wrapper looks.
+        "SPT_NOENV": "1",
+        "LD_PRELOAD": "libnss_wrapper.so",
+        "NSS_WRAPPER_PASSWD": str(passwd),
+        "NSS_WRAPPER_GROUP": str(group),
+    }
+
+
+def main() -> None:
+    """Wait for a login, write the configuration, become the endpoint."""
+    environment = os.environ
+    try:
+        engine = environment.get("HARNESS_GLOBUS_ENGINE", "htex")
+        write_configuration(_HOME, engine, int(environment.get("HARNESS_GLOBUS_WORKERS", "4")))
+        wait_for_login(_LOGIN, _WAIT_S)
+    except (ValueError, TimeoutError) as error:
+        print(f"the endpoint cannot start: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(3)
+    # The same after a restart of the container, and another one in each.
+    endpoint = uuid.uuid5(uuid.NAMESPACE_DNS, os.uname().nodename)
+    # When it ends it signals its process group, which must not have the container's first process.
+    os.setsid()
+    program = str(Path(sys.executable).with_name("globus-compute-endpoint"))
+    os.execve(  # noqa: S606  # no shell
+        program,
+        [program, "start", _NAME, "--endpoint-uuid", str(endpoint), "--log-to-console"],
+        environment
+        | login_environment(_LOGIN)
+        | user_database(Path("/tmp"))  # noqa: S108
+        | {"GLOBUS_COMPUTE_USER_DIR": str(_HOME), "USER": "harness"},
+    )
+
+
+if __name__ == "__main__":
+    main()

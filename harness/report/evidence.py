@@ -1,0 +1,246 @@
+"""What a report rests on: the ledger, the samplers' own record, the environment."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from harness.analysis.groups import Group
+from harness.analysis.session import Session
+from harness.core.sizes import format_size
+from harness.report.contents import NOTHING, Table
+
+_PAIRS = {
+    "identity": "usage = anon + shmem + file + kernel",
+    "inside_against_cgroup": "inside against cgroup",
+    "docker_against_cgroup": "docker against cgroup",
+}
+_LEDGER = {
+    "usage_bytes": "usage",
+    "anon_bytes": "anon",
+    "shmem_bytes": "shmem",
+    "active_file_bytes": "active file",
+    "inactive_file_bytes": "inactive file",
+    "kernel_bytes": "kernel",
+    "pss_bytes": "PSS",
+    "uss_bytes": "USS",
+    "swap_bytes": "swap",
+    "oom_kill": "OOM kills",
+}
+
+
+def ledger(groups: Sequence[Group]) -> Table | None:
+    """Return where the memory was at each mark, medians over a mode's runs; None if not kept."""
+    rows = []
+    for group in groups:
+        found = group.session.tables.get("ledger")
+        if found is None:
+            continue
+        runs = [figures.run.run_id for figures in group.figures]
+        columns = [name for name in _LEDGER if name in found.columns]
+        medians = (
+            found.filter(pl.col("run_id").is_in(runs), pl.col("scope") != "container")
+            .group_by("mark", "name", maintain_order=True)
+            .agg(pl.col(columns).median())
+        )
+        for row in medians.iter_rows(named=True):
+            cells = [_ledger_cell(name, row.get(name)) for name in _LEDGER]
+            rows.append((group.label, row["mark"], row["name"], *cells))
+    if not rows:
+        return None
+    return Table(
+        "ledger",
+        "Ledger",
+        ("mode", "mark", "service", *(f" {title}" for title in _LEDGER.values())),
+        tuple(rows),
+        "Medians over a mode's runs. Usage = anon + shmem + file + kernel, but for the kernel's"
+        " charge stocks. PSS and USS are read at few marks: they walk page tables.",
+    )
+
+
+def _ledger_cell(name: str, value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return format_size(value) if name.endswith("_bytes") else f"{value:g}"
+
+
+def sampling(session: Session) -> Table | None:
+    """Return how well each sampler kept its clock."""
+    document = session.documents.get("sampling")
+    if not document:
+        return None
+    rows = []
+    for view, fragments in document.items():
+        for name, found in fragments.items():
+            rows.append((view, name, *_sampler(found)))
+    return Table(
+        "sampling",
+        "Sampling",
+        (
+            "view",
+            "sampler",
+            " asked",
+            " got",
+            " ticks missed",
+            " late, median",
+            " late, 95 %",
+            " late, most",
+            " CPU",
+            "could not read",
+        ),
+        tuple(rows),
+        "Late: how long after its tick a sampler woke. CPU: of one core.",
+    )
+
+
+def _sampler(found: dict[str, Any]) -> tuple[str, ...]:
+    grid = found.get("grid") or {}
+    late = [
+        f"{grid[name] / 1e6:.2f} ms" if name in grid else NOTHING
+        for name in ("late_median_ns", "late_p95_ns", "late_max_ns")
+    ]
+    asked = got = missed = NOTHING
+    if grid:
+        rate = 1e9 / grid["interval_ns"]
+        asked, got = f"{rate:.4g} Hz", f"{rate * grid['kept']:.4g} Hz"
+        missed = str(grid["missed"])
+    elif found.get("details", {}).get("rows"):
+        got = "about 1 Hz"
+    cpu = NOTHING
+    if found.get("cpu_ns") is not None and found.get("elapsed_ns"):
+        cpu = f"{found['cpu_ns'] / found['elapsed_ns']:.2%}".replace("%", " %")
+    absent = "; ".join(f"{what}: {why}" for what, why in (found.get("absent") or {}).items())
+    return (asked, got, missed, *late, cpu, absent)
+
+
+def agreement(session: Session) -> Table | None:
+    """Return whether the views agree, and whether baselines had settled; None if not assessed."""
+    document = session.documents.get("quality")
+    if not document:
+        return None
+    rows = [
+        _agreement(name, document[key])
+        for key, name in _PAIRS.items()
+        if isinstance(document.get(key), dict)
+    ]
+    gaps = {v: ns for v, ns in (document.get("longest_gap_ns") or {}).items() if ns is not None}
+    verdicts = (document.get("baseline") or {}).get("verdicts") or {}
+    notes = [
+        "Longest gap: " + ", ".join(f"{view} {ns / 1e6:.0f} ms" for view, ns in gaps.items()),
+        "Baselines: " + ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items()),
+        f"Bounds: {document.get('bounds_from', NOTHING)}",
+    ]
+    kept = [note for note, what in zip(notes, (gaps, verdicts, document), strict=True) if what]
+    return Table(
+        "agreement",
+        "Agreement of the views",
+        ("what", " readings", " 95 % off by", " allowed", " largest", "largest at", "agrees"),
+        tuple(rows),
+        ". ".join(kept) + ".",
+    )
+
+
+def _agreement(name: str, found: dict[str, Any]) -> tuple[str, ...]:
+    sizes = [_ledger_cell(key, found.get(key)) for key in ("p95_bytes", "bound_bytes")]
+    agrees = {True: "yes", False: "NO"}.get(found.get("agrees"), "nothing to compare")  # type: ignore[arg-type]
+    return (
+        name,
+        str(found.get("readings", NOTHING)),
+        *sizes,
+        _ledger_cell("largest_bytes", found.get("largest_bytes")),
+        str(found.get("largest_at") or NOTHING),
+        agrees,
+    )
+
+
+def calibration(session: Session) -> Table | None:
+    """Return what calibration found on this machine; None if it was not calibrated."""
+    document = session.documents.get("calibration")
+    if not document:
+        return None
+    return Table("calibration", "Calibration", ("figure", "value"), tuple(_flat(document)))
+
+
+def environment(session: Session) -> Table | None:
+    """Return what was run, with what, where."""
+    manifest = session.documents.get("manifest")
+    if not manifest:
+        return None
+    rows = [
+        ("harness", f"{manifest.get('harness_version')}, git {manifest.get('git_revision')}"),
+    ]
+    for part in ("engine", "machine", "host"):
+        chosen = {
+            key: value
+            for key, value in (manifest.get(part) or {}).items()
+            if not isinstance(value, dict)
+        }
+        if part == "host" and chosen == {
+            key: value for key, value in (manifest.get("machine") or {}).items() if key in chosen
+        }:
+            continue
+        rows += _flat({part: chosen})
+    runner = manifest.get("runner") or {}
+    rows += _flat({"runner": {key: runner.get(key) for key in ("python", "libc", "environment")}})
+    wanted = ("dask", "distributed", "parsl", "globus-compute-sdk", "proxystore", "psutil", "redis")
+    packages = {name.lower(): version for name, version in (runner.get("packages") or {}).items()}
+    rows += [(f"package {name}", packages[name]) for name in wanted if name in packages]
+    return Table("environment", "Environment", ("what", "value"), tuple(rows))
+
+
+def images(session: Session) -> Table | None:
+    """Return the identities of the images."""
+    found = (session.documents.get("manifest") or {}).get("images")
+    if not found:
+        return None
+    rows = tuple(
+        (stack, str(image.get("reference")), str(image.get("id")), format_size(image["size_bytes"]))
+        for stack, image in found.items()
+    )
+    return Table("images", "Images", ("stack", "image", "identity", " size"), rows)
+
+
+def command(session: Session) -> str:
+    """Return the command that runs a session again, as exactly as is recorded."""
+    recorded = (session.documents.get("manifest") or {}).get("command")
+    if recorded:
+        return shlex.join(["python", "-m", "harness", *recorded])
+    workload = session.workload
+    if workload is None:
+        return ""
+    repeat = max(run.repetition for run in session.runs)
+    return shlex.join(
+        [
+            *("python", "-m", "harness", "run"),
+            *("--executor", workload.executor.removesuffix("Executor").lower()),
+            *("--ps-connector", workload.connector.removesuffix("Connector").lower() or "file"),
+            *("--data-management", *session.modes),
+            *("--stage-task-counts", *map(str, workload.task_counts)),
+            *("--stage-bytes-sizes", *map(str, workload.bytes_sizes)),
+            *("--stage-repeat", str(workload.repeat), "--task-sleep", f"{workload.sleep_s:g}"),
+            *("--repeat", str(repeat)),
+        ]
+    )
+
+
+def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested values as lines of a path and a value."""
+    for key, value in values.items():
+        path = f"{above} {key}".strip()
+        if isinstance(value, dict):
+            yield from _flat(value, path)
+        elif isinstance(value, list):
+            yield path, ", ".join(map(str, value)) or NOTHING
+        else:
+            yield path, NOTHING if value is None else _scalar(key, value)
+
+
+def _scalar(key: str, value: Any) -> str:
+    if key.endswith("_bytes") and isinstance(value, int | float):
+        return format_size(value)
+    if key.endswith("_ns") and isinstance(value, int | float):
+        return f"{value / 1e6:.3g} ms"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

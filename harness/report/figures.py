@@ -1,0 +1,265 @@
+"""Figures for a paper: SVG and PNG, readable in black and white."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from harness.analysis.curves import band, baseline_of, run_curve, typical_run
+from harness.analysis.groups import Group
+from harness.analysis.metrics import RunFigures
+from harness.analysis.series import TOPOLOGY
+from harness.analysis.thin import thin_together
+from harness.analysis.timeline import boundaries, steps, task_bars
+from harness.report.palette import MATPLOTLIB_DASHES, MATPLOTLIB_MARKERS, Look, service_looks
+
+# One column of a two-column paper is 3.3 inches wide, a figure over both 7.
+_WIDE = (7.0, 3.0)
+_POINTS = 1500
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e0e0e0",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "hatch.linewidth": 0.5,
+    "svg.fonttype": "none",
+    # The same figure gives the same bytes.
+    "svg.hashsalt": "workflow-memory-harness",
+    "savefig.dpi": 200,
+}
+_HATCHES = {"": "", "/": "///", ".": "...", "x": "xxx", "-": "---", "\\": "\\\\\\", "|": "|||"}
+FORMATS = ("svg", "png")
+
+PAPER_NAMES = {
+    "none": "No Proxy",
+    "default-proxy": "Default Proxy",
+    "manual-proxy": "Manual Proxy",
+    "owned-proxy": "Ownership",
+}
+"""What the modes are called in the figures of the paper (TPDS 2024)."""
+
+
+def write_figures(
+    directory: Path, groups: Sequence[Group], looks: Mapping[str, Look]
+) -> list[Path]:
+    """Write all figures as SVG and PNG, and return their paths.
+
+    Args:
+        directory: made if it is not there.
+        groups: what is shown.
+        looks: how each group is drawn.
+    """
+    directory.mkdir(exist_ok=True)
+    drawings: dict[str, Callable[[Axes], None]] = {}
+    if any(group.topology for group in groups):
+        drawings["memory-net"] = lambda axes: draw_memory(axes, groups, looks, net=True)
+        drawings["memory-absolute"] = lambda axes: draw_memory(axes, groups, looks, net=False)
+        drawings["peaks"] = lambda axes: draw_peaks(axes, groups, looks)
+    drawings["makespans"] = lambda axes: draw_makespans(axes, groups, looks)
+    for group in groups:
+        run = typical_run(group)
+        if run.topology is not None:
+            name = "services-" + "".join(
+                c if c.isalnum() or c in "-_" else "-" for c in group.label
+            )
+            drawings[name] = lambda axes, g=group, r=run: draw_services(axes, g, r)  # type: ignore[misc]
+    written = []
+    for name, draw in drawings.items():
+        figure = new_figure(draw)
+        for suffix in FORMATS:
+            written.append(save(figure, directory / f"{name}.{suffix}"))
+    return written
+
+
+def new_figure(draw: Callable[[Axes], None], size: tuple[float, float] = _WIDE) -> Figure:
+    """Return a figure with one drawing in it."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure.add_subplot())
+        # Once for all formats: the layout takes as long as the drawing.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure in the format its name ends with; nothing in it depends on the time."""
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
+    with mpl.rc_context(_STYLE):
+        figure.savefig(path, metadata=metadata)
+    return path
+
+
+def name_of(group: Group) -> str:
+    """Return what a group is called in a figure."""
+    return group.label.replace(group.mode, PAPER_NAMES.get(group.mode, group.mode), 1)
+
+
+def draw_memory(
+    axes: Axes,
+    groups: Sequence[Group],
+    looks: Mapping[str, Look],
+    *,
+    net: bool,
+    scope: str | None = None,
+) -> None:
+    """Draw memory over time: a line for each group's mean, a band over its runs.
+
+    Args:
+        axes: where to.
+        groups: what is shown.
+        looks: how each group is drawn.
+        net: whether each run's own baseline is taken off.
+        scope: a service; all together by default.
+    """
+    for group in groups:
+        found = band(group, net=net, scope=scope or TOPOLOGY)
+        if found is None:
+            continue
+        kept = thin_together([found.mean, found.low, found.high], _POINTS)
+        style = looks[group.label]
+        t_s = found.t_s[kept]
+        axes.plot(
+            t_s,
+            found.mean[kept],
+            color=style.color,
+            linestyle=MATPLOTLIB_DASHES[style.dash],
+            linewidth=1.4,
+            label=name_of(group),
+        )
+        if len(group.figures) > 1:
+            low, high = found.low[kept], found.high[kept]
+            axes.fill_between(t_s, low, high, color=style.color, alpha=0.18, linewidth=0)
+    axes.set_xlabel("Time since the start of the run (s)")
+    whose = f" of {scope}" if scope else ""
+    axes.set_ylabel(f"Memory{whose}, less its baseline" if net else f"Memory{whose} in use")
+    _bytes(axes)
+    axes.margins(x=0.01)
+    _legend_above(axes)
+
+
+def draw_services(axes: Axes, group: Group, run: RunFigures) -> None:
+    """Draw one run's memory stacked by service, with stage ends and what had to be alive."""
+    memory = group.session.memory
+    assert memory is not None
+    curve = run_curve(memory, run)
+    looks = service_looks(memory)
+    names = list(looks)
+    kept = thin_together([curve.total, *(curve.services[name] for name in names)], _POINTS)
+    t_s = curve.t_s[kept]
+    below = np.zeros(len(kept))
+    for name, style in looks.items():
+        above = below + np.nan_to_num(curve.services[name][kept])
+        count = memory.containers[name]
+        axes.fill_between(
+            t_s,
+            below,
+            above,
+            facecolor=(style.color, 0.35),
+            edgecolor=style.color,
+            hatch=_HATCHES.get(style.hatch, ""),
+            linewidth=0.6,
+            label=f"{name} \N{MULTIPLICATION SIGN} {count}" if count > 1 else name,
+        )
+        below = above
+    ends = boundaries(task_bars(group.session, run.run))
+    for end in ends:
+        axes.axvline(end.t_s, color="#808080", linewidth=0.6, linestyle=":", zorder=0)
+    _draw_predicted(axes, group, run)
+    axes.set_xlabel("Time since the start of the run (s)")
+    axes.set_ylabel("Memory in use")
+    axes.set_ylim(bottom=0)
+    _bytes(axes)
+    axes.margins(x=0.01)
+    _legend_above(axes)
+
+
+def _draw_predicted(axes: Axes, group: Group, run: RunFigures) -> None:
+    ends = boundaries(task_bars(group.session, run.run))
+    must = steps(group.session, run.run, ends)
+    if not must:
+        return
+    base = baseline_of(run)
+    if any(step.before_bytes for step in must):
+        times = np.repeat([step.t_s for step in must], 2)
+        held = [base + size for step in must for size in (step.before_bytes, step.held_bytes)]
+        axes.plot(times, held, color="black", linestyle="--", linewidth=1, label="predicted")
+    ideal = [base + step.ideal_bytes for step in must]
+    times = np.asarray([step.t_s for step in must])
+    axes.step(
+        times, ideal, where="post", color="black", linestyle=":", linewidth=1.2, label="ideal"
+    )
+
+
+def draw_peaks(axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look]) -> None:
+    """Draw the net peak of each service, the runs' extremes as whiskers."""
+    scopes = list(dict.fromkeys(scope.scope for group in groups for scope in group.scopes))
+    width = 0.8 / max(len(groups), 1)
+    for number, group in enumerate(groups):
+        style = looks[group.label]
+        peaks = {scope.scope: scope.net_peak for scope in group.scopes}
+        places = [i for i, name in enumerate(scopes) if name in peaks]
+        found = [peaks[scopes[i]] for i in places]
+        axes.bar(
+            np.asarray(places) + (number - (len(groups) - 1) / 2) * width,
+            [peak.median for peak in found],
+            width,
+            yerr=[[p.median - p.low for p in found], [p.high - p.median for p in found]],
+            error_kw={"linewidth": 0.8, "capsize": 2},
+            facecolor=(style.color, 0.5),
+            edgecolor=style.color,
+            hatch=_HATCHES.get(style.hatch, ""),
+            label=name_of(group),
+        )
+    axes.set_xticks(range(len(scopes)), scopes)
+    axes.grid(visible=False, axis="x")
+    axes.set_ylabel("Net peak memory")
+    _bytes(axes)
+    _legend_above(axes)
+
+
+def draw_makespans(axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look]) -> None:
+    """Draw each run's makespan, and the time of the tasks' sleep alone."""
+    for number, group in enumerate(groups):
+        style = looks[group.label]
+        values = [f.run.makespan_s for f in group.figures if f.run.makespan_s is not None]
+        axes.plot(
+            [number] * len(values),
+            values,
+            linestyle="",
+            marker=MATPLOTLIB_MARKERS[style.symbol],
+            color=style.color,
+            alpha=0.8,
+        )
+    for ideal in {g.session.workload.ideal_s for g in groups if g.session.workload}:
+        axes.axhline(ideal, color="#606060", linestyle=":", linewidth=1)
+        axes.annotate(
+            "sleep alone", (1, ideal), xycoords=("axes fraction", "data"), ha="right", va="bottom"
+        )
+    axes.set_xticks(range(len(groups)), [name_of(group) for group in groups])
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_ylim(bottom=0)
+    axes.grid(visible=False, axis="x")
+    axes.set_ylabel("Makespan (s)")
+
+
+def _bytes(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(EngFormatter(unit="B"))
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)

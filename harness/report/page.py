@@ -1,0 +1,228 @@
+"""The page: one HTML file with its data, charts and library in it, that opens from anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness import __version__
+from harness.analysis.curves import typical_run
+from harness.analysis.groups import Group
+from harness.analysis.session import Session
+from harness.analysis.verdicts import Verdict
+from harness.core.sizes import format_size
+from harness.report import charts, evidence
+from harness.report.contents import Table, outcomes, services, summary
+from harness.report.palette import Look, dark_colors
+from harness.report.run_chart import run_chart
+
+_FILES = files("harness.report") / "page_files"
+_PLOTLY = "vendor/plotly-basic.min.js"
+
+# All run charts together: what keeps the page far below the 8 MB that a browser opens at once.
+_MOST_POINTS = 240_000
+_POINTS_OF_A_RUN = 2400
+_FEWEST_POINTS = 300
+_MOST_RUNS = 240
+_MOST_TASKS = 10_000
+_FEWEST_TASKS = 40
+
+_MARKED = {
+    Verdict.WORSE.value: "worse",
+    Verdict.BETTER.value: "better",
+    Verdict.INDISTINGUISHABLE.value: "same",
+    Verdict.NOT_ENOUGH_DATA.value: "unsure",
+}
+
+
+@dataclass(frozen=True)
+class RunCharts:
+    """The charts of one group's runs: (key, name of the run), and which is shown first."""
+
+    label: str
+    charts: tuple[tuple[str, str], ...]
+    shown: str
+
+
+def write_page(
+    path: Path,
+    sessions: Sequence[Session],
+    groups: Sequence[Group],
+    comparisons: Table | None,
+    looks: Mapping[str, Look],
+) -> None:
+    """Write the page.
+
+    Args:
+        path: the HTML file.
+        sessions: what is reported.
+        groups: their runs by mode.
+        comparisons: the table of comparisons, if there is more than one group.
+        looks: how each group is drawn.
+    """
+    found: dict[str, Any] = {
+        "memory": charts.memory_chart(groups, looks),
+        "peaks": charts.peaks_chart(groups, looks),
+        "makespans": charts.makespan_chart(groups, looks),
+    }
+    runs, more = _run_charts(groups)
+    path.write_text(
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            version=__version__,
+            title=_title(sessions),
+            lead=_lead(sessions),
+            css=Markup(_text("page.css")),  # noqa: S704
+            script=Markup(_text("page.js")),  # noqa: S704
+            plotly=Markup(_text(_PLOTLY)),  # noqa: S704
+            charts=found,
+            charts_json=_json({name: c for name, c in (found | more).items() if c is not None}),
+            runs=runs,
+            runs_note=_runs_note(groups, runs),
+            summary=summary(groups),
+            services=services(groups),
+            comparisons=comparisons,
+            outcomes=outcomes(sessions),
+            ledger=evidence.ledger(groups),
+            evidence=[_evidence(n, s) for n, s in enumerate(sessions, 1)],
+            problems=[line for session in sessions for line in session.problems],
+            contents=_contents(sessions, groups, runs, comparisons),
+            marked=_MARKED,
+            dark_json=_json(dark_colors()),
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("harness.report", "page_files"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _text(name: str) -> str:
+    return (_FILES / name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> Markup:
+    """Return JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704
+
+
+def _run_charts(groups: Sequence[Group]) -> tuple[list[RunCharts], dict[str, Any]]:
+    """Return the groups' run charts and the charts by key, thinned to what a page can hold."""
+    most = max(_MOST_RUNS // max(len(groups), 1), 1)
+    shown = {group.label: group.figures[:most] for group in groups}
+    tasks = max(_MOST_TASKS // max(sum(map(len, shown.values())), 1), _FEWEST_TASKS)
+    lines = sum(
+        len(runs) * (len(group.session.memory.services) + 1)
+        for group, runs in zip(groups, shown.values(), strict=True)
+        if group.session.memory is not None
+    )
+    points = min(max(_MOST_POINTS // max(lines, 1), _FEWEST_POINTS), _POINTS_OF_A_RUN)
+    found: list[RunCharts] = []
+    by_key: dict[str, Any] = {}
+    for number, group in enumerate(groups):
+        typical = typical_run(group)
+        runs = list(shown[group.label])
+        if typical not in runs:
+            runs.append(typical)
+        keys = []
+        for figures in runs:
+            chart = run_chart(group, figures, points, tasks)
+            if chart is not None:
+                key = f"run-{number}-{figures.run.run_id}"
+                by_key[key] = chart
+                keys.append((key, figures.run.run_id))
+        if keys:
+            first = f"run-{number}-{typical.run.run_id}"
+            known = first if first in by_key else keys[0][0]
+            found.append(RunCharts(group.label, tuple(keys), known))
+    return found, by_key
+
+
+def _runs_note(groups: Sequence[Group], runs: Sequence[RunCharts]) -> str:
+    note = "Shown first is the run whose makespan is the median."
+    if not any("tasks" in group.session.tables for group in groups):
+        note += " Tasks and stage boundaries were not recorded."
+    if sum(len(group.figures) for group in groups) > sum(len(group.charts) for group in runs):
+        note += " Not all runs are on this page."
+    return note
+
+
+def _title(sessions: Sequence[Session]) -> str:
+    if len(sessions) == 1:
+        return sessions[0].name
+    return f"{len(sessions)} sessions: {', '.join(session.name for session in sessions)}"
+
+
+def _lead(sessions: Sequence[Session]) -> str:
+    workload = next((session.workload for session in sessions if session.workload), None)
+    views = {session.memory.view for session in sessions if session.memory}
+    memory = {
+        frozenset({"host"}): "Memory is that of the whole host.",
+        frozenset({"cgroup"}): "Memory is what the kernel charges to the containers.",
+        frozenset({"inside"}): "Memory is as read inside the containers.",
+    }.get(frozenset(views), "")
+    if workload is None:
+        return memory
+    repeat = f", {workload.repeat} times" if workload.repeat > 1 else ""
+    return (
+        f"{workload.executor}, {workload.connector or 'no connector'}; stages of"
+        f" {' '.join(map(str, workload.task_counts))} tasks{repeat};"
+        f" {format_size(workload.payload_bytes)} of payload a run;"
+        f" {workload.ideal_s:g} s of sleep. {memory}"
+    )
+
+
+def _evidence(number: int, session: Session) -> dict[str, Any]:
+    tables = [
+        evidence.sampling(session),
+        evidence.agreement(session),
+        evidence.calibration(session),
+        evidence.environment(session),
+        evidence.images(session),
+    ]
+    command = evidence.command(session)
+    note = ""
+    if session.source == "psbench":
+        note = "What results.csv does not record is missing: workers, hosts, ports."
+    return {
+        "id": f"evidence-{number}",
+        "title": f"How it was measured: {session.name}",
+        "lines": [] if any(tables) else ["Neither sampling quality nor environment is recorded."],
+        "tables": [table for table in tables if table is not None],
+        "command": command,
+        "command_note": note,
+    }
+
+
+def _contents(
+    sessions: Sequence[Session],
+    groups: Sequence[Group],
+    runs: Sequence[RunCharts],
+    comparisons: Table | None,
+) -> list[tuple[str, str]]:
+    return [
+        ("summary", "Summary"),
+        ("memory", "Memory over time"),
+        *([("runs", "By service")] if runs else []),
+        ("services", "Peaks"),
+        ("makespans", "Makespans"),
+        *([("comparisons", "Comparisons")] if comparisons else []),
+        ("outcomes", "Outcomes"),
+        *([("ledger", "Ledger")] if evidence.ledger(groups) else []),
+        ("evidence-1", "How it was measured" if sessions else ""),
+    ]

@@ -1,0 +1,182 @@
+"""A run's provenance, as a Process Run Crate: who ran what, on which images, with which result.
+
+The profile is https://w3id.org/ro/wfrun/process/0.5. Nothing in it depends on when it is
+written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from rocrate.model.contextentity import ContextEntity
+from rocrate.model.data_entity import DataEntity
+from rocrate.rocrate import ROCrate
+
+from harness.reproduce.format import IMAGES, RUN, Claims, ImageEntry
+
+PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+_TERMS = "https://w3id.org/ro/terms/workflow-run"
+# What the profile adds to RO-Crate's own terms; written out, so that no second context is fetched.
+_CONTEXT = {
+    name: f"{_TERMS}#{name}"
+    for name in ("ContainerImage", "DockerImage", "containerImage", "registry", "sha256", "tag")
+}
+_RESULTS = ("results.csv", "results-memory.csv", "outcomes.csv", "peaks.csv", "objects.csv")
+_MEDIA_TYPES = {
+    ".csv": "text/csv",
+    ".json": "application/json",
+    ".html": "text/html",
+    ".yaml": "application/yaml",
+    ".txt": "text/plain",
+    ".log": "text/plain",
+    ".lock": "text/plain",
+}
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What only the author can say.
+
+    Attributes:
+        title: of the data set.
+        author: a name.
+        organization: the author's, which also publishes it: a name, or ``Name <URL>``.
+        license: an SPDX identifier or a URL; empty where none is stated.
+    """
+
+    title: str = ""
+    author: str = ""
+    organization: str = ""
+    license: str = ""
+
+
+def crate(
+    claims: Claims,
+    images: Sequence[ImageEntry],
+    files: Mapping[str, int],
+    succeeded: bool,
+    publication: Publication,
+) -> bytes:
+    """Return ``ro-crate-metadata.json``.
+
+    Args:
+        claims: what the run says of itself.
+        images: what it ran on.
+        files: path in the bundle to size in bytes.
+        succeeded: whether every run went through.
+        publication: what the author says.
+    """
+    made = ROCrate(version="1.1")
+    title = publication.title or f"{claims.name}: memory of {claims.executor}, {claims.connector}"
+    made.name = title
+    made.description = (
+        f"Memory use of the executor {claims.executor} with the connector {claims.connector} under"
+        f" the data management modes {', '.join(claims.modes)}, {claims.repeat} runs of each, as"
+        " measured by workflow-memory-harness; with the container images it ran on."
+    )
+    made.root_dataset["datePublished"] = claims.ended
+    made.root_dataset["license"] = _license(made, publication.license)
+    made.root_dataset["conformsTo"] = _entity(
+        made, PROFILE, {"@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}
+    )
+    agent = _entity(
+        made, "#author", {"@type": "Person", "name": publication.author or "Not stated"}
+    )
+    made.root_dataset["author"] = agent
+    if publication.organization:
+        organization = _organization(made, publication.organization)
+        agent["affiliation"] = made.root_dataset["publisher"] = organization
+    described = {path: size for path, size in files.items() if not path.startswith(f"{IMAGES}/")}
+    if len(described) < len(files):
+        properties = {"@type": "Dataset", "name": "container images, an OCI layout"}
+        made.add(DataEntity(made, f"{IMAGES}/", properties=properties))
+    data = {path: _file(made, path, size) for path, size in sorted(described.items())}
+    action = _entity(
+        made,
+        "#bench",
+        {
+            "@type": "CreateAction",
+            "name": f"harness bench: {claims.executor}, {claims.connector}",
+            "description": f"{claims.repeat} runs of each of {len(claims.modes)} modes",
+            "startTime": claims.started,
+            "endTime": claims.ended,
+            "actionStatus": "http://schema.org/"
+            + ("CompletedActionStatus" if succeeded else "FailedActionStatus"),
+        },
+    )
+    action["agent"] = agent
+    action["instrument"] = _instrument(made, claims)
+    action["object"] = [
+        *(data[path] for path in (f"{RUN}/plan.json",) if path in data),
+        *_parameters(made, claims),
+    ]
+    action["result"] = [data[f"{RUN}/{name}"] for name in _RESULTS if f"{RUN}/{name}" in data]
+    if images:
+        found = [_image(made, entry) for entry in images]
+        action["containerImage"] = found if len(found) > 1 else found[0]
+    made.root_dataset["mentions"] = action
+    document = made.metadata.generate()
+    document["@context"] = [document["@context"], _CONTEXT]
+    document["@graph"].sort(key=lambda entity: str(entity["@id"]))
+    return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _entity(made: ROCrate, identifier: str, properties: dict[str, Any]) -> Any:
+    return made.add(ContextEntity(made, identifier, properties=properties))
+
+
+def _license(made: ROCrate, text: str) -> Any:
+    if not text:
+        name = "No licence is stated: ask the authors"
+        return _entity(made, "#no-licence", {"@type": "CreativeWork", "name": name})
+    url = text if "://" in text else f"https://spdx.org/licenses/{text}"
+    return _entity(made, url, {"@type": "CreativeWork", "name": text})
+
+
+def _organization(made: ROCrate, text: str) -> Any:
+    name, _, url = text.removesuffix(">").partition("<")
+    properties = {"@type": "Organization", "name": name.strip() or url}
+    return _entity(made, url or "#organization", properties | ({"url": url} if url else {}))
+
+
+def _instrument(made: ROCrate, claims: Claims) -> Any:
+    purl = f"https://pypi.org/project/workflow-memory-harness/{claims.harness_version}/"
+    properties = {
+        "@type": "SoftwareApplication",
+        "name": "workflow-memory-harness",
+        "url": purl,
+        "softwareVersion": claims.git_revision or claims.harness_version,
+    }
+    return _entity(made, purl, properties)
+
+
+def _parameters(made: ROCrate, claims: Claims) -> Iterator[Any]:
+    values = {"seed": claims.seed, "repeat": claims.repeat, "executor": claims.executor}
+    values |= {"connector": claims.connector, "data-management": " ".join(claims.modes)}
+    for name, value in values.items():
+        properties = {"@type": "PropertyValue", "name": name, "value": value}
+        yield _entity(made, f"#parameter-{name}", properties)
+
+
+def _image(made: ROCrate, entry: ImageEntry) -> Any:
+    name, _, tag = entry.reference.rpartition(":")
+    properties = {
+        "@type": "ContainerImage",
+        "additionalType": {"@id": f"{_TERMS}#DockerImage"},
+        "registry": "none: the image is in this data set, or built from its sources",
+        "name": name,
+        "tag": tag,
+        "sha256": entry.ids[-1].partition(":")[2],
+    }
+    return _entity(made, f"#image-{entry.stack}", properties)
+
+
+def _file(made: ROCrate, path: str, size: int) -> Any:
+    kind = _MEDIA_TYPES.get(PurePosixPath(path).suffix, "application/octet-stream")
+    properties = {"@type": "File", "name": path, "contentSize": str(size), "encodingFormat": kind}
+    entity = DataEntity(made, path, properties=properties)
+    return made.add(entity)

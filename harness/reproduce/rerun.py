@@ -1,0 +1,227 @@
+"""Run a bundle's plan again, on its images, and compare."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.core.errors import HarnessError, InfrastructureError
+from harness.core.pairs import pair_refusal
+from harness.plan import Plan
+from harness.reproduce import images as bundled
+from harness.reproduce.contents import read_manifest
+from harness.reproduce.format import IMAGES, RUN, ImageEntry, Refused
+from harness.reproduce.inspection import check
+from harness.reproduce.reader import Bundle, opened_bundle
+from harness.reproduce.verdict import Reproduction, judge
+from harness.results.directory import RunDirectory, create
+from harness.results.manifest import write_manifest
+from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files
+from harness.topology.images import Image, docker_cli, ensure
+from harness.topology.images.base import load
+from harness.topology.images.oci import OciImage
+from harness.topology.images.recipe import REPOSITORY
+from harness.topology.session import Bench
+
+REPORT = "reproduction.json"
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A plan that was run again.
+
+    Attributes:
+        directory: the new run directory.
+        reproduction: the comparison.
+        other_files: compose files that are not those the run was made with.
+    """
+
+    directory: RunDirectory
+    reproduction: Reproduction
+    other_files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who is told what happens.
+
+    Attributes:
+        say: one line each.
+        start: called with the number of runs before the first.
+        done: called with the number of finished runs.
+    """
+
+    say: Callable[[str], None]
+    done: Callable[[int], None]
+
+
+def reproduce(path: Path, run_dir: str, threshold: float, tell: Callable[[int], Progress]) -> Rerun:
+    """Check a bundle, load its images, run its plan again, compare.
+
+    Args:
+        path: the bundle.
+        run_dir: where the new run directory is made.
+        threshold: as :func:`harness.reproduce.verdict.judge`.
+        tell: given the number of runs, returns who is told what happens.
+
+    Raises:
+        Refused: if something is wrong with the bundle; nothing was loaded then.
+        InfrastructureError: if its images cannot be had, or engine or services fail.
+        MeasuredFailure: if a run fails.
+    """
+    begin = time.monotonic()
+    with opened_bundle(path, _needed) as bundle:
+        bundled.required(bundle.index)
+        published = bundle.file(RUN)
+        manifest = read_manifest(published)
+        plan = _plan(path, manifest, run_dir)
+        check(path, bundle)
+        taken = bundled.check(bundle, manifest) if bundle.index.has_images else []
+        progress = tell(len(plan.runs()))
+        progress.say(f"bundle {bundle.sha256[:12]}: every file is as its index says")
+        images = load_images(bundle.index.images, taken, progress.say)
+        _expect_stacks(path, plan, images)
+        progress.say(f"images are the published ones ({time.monotonic() - begin:.0f} s so far)")
+        directory = create(run_dir, plan.general.csv_file, plan.general.log_file)
+        Bench(plan, directory, progress.say, progress.done, images=images).run()
+        found = judge(published, directory.path, threshold)
+        other = _other_compose_files(bundle, plan)
+        _record(directory, bundle, found, threshold)
+    return Rerun(directory, found, other)
+
+
+def _needed(name: str) -> bool:
+    return name.startswith((f"{RUN}/", f"{IMAGES}/"))
+
+
+def _plan(path: Path, manifest: Mapping[str, Any], run_dir: str) -> Plan:
+    try:
+        plan = Plan.model_validate(manifest["plan"])
+    except (ValidationError, KeyError, TypeError) as error:
+        raise Refused(
+            f"{path}: its plan is not one this harness can run ({type(error).__name__}); it was"
+            f" made by version {manifest.get('harness_version')}"
+        ) from None
+    if plan.topology is None:
+        raise Refused(f"{path}: its plan is not one of containers")
+    # What a flag would have been refused for: a plan file has not passed those checks.
+    try:
+        plan.executor.check(containers=True)
+    except HarnessError as error:
+        raise Refused(f"{path}: its plan cannot be run: {error}") from None
+    refusal = pair_refusal(plan.executor, plan.connector, plan.executor.in_topology())
+    if refusal:
+        raise Refused(f"{path}: its plan cannot be run: {refusal}")
+    general = plan.general.model_copy(update={"run_dir": run_dir})
+    return plan.model_copy(update={"general": general})
+
+
+def load_images(
+    entries: Sequence[ImageEntry], taken: Sequence[OciImage], say: Callable[[str], None]
+) -> dict[str, Image]:
+    """Return the images in the engine, with the ids they were published with.
+
+    Those of a bundle get names of their own, so that no name of this machine's is taken over.
+    """
+    if not taken:
+        return _built(entries, say)
+    named = [
+        replace(image, reference=f"{REPOSITORY}/{entry.stack}:bundle-{image.id[7:19]}")
+        for entry, image in zip(entries, taken, strict=True)
+    ]
+    there = {
+        tag: found
+        for found in docker_cli.inspect([i.reference for i in named])
+        for tag in found.tags
+    }
+    missing = [image for image in named if image.reference not in there]
+    if missing:
+        say(f"loading {len(missing)} images")
+        with tempfile.TemporaryDirectory(prefix="harness-load-") as work:
+            load(missing, Path(work))
+    found = {}
+    for entry, image in zip(entries, named, strict=True):
+        local = docker_cli.find(image.reference)
+        if local is None or local.id not in entry.ids:
+            docker_cli.remove([image.reference])
+            raise InfrastructureError(
+                f"image {entry.stack}: the engine loaded it as {local.id if local else 'nothing'},"
+                f" not as {entry.ids[0]}; its name was removed again"
+            )
+        found[entry.stack] = Image(
+            entry.stack, image.reference, local.id, local.size_bytes, local.layers
+        )
+    return found
+
+
+def _built(entries: Sequence[ImageEntry], say: Callable[[str], None]) -> dict[str, Image]:
+    """Return this checkout's images, if they are the published ones."""
+    say("the bundle has no images: using this checkout's, if they are the same")
+    images = ensure([entry.stack for entry in entries], say)
+    for entry in entries:
+        image = images[entry.stack]
+        if image.id not in entry.ids and list(image.layers) != entry.layers:
+            raise InfrastructureError(
+                f"image {entry.stack}: this checkout's is {image.id[:19]}, the published one"
+                f" {entry.ids[0][:19]}: use a bundle with images, or the checkout it was made with"
+            )
+    return images
+
+
+def _expect_stacks(path: Path, plan: Plan, images: Mapping[str, Image]) -> None:
+    needed = set(image_stacks(plan_files(plan)).values())
+    if needed - set(images):
+        raise Refused(
+            f"{path}: has no image {min(needed - set(images))}, which its plan needs here"
+        )
+
+
+def _other_compose_files(bundle: Bundle, plan: Plan) -> tuple[str, ...]:
+    """Return which of this harness's compose files are not those of the run.
+
+    This harness's are used in any case: a compose file can do anything to the machine.
+    """
+    other = []
+    for path in [COMPOSE_DIR / "common.yaml", *plan_files(plan)]:
+        name = path.relative_to(COMPOSE_DIR).as_posix()
+        used = bundle.file(f"{RUN}/compose/sources/{name}")
+        if not used.exists() or used.read_bytes() != path.read_bytes():
+            other.append(f"compose/{name}")
+    return tuple(other)
+
+
+def _record(directory: RunDirectory, bundle: Bundle, found: Reproduction, threshold: float) -> None:
+    """Write down, in the new run directory, what was compared and what came out."""
+    rows = [
+        {
+            "mode": row.mode,
+            "metric": row.metric.name,
+            "unit": row.metric.unit.value,
+            "scale_free": row.metric.scale_free,
+            "published": row.published,
+            "again": row.again,
+            "change": row.change,
+            "runs": list(row.runs),
+            "verdict": row.verdict.value,
+        }
+        for row in found.rows
+    ]
+    document = {
+        "bundle_sha256": bundle.sha256,
+        "published_run": bundle.index.run.name,
+        "threshold": threshold,
+        "resolution_bytes": found.resolution_bytes,
+        "verdict": found.verdict.value,
+        "rows": rows,
+        "regressions": list(found.regressions),
+        "environment": [
+            {"what": d.what, "published": d.a, "again": d.b} for d in found.environment
+        ],
+    }
+    write_manifest(directory.path / REPORT, document)

@@ -1,0 +1,200 @@
+"""Images that are there are used, the others are built: nothing is built twice."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.errors import InfrastructureError
+from harness.topology.images import docker_cli, recipe
+from harness.topology.images.base import ensure_base, find_base, load
+from harness.topology.images.build import Base, Wanted, build_image, wanted
+from harness.topology.images.lock import FILE, ImagesLock
+from harness.topology.images.oci import OciImage
+from harness.topology.images.offline import Packages
+from harness.topology.images.saved import save
+
+# Most of a build's time is one process that compiles, or waits for an index.
+_BUILDERS = 2
+
+
+@dataclass(frozen=True)
+class Image:
+    """A stack's image, present in the engine."""
+
+    stack: str
+    reference: str
+    """``workflow-memory-harness/<stack>:<input hash>``."""
+    id: str
+    """Digest of its configuration in a classic store, of its manifest in containerd's."""
+    size_bytes: int
+    layers: tuple[str, ...] = ()
+    """Digests of its layers, lowest first, the base's included: the same in every store."""
+
+
+def known_stacks() -> list[str]:
+    """Return the names of all stacks of this checkout."""
+    return recipe.known_stacks(recipe.repository_root())
+
+
+def stacks_files(stacks: Sequence[str]) -> dict[str, dict[str, bytes]]:
+    """Return what each stack is made of.
+
+    Raises:
+        UsageError: if there is no such stack.
+    """
+    root = recipe.repository_root()
+    return {stack: recipe.stack_files(root, stack) for stack in dict.fromkeys(stacks)}
+
+
+def ensure(
+    stacks: Sequence[str], say: Callable[[str], None], packages: Packages | None = None
+) -> dict[str, Image]:
+    """Return the images of these stacks; those that do not exist are built first.
+
+    An image is named by the hash of what it is made of (Dockerfile, lock, the package's
+    sources, base image), so an existing tag is an unchanged image. ``:latest`` follows.
+
+    Args:
+        stacks: folder names below ``images/``.
+        say: told, one line each, what is being built.
+        packages: packages to build from, instead of what mirror and index have.
+
+    Raises:
+        UsageError: if there is no such stack.
+        InfrastructureError: if the engine does not answer or a build fails.
+    """
+    root = recipe.repository_root()
+    files = stacks_files(stacks)
+    base_recipe = recipe.base_recipe(root)
+
+    known = _known_base(root, base_recipe)
+    if known:
+        images = present(wanted(root, files, *known))
+        if len(images) == len(files):
+            return images
+
+    with build_lock(root, say) as work:
+        repository = packages.repository(base_recipe) if packages else None
+        reference, local = ensure_base(base_recipe, work, say, repository)
+        items = wanted(root, files, reference, local.layers)
+        # Another invocation may have built some while this one waited for the lock.
+        there = present(items)
+        missing = [item for item in items if item.stack not in there]
+        with tempfile.TemporaryDirectory(dir=work, prefix="layers-") as directory:
+            if missing:
+                base = saved_base(reference, Path(directory))
+                _build_all(missing, base, _Site(root, Path(directory), work, say), packages)
+        images = present(items)
+    if len(images) != len(files):
+        lost = sorted(set(files) - set(images))[0]
+        raise InfrastructureError(f"image {lost}: built, but the engine does not have it")
+    return images
+
+
+def _known_base(root: Path, base_recipe: recipe.BaseRecipe) -> tuple[str, tuple[str, ...]] | None:
+    """Return the base's name and layers; images that were pulled come without it."""
+    found = find_base(base_recipe)
+    if found:
+        return found[0], found[1].layers
+    locked = ImagesLock.read(root / FILE).architectures.get(base_recipe.architecture)
+    if locked is None or locked.base.recipe != base_recipe.hash or "BASE_IMAGE" in os.environ:
+        return None
+    return base_recipe.local_reference, tuple(layer.digest for layer in locked.base.layers)
+
+
+def installed() -> list[Image]:
+    """Return all images of ours that the engine has, the base and older ones included.
+
+    Raises:
+        InfrastructureError: if the engine does not answer.
+    """
+    images = []
+    for local in docker_cli.labelled():
+        stack = local.labels[docker_cli.STACK_LABEL]
+        hashed = [tag for tag in local.tags if not tag.endswith(":latest")]
+        reference = next(iter([*hashed, *local.tags]), local.id)
+        images.append(Image(stack, reference, local.id, local.size_bytes, local.layers))
+    return sorted(images, key=lambda image: (image.stack, image.reference))
+
+
+def present(items: Sequence[Wanted]) -> dict[str, Image]:
+    """Return those images the engine has, with ``:latest`` on each."""
+    found = docker_cli.inspect([item.reference for item in items])
+    images = {}
+    for item in items:
+        local = next((image for image in found if item.reference in image.tags), None)
+        if local is None:
+            continue
+        if item.latest not in local.tags:
+            docker_cli.tag(item.reference, item.latest)
+        images[item.stack] = Image(
+            item.stack, item.reference, local.id, local.size_bytes, local.layers
+        )
+    return images
+
+
+def saved_base(reference: str, directory: Path) -> Base:
+    """Take the base's layers out of the engine: a stack's image is put together on them."""
+    (image,) = save([reference], directory)
+    return Base(reference, image, reference)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """Where something is built, and who is told."""
+
+    root: Path
+    directory: Path
+    work: Path
+    say: Callable[[str], None]
+
+
+def _build_all(items: Sequence[Wanted], base: Base, site: _Site, packages: Packages | None) -> None:
+    """Build and load; what was built before a failure is loaded too."""
+    offline = packages.context(recipe.base_recipe(site.root)) if packages else {}
+    built: list[OciImage] = []
+
+    def build(item: Wanted) -> None:
+        log = site.work / f"{item.stack}.log"
+        site.say(f"image {item.stack}: building (log: {log})")
+        begin = time.monotonic()
+        built.append(build_image(item, base, site.root, site.directory, log, offline=offline))
+        site.say(f"image {item.stack}: built in {time.monotonic() - begin:.0f} s")
+
+    try:
+        # The first alone: what all stacks share, the package's layer, is then in the cache.
+        build(items[0])
+        with ThreadPoolExecutor(_BUILDERS) as pool:
+            list(pool.map(build, items[1:]))
+    finally:
+        if built:
+            load(built, site.work)
+
+
+@contextmanager
+def build_lock(root: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """Hold a lock between processes; the kernel releases it if this one dies.
+
+    Yields:
+        A directory of the checkout for logs and intermediate files.
+    """
+    work = root / "build" / "images"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InfrastructureError(f"{work}: cannot be created: {error.strerror}") from error
+    with (work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("images: waiting for another invocation that is building them")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield work

@@ -1,0 +1,164 @@
+"""Build again, from nothing, and compare: with what the engine has, and with the lock."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.topology.images import docker_cli, recipe
+from harness.topology.images.base import ensure_base, load, make_base
+from harness.topology.images.build import Base, build_image, wanted
+from harness.topology.images.difference import first_difference
+from harness.topology.images.lock import (
+    AS_LOCKED,
+    FILE,
+    OTHER_PACKAGES,
+    ArchitectureLock,
+    ImagesLock,
+    LockedImage,
+    changed_packages,
+    judge,
+    lock_base,
+    lock_stack,
+)
+from harness.topology.images.oci import OciImage
+from harness.topology.images.offline import Packages
+from harness.topology.images.recipe import REPOSITORY
+from harness.topology.images.saved import save
+from harness.topology.images.store import build_lock, ensure, stacks_files
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What became of one image.
+
+    Attributes:
+        stack: the stack, or ``base``.
+        image: the image as the engine has it.
+        difference: the first file in which the new build differs from it, or None.
+        lock: what :func:`~harness.topology.images.lock.judge` says of the new build.
+        moved: Debian packages with another version than is locked, one line each.
+    """
+
+    stack: str
+    image: LockedImage
+    difference: str | None
+    lock: str
+    moved: tuple[str, ...]
+
+
+def verify(
+    stacks: Sequence[str], say: Callable[[str], None], packages: Packages | None = None
+) -> list[Verified]:
+    """Build base and stacks again without any cache, and compare with the engine's and the lock.
+
+    Args:
+        stacks: folder names below ``images/``.
+        say: told, one line each, what is being done.
+        packages: packages to build from, instead of what mirror and index have.
+
+    Raises:
+        UsageError: if there is no such stack, or the lock is none.
+        InfrastructureError: if something cannot be built.
+    """
+    root = recipe.repository_root()
+    base_recipe = recipe.base_recipe(root)
+    there = ensure(stacks, say, packages)
+    repository = packages.repository(base_recipe) if packages else None
+    with build_lock(root, say) as work, tempfile.TemporaryDirectory(dir=work) as directory:
+        old, new = (Path(directory) / name for name in ("old", "new"))
+        old.mkdir()
+        new.mkdir()
+        # Images that were pulled come without it.
+        reference, _ = ensure_base(base_recipe, work, say, repository)
+        saved = save([reference, *(there[stack].reference for stack in stacks)], old)
+        if reference == base_recipe.local_reference:
+            say("base image: making it again")
+            image = make_base(base_recipe, new, work, say, repository)
+            locked = ImagesLock.read(root / FILE).architectures.get(base_recipe.architecture)
+        else:
+            say(f"base image: {reference} was not made here and is not made again")
+            image, locked = saved[0], None
+        made = lock_base(image, base_recipe)
+        entry = locked.base if locked else None
+        results = [_verified(BASE, made, first_difference(saved[0], image), entry)]
+        offline = packages.context(base_recipe) if packages else {}
+        with _loaded(image, reference, results[0].difference, work) as base:
+            for item, before in zip(
+                wanted(root, stacks_files(stacks), reference, image.layer_digests),
+                saved[1:],
+                strict=True,
+            ):
+                say(f"image {item.stack}: building it again")
+                log = work / f"verify-{item.stack}.log"
+                again = build_image(item, base, root, new, log, no_cache=True, offline=offline)
+                made = lock_stack(again, item.files, len(image.layers))
+                entry = locked.stacks.get(item.stack) if locked else None
+                same_base = results[0].lock == AS_LOCKED
+                difference = first_difference(before, again)
+                results.append(_verified(item.stack, made, difference, entry, same_base))
+    return results
+
+
+@contextmanager
+def _loaded(image: OciImage, reference: str, difference: str | None, work: Path) -> Iterator[Base]:
+    """Provide the new base; where it is another than the engine's, loaded beside that."""
+    if difference is None:
+        yield Base(reference, image, reference)
+        return
+    name = f"{REPOSITORY}/base:verify-{os.getpid()}"
+    load([replace(image, reference=name)], work)
+    try:
+        yield Base(name, image, reference)
+    finally:
+        docker_cli.remove([name])
+
+
+def lock(stacks: Sequence[str], say: Callable[[str], None]) -> Path:
+    """Write ``images.lock`` from the images of this checkout; those that are not there are built.
+
+    Entries of other architectures, and of stacks that are not named, stay.
+
+    Returns:
+        The file.
+    """
+    root = recipe.repository_root()
+    base_recipe = recipe.base_recipe(root)
+    there = ensure(stacks, say)
+    with build_lock(root, say) as work, tempfile.TemporaryDirectory(dir=work) as directory:
+        references = [there[stack].reference for stack in stacks]
+        reference, _ = ensure_base(base_recipe, work, say)
+        base, *images = save([reference, *references], Path(directory))
+        files = stacks_files(stacks)
+        made = {
+            stack: lock_stack(image, files[stack], len(base.layers))
+            for stack, image in zip(stacks, images, strict=True)
+        }
+        found = ImagesLock.read(root / FILE)
+        old = found.architectures.get(base_recipe.architecture)
+        kept = {
+            s: e for s, e in (old.stacks if old else {}).items() if s in recipe.known_stacks(root)
+        }
+        entry = ArchitectureLock(
+            base=lock_base(base, base_recipe), stacks=dict(sorted((kept | made).items()))
+        )
+    found.with_architecture(base_recipe.architecture, entry).write(root / FILE)
+    return root / FILE
+
+
+def _verified(
+    stack: str,
+    made: LockedImage,
+    difference: str | None,
+    entry: LockedImage | None,
+    base_as_locked: bool = True,
+) -> Verified:
+    word = judge(made, entry, base_as_locked)
+    moved = changed_packages(made, entry) if entry and word == OTHER_PACKAGES else []
+    return Verified(stack, made, difference, word, tuple(moved))

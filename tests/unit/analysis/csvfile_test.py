@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.analysis.csvfile import INTEGER, REAL, TEXT, WORD, ColumnType, read_csv
+
+COLUMNS: dict[str, ColumnType] = {"name": TEXT, "t": INTEGER, "size": INTEGER, "share": REAL}
+REQUIRED = ("name", "t")
+WHOLE = "name,t,size,share\na,1,10,0.5\nb,2,,\n"
+
+
+def file(tmp_path: Path, content: str | bytes) -> Path:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_whole_rows_are_read_and_empty_cells_are_null(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, WHOLE), COLUMNS, REQUIRED)
+    assert table.problems == ()
+    assert table.rows.rows() == [("a", 1, 10, 0.5), ("b", 2, None, None)]
+
+
+@pytest.mark.parametrize("content", [WHOLE.replace("\n", "\r\n"), "\ufeff" + WHOLE])
+def test_line_ends_and_marks_of_other_systems_do_not_matter(tmp_path: Path, content: str) -> None:
+    table = read_csv(file(tmp_path, content), COLUMNS, REQUIRED)
+    assert (table.problems, len(table.rows)) == ((), 2)
+    assert table.rows["name"].to_list() == ["a", "b"]
+
+
+def test_other_columns_are_allowed_in_any_order(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, "more,t,name\nx,1,a\n"), COLUMNS, REQUIRED)
+    assert table.problems == ()
+    assert table.rows.to_dicts() == [{"name": "a", "t": 1}]
+
+
+@pytest.mark.parametrize("cut", ["c,3,30", "c,3", "c,", "c", "c,3,30,0."])
+def test_a_row_cut_short_is_left_out_even_if_it_looks_whole(tmp_path: Path, cut: str) -> None:
+    table = read_csv(file(tmp_path, WHOLE + cut), COLUMNS, REQUIRED)
+    assert table.rows["name"].to_list() == ["a", "b"]
+    (line,) = table.problems
+    assert line.endswith("rows.csv: row 4: cut short; the 2 rows before it are used")
+
+
+def test_a_bad_row_is_named_and_the_others_are_used(tmp_path: Path) -> None:
+    content = "name,t,size,share\na,1,1,1\nb,oops,1,1\nc,3,1,1\nd,,1,1\n"
+    table = read_csv(file(tmp_path, content), COLUMNS, REQUIRED)
+    assert table.rows["name"].to_list() == ["a", "c"]
+    (line,) = table.problems
+    assert "row 3 (and 1 more): not name, t as they should be; the other 2 rows are used" in line
+
+
+def test_a_foreign_file_says_what_it_lacks(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, "x,y\n1,2\n"), COLUMNS, REQUIRED)
+    assert len(table.rows) == 0
+    (line,) = table.problems
+    assert "row 1: no column name, t" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", bytes(range(128, 256)) * 10, b"\0" * 100])
+def test_what_is_no_csv_is_one_line(tmp_path: Path, content: bytes) -> None:
+    table = read_csv(file(tmp_path, content), COLUMNS, REQUIRED)
+    assert len(table.rows) == 0
+    (line,) = table.problems
+    assert "\n" not in line
+    assert "rows.csv" in line
+
+
+def test_zeros_that_a_crash_of_the_machine_left_are_no_row(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, WHOLE.encode() + b"\0" * 64), COLUMNS, REQUIRED)
+    assert table.rows["name"].to_list() == ["a", "b"]
+    assert len(table.problems) == 1
+
+
+def test_a_file_with_everything_in_quotes_is_read(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, '"name","t"\n"a","1"\n'), COLUMNS, REQUIRED)
+    assert table.rows.rows() == [("a", 1)]
+
+
+def test_a_stray_quote_swallows_no_rows(tmp_path: Path) -> None:
+    content = 'name,t\na,1\n"b,2\nc,3\n'
+    table = read_csv(file(tmp_path, content), COLUMNS, REQUIRED)
+    assert table.rows["name"].to_list() == ["a", '"b', "c"]
+
+
+def test_quoted_text_may_have_commas_and_a_quote_without_end_is_said(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, 'name,t\n"a, b",1\n'), COLUMNS, REQUIRED, quoted=True)
+    assert table.rows["name"].to_list() == ["a, b"]
+    rows = "".join(f"x,{number}\n" for number in range(3))
+    broken = read_csv(file(tmp_path, f'name,t\n"a,1\n{rows}'), COLUMNS, REQUIRED, quoted=True)
+    assert broken.problems
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    table = read_csv(tmp_path / "none.csv", COLUMNS, REQUIRED)
+    assert len(table.rows) == 0
+    assert table.problems == (
+        f"{tmp_path}/none.csv: cannot be read (No such file or directory); what it says is missing"
+        " below",
+    )
+
+
+def test_a_header_alone_is_said(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, "name,t\n"), COLUMNS, REQUIRED)
+    assert table.problems == (f"{tmp_path}/rows.csv: a header and no rows",)
+
+
+def test_words_are_held_as_numbers(tmp_path: Path) -> None:
+    table = read_csv(file(tmp_path, WHOLE), COLUMNS | {"name": WORD}, REQUIRED)
+    assert table.rows["name"].to_list() == ["a", "b"]
+    assert table.rows.schema["name"] == WORD

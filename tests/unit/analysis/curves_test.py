@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.analysis.curves import band, run_curve, typical_run
+from harness.analysis.groups import Group, group_runs, reference
+from harness.analysis.readers import read_session
+from tests.rundirs import BASELINE, write_run_directory
+
+MB = 1_000_000
+BASE = sum(BASELINE.values())
+
+
+def groups(path: Path, peaks: dict[str, list[int]]) -> list[Group]:
+    return group_runs([read_session(write_run_directory(path, peaks).path)])
+
+
+def test_runs_are_aligned_at_their_start(tmp_path: Path) -> None:
+    (group,) = groups(tmp_path / "run", {"none": [10 * MB, 30 * MB]})
+    net, absolute = band(group, net=True), band(group, net=False)
+    assert net is not None
+    assert absolute is not None
+    before = net.t_s < -0.02
+    assert before.any()
+    assert (net.mean[before] == 0).all()
+    assert (absolute.mean[before] == BASE).all()
+    assert np.nanmax(net.high) == 30 * MB
+    assert np.nanmax(net.mean) == 20 * MB
+    assert net.t_s[int(np.nanargmax(net.high))] == pytest.approx(1.0, abs=0.03)
+    assert net.t_s[-1] == pytest.approx(2.0, abs=0.03), "nothing after the end"
+
+
+def test_a_service_alone_has_a_band_too(tmp_path: Path) -> None:
+    (group,) = groups(tmp_path / "run", {"none": [10 * MB]})
+    worker = band(group, net=True, scope="worker")
+    assert worker is not None
+    assert (worker.mean == 0).all()
+
+
+def test_a_runs_curve_goes_on_after_its_end(tmp_path: Path) -> None:
+    (group,) = groups(tmp_path / "run", {"none": [10 * MB]})
+    memory = group.session.memory
+    assert memory is not None
+    curve = run_curve(memory, group.figures[0])
+    assert set(curve.services) == {"redis", "worker"}
+    assert curve.t_s[-1] > 2.2
+    assert curve.total.max() == BASE + 10 * MB
+
+
+def test_the_typical_run_has_the_median_makespan(tmp_path: Path) -> None:
+    makespans = {"none": [3.0, 1.0, 2.0]}
+    directory = write_run_directory(tmp_path / "r", {"none": [1, 1, 1]}, makespans=makespans)
+    (group,) = group_runs([read_session(directory.path)])
+    assert typical_run(group).run.makespan_s == 2
+
+
+def test_groups_are_modes_and_named_after_sessions_where_they_share_one(tmp_path: Path) -> None:
+    sessions = []
+    for name, modes in (("a", ["owned-proxy", "none"]), ("b", ["none"])):
+        directory = write_run_directory(tmp_path / name, {mode: [MB] for mode in modes})
+        sessions.append(read_session(directory.path))
+    found = group_runs(sessions)
+    assert [group.label for group in found] == ["owned-proxy", "none (a)", "none (b)"]
+    first = reference(found)
+    assert first is not None
+    assert first.label == "none (a)"
+    topology = found[0].topology
+    assert topology is not None
+    assert (topology.net_peak.median, topology.containers) == (MB, 3)
