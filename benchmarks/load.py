@@ -155,7 +155,7 @@ def main() -> int:
     args = parser.parse_args()
     interrupt.install()  # ended itself, it ends the bench
     flags = [*PLANS[args.plan], *(["--repeat", args.repeat] if args.repeat else [])]
-    with tempfile.TemporaryDirectory(prefix="load-") as place:
+    with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as place:
         code, took_s, readings = bench(flags, Path(place))
         starts = run_starts(Path(place))
         size = sum(f.stat().st_size for f in Path(place).rglob("*") if f.is_file())

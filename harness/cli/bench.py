@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from harness.analysis.predicted import predictions
@@ -131,7 +132,9 @@ def _write_report(directory: RunDirectory, report: ReportAhead) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # Whoever read this may be gone; the bench goes on.
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _print_summary(directory: RunDirectory) -> None:

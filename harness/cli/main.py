@@ -8,6 +8,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -51,7 +52,8 @@ def _name_what_was_left(args: Sequence[str]) -> None:
     records = importlib.import_module("harness.topology.records")
     notice = records.notice(records.noted())
     if notice:
-        print(f"harness {args[0]}: {notice}", file=sys.stderr)
+        with suppress(OSError):  # nobody reads it
+            print(f"harness {args[0]}: {notice}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

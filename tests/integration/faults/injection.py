@@ -236,7 +236,10 @@ def left_of(client: DockerClient, bench: RunningBench) -> list[str]:
     assert projects
     for project in projects:
         filters: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={project}"}
-        found += [str(c.name) for c in client.containers.list(all=True, filters=filters)]
+        found += [
+            str(c.name)
+            for c in client.containers.list(all=True, filters=filters, ignore_removed=True)
+        ]
         found += [str(n.name) for n in client.networks.list(filters=filters)]
         found += [str(v.name) for v in client.volumes.list(filters=filters)]
         found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{project}*")]

@@ -212,8 +212,11 @@ def test_a_topology_that_is_kept(tmp_path: Path, client: DockerClient) -> None:
     assert code == 1
     kept = next(line for line in err.splitlines() if line.startswith("Kept: "))
     project = kept.split()[1].rstrip(".")
-    names = {str(c.name) for c in client.containers.list(all=True)}
-    assert f"{project}-worker-1" in names
-    assert "(kept)" in harness("images", "list").stderr
-    assert harness("clean", project).returncode == 0
+    try:
+        names = {c for c in left_of(client, bench) if c.startswith(project)}
+        assert f"{project}-worker-1" in names
+        assert "(kept)" in harness("images", "list").stderr
+    finally:
+        cleaned = harness("clean", project)
+    assert cleaned.returncode == 0, cleaned.stderr
     assert left_of(client, bench) == []
