@@ -100,7 +100,8 @@ def _bench(
     anything: bool = True,
     images: dict[str, Image] | None = None,
 ) -> int:
-    report = ReportAhead()
+    assert plan.topology is not None
+    report = None if plan.topology.no_report else ReportAhead()
     total = len(plan.runs())
     try:
         if anything:
@@ -108,7 +109,7 @@ def _bench(
 
                 def done(runs: int) -> None:
                     progress.done(runs)
-                    if runs >= total:
+                    if report is not None and runs >= total:
                         report.start()
 
                 Bench(plan, directory, progress.say, done, images).run()
@@ -124,9 +125,9 @@ def _bench(
     return 0
 
 
-def _write_report(directory: RunDirectory, report: ReportAhead) -> None:
-    """Write the report, if there is anything to report."""
-    if directory.results.exists():
+def _write_report(directory: RunDirectory, report: ReportAhead | None) -> None:
+    """Write the report, if one is wanted and there is anything to report."""
+    if report is not None and directory.results.exists():
         print(report.write(directory.path))
         ownership.give_to_user(directory.path, ownership.current_owner())
 

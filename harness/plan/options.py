@@ -173,6 +173,9 @@ class Topology(FlagModel):
     force: Annotated[
         bool, Flag("--force", "start also what is predicted not to fit in this machine")
     ] = False
+    no_report: Annotated[
+        bool, Flag("--no-report", "write no report at the end ('harness report' makes one later)")
+    ] = False
     isolate: Annotated[
         Isolate,
         Flag(

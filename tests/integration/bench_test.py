@@ -22,7 +22,7 @@ KERNEL = {"max_usage", "memory.peak", "memory.peak-fd"}
 @pytest.fixture(scope="module", params=["redis", "file"])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     flags = [*EXAMPLE, "--ps-connector", request.param, "--repeat", "2", "--stage-repeat", "2"]
-    done = run_bench(tmp_path_factory.mktemp(request.param), *flags)
+    done = run_bench(tmp_path_factory.mktemp(request.param), *flags, report=True)
     assert done.code == 0, done.err
     return done
 

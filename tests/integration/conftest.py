@@ -120,9 +120,11 @@ class Bench:
         return self.json("manifest.json")
 
 
-def start_bench(run_dir: Path, *flags: str) -> subprocess.Popen[str]:
+def start_bench(run_dir: Path, *flags: str, report: bool = False) -> subprocess.Popen[str]:
     """Start ``harness bench`` with a run directory; one topology unless the flags want more."""
     command = [sys.executable, "-m", "harness", "bench", "--isolate", "none", *flags]
+    # A report takes three seconds of CPU, and there are more than a hundred benches.
+    command += [] if report else ["--no-report"]
     return subprocess.Popen(
         [*command, "--run-dir", str(run_dir)],
         stdin=subprocess.DEVNULL,
@@ -143,6 +145,6 @@ def finish_bench(process: subprocess.Popen[str], run_dir: Path, timeout_s: float
     return Bench(process.returncode, out, err, run_dir)
 
 
-def run_bench(run_dir: Path, *flags: str) -> Bench:
+def run_bench(run_dir: Path, *flags: str, report: bool = False) -> Bench:
     """Run ``harness bench`` to its end."""
-    return finish_bench(start_bench(run_dir, *flags), run_dir)
+    return finish_bench(start_bench(run_dir, *flags, report=report), run_dir)

@@ -132,7 +132,7 @@ def harness(*words: str, env: dict[str, str] | None = None) -> subprocess.Comple
 def start(parent: Path, *flags: str, env: dict[str, str] | None = None) -> RunningBench:
     """Start a bench and wait until it has its run directory."""
     before = set(parent.iterdir()) if parent.exists() else set()
-    process = _popen(["bench", *flags, "--run-dir", str(parent)], env)
+    process = _popen(["bench", "--no-report", *flags, "--run-dir", str(parent)], env)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.poll() is None:
         made = set(parent.glob("workflow-memory-*")) - before
