@@ -40,6 +40,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _own_notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep notes about killed benches to this process: other commands would name what they left."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _hangups_count() -> None:
     """Let benches see SIGHUP even where the tests run under nohup."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

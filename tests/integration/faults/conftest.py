@@ -29,15 +29,6 @@ def _images() -> None:
     ensure(["dask", "redis", "pool"], print)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep notes about killed benches apart from the user's: other commands would name them."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-    yield
-    patch.undo()
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the fault table as measured."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
