@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -109,7 +110,7 @@ class Cluster:
 def cluster(client: DockerClient, tmp_path: Path) -> Iterator[Cluster]:
     """A scheduler, two workers on this host's clock, and one on another."""
     image = ensure(["dask"], lambda _: None)["dask"].reference
-    network = client.networks.create("wmh-test-external", labels=LABELS)
+    network = client.networks.create(f"wmh-test-{secrets.token_hex(4)}", labels=LABELS)
     shared = tmp_path / "shared"
     shared.mkdir()
     made = Cluster(client, image, network, shared)
