@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
@@ -18,7 +19,6 @@ from harness.core import interrupt
 from harness.core.errors import HarnessError, UsageError
 
 INTERRUPTED = 130
-_IN_A_TOPOLOGY = "HARNESS_PROJECT"
 
 
 def _commands() -> list[str]:
@@ -46,8 +46,8 @@ def _help() -> str:
 
 def _name_what_was_left(args: Sequence[str]) -> None:
     """Say so if an earlier bench ended without cleaning up, as after SIGKILL or a restart."""
-    # In a container, where --plan is given, there is neither that room nor anything to clean up.
-    if args[0] == "clean" or "--plan" in args or _IN_A_TOPOLOGY in os.environ:
+    # In a container there is neither that room nor anything to clean up.
+    if args[0] == "clean" or importlib.util.find_spec("harness.topology") is None:
         return
     records = importlib.import_module("harness.topology.records")
     notice = records.notice(records.noted())

@@ -28,6 +28,9 @@ from tests.integration.faults.injection import (
     start,
 )
 
+# Several faults each, on a machine that may do much else.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
@@ -87,9 +90,6 @@ def test_a_read_only_directory(small_disk: Path, table: Table) -> None:
 # Steps the wall clock, as Python programs see it, an hour back once the first run has begun.
 _STEP = """
 import os, pathlib, time
-
-# Several faults each, on a machine that may do much else.
-pytestmark = pytest.mark.timeout(900)
 _time, _time_ns = time.time, time.time_ns
 _there = pathlib.Path(os.environ["STEPPED"])
 time.time = lambda: _time() - (3600 if _there.exists() else 0)
