@@ -15,7 +15,7 @@ from pathlib import Path
 from docker.errors import DockerException
 from docker.models.containers import Container
 
-from harness.topology.compose import ComposeProject
+from harness.topology.compose import ComposeProject, role
 
 # Process 1 and the process itself are spared. A process that is stopped must go on to answer.
 _ABORT = "import os, signal; os.kill(-1, signal.SIGABRT); os.kill(-1, signal.SIGCONT)"
@@ -34,9 +34,16 @@ def collect(project: ComposeProject, containers: Sequence[Container], directory:
     """
     directory.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(min(8, max(1, len(containers)))) as pool:
-        texts = pool.map(_stacks, containers)
-        for container, text in zip(containers, texts, strict=True):
-            (directory / f"{project.short_name(container)}.txt").write_bytes(text)
+        # Workers end by themselves when they lose a scheduler, and a runner when it does.
+        for roles in (("worker",), ("runner",), ()):
+            asked = [c for c in containers if _asked_with(c, roles)]
+            for container, text in zip(asked, pool.map(_stacks, asked), strict=True):
+                (directory / f"{project.short_name(container)}.txt").write_bytes(text)
+
+
+def _asked_with(container: Container, roles: Sequence[str]) -> bool:
+    """Tell whether a container has one of the roles; without roles, whether it has another."""
+    return role(container) in roles if roles else role(container) not in ("worker", "runner")
 
 
 def _stacks(container: Container) -> bytes:
