@@ -12,6 +12,7 @@ from harness.analysis.curves import Band, band
 from harness.analysis.groups import Group
 from harness.analysis.series import Levels
 from harness.analysis.thin import thin_together
+from harness.core.sizes import format_size
 from harness.report.palette import Look
 
 Chart = dict[str, Any]
@@ -60,7 +61,7 @@ def _must_hold(payload: int, until_s: float) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": f"all payload, {payload / 1e9:.4g} GB",
+        "name": f"all payload, {format_size(payload)}",
         "x": [0, until_s],
         "y": [payload, payload],
         "line": {"color": "#808080", "dash": "dot", "width": 1.5},

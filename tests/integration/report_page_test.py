@@ -284,5 +284,5 @@ def test_the_papers_data_is_drawn(driver: WebDriver, tmp_path: Path) -> None:
         "return document.querySelector(arguments[0]).data.map((t) => t.name)", selector("memory")
     )
     assert "default-proxy (3 runs)" in names
-    assert "all payload, 28.17 GB" in names
+    assert "all payload, 28.2 GB" in names
     assert page.complaints() == []
