@@ -1,6 +1,6 @@
 """What sampling costs, outside of the containers and in them, and how well it keeps its clock.
 
-``python benchmarks/sampling.py [--containers 6] [--seconds 20] [--inside-interval 0.1]`` starts
+``python benchmarks/sampling.py [--containers 6] [--seconds 20] [--inside-interval S]`` starts
 idle containers whose first process is the inside sampler, samples them as a bench does (cgroup
 files every 20 ms, the engine's stats streams), first on an otherwise idle machine and then with
 every core busy, and prints the figures. Targets: all sampling outside at most 2 % of one core; at
@@ -37,6 +37,7 @@ from harness.sampling.host import HostProfiler
 from harness.sampling.report import merge_reports
 from harness.topology.engine import RUN_LABEL
 from harness.topology.engine_cost import engine_cpu_between, engine_cpu_s
+from harness.topology.sampling import default_inside_interval_s
 
 IMAGE = "workflow-memory-harness/dask:latest"
 CPU_TARGET = 0.02
@@ -65,20 +66,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--containers", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--inside-interval", type=float, default=0.1)
+    parser.add_argument("--inside-interval", type=float, help="seconds (default: as in a bench)")
     arguments = parser.parse_args()
+    inside_s = arguments.inside_interval or default_inside_interval_s(arguments.containers)
     client = docker.from_env(max_pool_size=arguments.containers + 1)
     with (
         tempfile.TemporaryDirectory() as folder,
-        idle_containers(
-            client, arguments.containers, folder, arguments.inside_interval
-        ) as containers,
+        idle_containers(client, arguments.containers, folder, inside_s) as containers,
     ):
         idle_engine = engine_share(arguments.seconds / 2)
         quiet = measure(client, containers, arguments.seconds)
         with busy_cores():
             busy = measure(client, containers, arguments.seconds)
-    print(f"{arguments.containers} containers, {arguments.seconds:g} s each; % of one core")
+    print(
+        f"{arguments.containers} containers, {arguments.seconds:g} s each, read from inside each"
+        f" {inside_s * 1e3:.0f} ms; % of one core"
+    )
     print(f"{'':34}{'quiet':>12}{'all cores busy':>16}")
     for name, of_quiet, of_busy in (
         ("cgroup sampler", quiet.cgroup_cpu, busy.cgroup_cpu),

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
+from harness.plan.options import INSIDE_INTERVAL_S
 from harness.results.directory import RunDirectory, create
 from harness.results.logs import BENCH, init_logging
 from harness.results.manifest import base_manifest, git_revision, machine, software, write_manifest
@@ -83,7 +84,7 @@ def _watch(plan: Plan, directory: RunDirectory) -> Watch:
     if plan.executor_name not in worker_samplings.names():
         return no_watch
     sampling = worker_samplings.get(plan.executor_name)
-    return sampling(directory, plan.general.inside_interval).watch
+    return sampling(directory, plan.general.inside_interval or INSIDE_INTERVAL_S).watch
 
 
 def _settle(plan: Plan, directory: RunDirectory) -> Settle:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from harness.core.flags import Flag
 from harness.plan.workload import FlagModel
 
+INSIDE_INTERVAL_S = 0.1
 LOG_LEVELS = ("ERROR", "WARNING", "BENCH", "TEST", "INFO", "DEBUG")
 
 
@@ -70,13 +71,14 @@ class General(FlagModel):
         ),
     ] = Field(default=None, ge=0)
     inside_interval: Annotated[
-        float,
+        float | None,
         Flag(
             "--inside-interval",
-            "seconds between two readings inside a container, or of a worker",
+            "seconds between two readings inside a container, or of a worker (default: 0.1; with"
+            " more than six containers longer, so that all together read sixty times a second)",
             "SECONDS",
         ),
-    ] = Field(default=0.1, ge=0.01)
+    ] = Field(default=None, ge=0.01)
     order: Annotated[
         Order,
         Flag(

@@ -8,9 +8,13 @@ rows of all views align on it without correction; ``t_unix_ns`` is CLOCK_REALTIM
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from harness.results.rows import column, columns, optional_column
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +169,17 @@ def peak_label(kind: str, interval_ns: int) -> str:
     return f"sampled at {interval_ns / 1e6:g} ms" if kind == KIND_SAMPLED else LABEL_KERNEL
 
 
+# Samplers make thousands of rows a minute; this takes half the time of a getattr for each cell.
+_CELLS: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
+
+
 def row_line(row: Any) -> str:
     """Return a row as one line of CSV, newline included; ``None`` becomes an empty cell.
 
     No cell of these files needs quoting: they are numbers and names without commas.
     """
-    cells = (getattr(row, name) for name in columns(type(row)))
-    return ",".join("" if cell is None else str(cell) for cell in cells) + "\n"
+    schema = type(row)
+    if schema not in _CELLS:
+        _CELLS[schema] = attrgetter(*columns(schema))
+    cells = _CELLS[schema](row)
+    return ",".join(["" if cell is None else str(cell) for cell in cells]) + "\n"

@@ -178,14 +178,15 @@ class HostSampler:
     def _sample_usage(self, late_ns: int) -> None:
         # The fast path, most rows of all: only the usage is read, and the line is put together
         # without a dataclass. The empty cells are all columns that are read more slowly.
+        run, mono_ns, unix_ns, write = self._run, time.monotonic_ns, time.time_ns, self._write
         for container in self._containers:
             usage = container.read_usage()
             if usage is None:
                 self._note_end(container)
                 continue
-            self._write(
-                f"{self._run},{container.name},{time.monotonic_ns()},{time.time_ns()},{late_ns},"
-                f"{usage},,,,,,,,,{container.reader.source},,\n"
+            write(
+                f"{run},{container.name},{mono_ns()},{unix_ns()},{late_ns},"
+                f"{usage},,,,,,,,,{container.source},,\n"
             )
 
     def _sample(
@@ -214,7 +215,7 @@ class HostSampler:
                 psi_some_us=pressure.some_us if pressure else None,
                 psi_full_us=pressure.full_us if pressure else None,
                 oom_kill=oom_kill,
-                source=container.reader.source,
+                source=container.source,
                 active_file_bytes=parts.active_file_bytes if parts else None,
                 swap_bytes=parts.swap_bytes if parts else None,
             )
@@ -305,7 +306,7 @@ def _parent_is_gone() -> bool:
 def run(config: SamplerConfig) -> None:
     """Sample as configured until told to stop, then write the report."""
     priority = raise_priority()
-    bell = Doorbell(config.run_dir)
+    bell = Doorbell(str(Path(config.run_dir, config.marks_file)))
     sampler = HostSampler(config)
     answer = {"ready": True, "priority": priority, "names": sampler.names, "absent": sampler.absent}
     sys.stdout.write(json.dumps(answer) + "\n")
@@ -321,7 +322,6 @@ def run(config: SamplerConfig) -> None:
     marks_check = Every(_MARKS_CHECK_NS, config.usage_interval_ns)
     try:
         for tick in grid.ticks(lambda: bell.stop or sampler.stopped):
-            bell.refill()
             if marks_check.due(tick.index) or not bell.rings:
                 sampler.handle_marks()
             sampler.tick(tick.index, tick.late_ns)

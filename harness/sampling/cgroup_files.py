@@ -74,11 +74,13 @@ def parse_bytes(text: bytes) -> int | None:
         return None
 
 
-def parse_stat_v1(text: bytes) -> MemoryStat:
+def parse_stat_v1(
+    text: bytes, kernel_bytes: int | None = None, swap_bytes: int | None = None
+) -> MemoryStat:
     """Parse a v1 ``memory.stat``; its ``total_`` fields include descendants.
 
     ``total_cache`` includes tmpfs and shared memory, which the ledger counts apart. Kernel memory
-    is in a file of its own.
+    is in a file of its own and taken from ``kernel_bytes``.
     """
     cache = _field(text, b"\ntotal_cache ")
     shmem = _field(text, b"\ntotal_shmem ")
@@ -86,24 +88,30 @@ def parse_stat_v1(text: bytes) -> MemoryStat:
         anon_bytes=_field(text, b"\ntotal_rss "),
         file_bytes=_without(cache, shmem),
         shmem_bytes=shmem,
-        kernel_bytes=None,
+        kernel_bytes=kernel_bytes,
         inactive_file_bytes=_field(text, b"\ntotal_inactive_file "),
         active_file_bytes=_field(text, b"\ntotal_active_file "),
-        swap_bytes=_field(text, b"\ntotal_swap "),
+        swap_bytes=_field(text, b"\ntotal_swap ") if swap_bytes is None else swap_bytes,
     )
 
 
-def parse_stat_v2(text: bytes) -> MemoryStat:
-    """Parse a v2 ``memory.stat``, which is hierarchical; ``kernel`` is there from Linux 5.18."""
+def parse_stat_v2(
+    text: bytes, kernel_bytes: int | None = None, swap_bytes: int | None = None
+) -> MemoryStat:
+    """Parse a v2 ``memory.stat``, which is hierarchical; ``kernel`` is there from Linux 5.18.
+
+    Swap is in a file of its own and taken from ``swap_bytes``.
+    """
     text = b"\n" + text
     shmem = _field(text, b"\nshmem ")
     return MemoryStat(
         anon_bytes=_field(text, b"\nanon "),
         file_bytes=_without(_field(text, b"\nfile "), shmem),
         shmem_bytes=shmem,
-        kernel_bytes=_field(text, b"\nkernel "),
+        kernel_bytes=_field(text, b"\nkernel ") if kernel_bytes is None else kernel_bytes,
         inactive_file_bytes=_field(text, b"\ninactive_file "),
         active_file_bytes=_field(text, b"\nactive_file "),
+        swap_bytes=swap_bytes,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,24 +55,14 @@ class CgroupReader:
 
     def usage(self) -> int | None:
         """Return the bytes charged now."""
-        text = self._read(self._usage, _LINE_BYTES)
-        return None if text is None else parse_bytes(text)
+        return self._number(self._usage)
 
     def stat(self) -> MemoryStat | None:
         """Return the parts of the usage."""
         text = self._read(self._stat, _STAT_BYTES)
         if text is None:
             return None
-        stat = self._parse_stat(text)
-        kernel = self._read(self._kernel, _LINE_BYTES)
-        swap = self._read(self._swap, _LINE_BYTES)
-        if kernel is None and swap is None:
-            return stat
-        return replace(
-            stat,
-            kernel_bytes=stat.kernel_bytes if kernel is None else parse_bytes(kernel),
-            swap_bytes=stat.swap_bytes if swap is None else parse_bytes(swap),
-        )
+        return self._parse_stat(text, self._number(self._kernel), self._number(self._swap))
 
     def pressure(self) -> Pressure | None:
         """Return the cumulative stall times."""
@@ -84,6 +73,10 @@ class CgroupReader:
         """Return the cumulative number of OOM kills."""
         text = self._read(self._oom, _LINE_BYTES)
         return None if text is None else parse_oom_kill(text)
+
+    def _number(self, fd: int) -> int | None:
+        text = self._read(fd, _LINE_BYTES)
+        return None if text is None else parse_bytes(text)
 
     def _read(self, fd: int, size: int) -> bytes | None:
         if fd < 0 or self.ended:

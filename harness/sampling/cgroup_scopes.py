@@ -27,6 +27,7 @@ class Container:
         self.service = service
         self.cgroup = cgroup
         self.reader = CgroupReader(cgroup)
+        self.source = self.reader.source
         self.usage: int | None = None
         self.anon: int | None = None
         self.oom_kill: int | None = None

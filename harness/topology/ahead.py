@@ -9,12 +9,11 @@ from pathlib import Path
 
 from harness.plan import Plan
 from harness.sampling.meminfo import parse_meminfo
-from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files, services
+from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files, service_counts
 from harness.workflow.estimate import Estimate, estimate, topologies_of
 from harness.workflow.schedule import topologies
 
 _MEMINFO = Path("/proc/meminfo")
-_REPLICAS = "HARNESS_WORKERS"
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,7 @@ def look_ahead(plan: Plan) -> Ahead:
         UsageError: if there are no compose files for it.
     """
     files = plan_files(plan)
-    counts = dict.fromkeys(services(files), 1)
-    if "worker" in counts:
-        counts["worker"] = int(plan.executor.topology_env().get(_REPLICAS, "1"))
+    counts = service_counts(plan, files)
     containers = sum(counts.values())
     return Ahead(
         images=sorted(set(image_stacks(files).values())),

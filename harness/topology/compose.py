@@ -27,6 +27,7 @@ from harness.plan import Plan
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 
 COMPOSE_DIR = Path(harness.__file__).resolve().parent.parent / "compose"
+_REPLICAS = "HARNESS_WORKERS"
 _IMAGE_VARIABLE = re.compile(r"\$\{(HARNESS_IMAGE_([A-Z0-9_]+))")
 _SERVICE_VARIABLE = re.compile(r"\$\{HARNESS_CGROUP_([A-Z0-9_]+)")
 
@@ -99,6 +100,14 @@ def services(files: Sequence[Path]) -> list[str]:
     """Return the services that compose files define, by their cgroup variables."""
     found = (_SERVICE_VARIABLE.findall(path.read_text()) for path in files)
     return sorted({name.lower() for names in found for name in names})
+
+
+def service_counts(plan: Plan, files: Sequence[Path]) -> dict[str, int]:
+    """Return each service's number of containers in one topology of a plan."""
+    counts = dict.fromkeys(services(files), 1)
+    if "worker" in counts:
+        counts["worker"] = int(plan.executor.topology_env().get(_REPLICAS, "1"))
+    return counts
 
 
 @dataclass

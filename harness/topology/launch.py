@@ -280,7 +280,7 @@ class LaunchedTopology:
             # The runner starts beside the services and waits for the workers itself; it cannot
             # begin before all are healthy, because only then somebody confirms its marks.
             "HARNESS_RUNNER_AFTER": "service_started",
-            "HARNESS_INSIDE_INTERVAL": str(plan.general.inside_interval),
+            "HARNESS_INSIDE_INTERVAL": str(sampling.inside_interval_s(plan, self.launch.files)),
             "HARNESS_WORKER_MEMORY_LIMIT": str(plan.topology.worker_memory_limit or 0),
         }
 

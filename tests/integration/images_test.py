@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -54,11 +53,8 @@ def test_names_ids_and_labels(images: dict[str, Image]) -> None:
 
 def test_an_unchanged_image_is_not_built_again(images: dict[str, Image]) -> None:
     said: list[str] = []
-    begin = time.perf_counter()
     assert ensure(STACKS, said.append) == images
-    assert said == []
-    # A build, even one with every step cached, takes more than twice as long.
-    assert time.perf_counter() - begin < 1.0
+    assert said == []  # it says so before it builds
 
 
 def test_dask_image_has_what_a_worker_needs(images: dict[str, Image]) -> None:

@@ -1,0 +1,91 @@
+"""Which processes are summed up, and that the kept descriptors tell what psutil does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.sampling.process_memory import ProcessSums, RssSum, SampledProcess
+
+
+class Children(ProcessSums):
+    """The children of this process."""
+
+    def _pids(self) -> list[int]:
+        return [os.getpid(), *(child.pid for child in psutil.Process().children())]
+
+
+@contextmanager
+def idle_process() -> Iterator[subprocess.Popen[str]]:
+    program = "print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_the_sum_is_psutils() -> None:
+    with idle_process() as one, idle_process() as other:
+        found = Children().rss()
+        expected = [psutil.Process(each.pid).memory_info().rss for each in (one, other)]
+    assert found.n_procs == 2
+    assert found.rss_bytes == sum(expected)
+
+
+def test_new_ones_are_taken_up_and_ended_ones_dropped_with_their_descriptors() -> None:
+    sums = Children()
+    before = open_files()
+    with idle_process():
+        assert sums.rss().n_procs == 0
+        sums.refresh()
+        assert sums.rss().n_procs == 1
+    assert sums.rss() == RssSum(0, 0)
+    with idle_process():
+        sums.refresh()
+    sums.refresh()
+    assert open_files() == before
+
+
+def test_a_number_in_use_again_is_another_process() -> None:
+    sums = Children()
+    with idle_process() as first:
+        sums.refresh()
+        ended = sums._known[first.pid]
+    assert ended.ended
+    with idle_process() as second:
+        # As if the kernel had given the second the first one's number.
+        sums._known[second.pid] = sums._known.pop(first.pid)
+        sums.refresh()
+        assert sums._known[second.pid] is not ended
+        assert sums.rss().rss_bytes == psutil.Process(second.pid).memory_info().rss
+
+
+def test_without_a_descriptor_psutil_is_asked() -> None:
+    with idle_process() as process:
+        sampled = SampledProcess(process.pid)
+        through_descriptor = sampled.rss()
+        sampled.close()
+        assert sampled.rss() == through_descriptor
+        assert not sampled.ended
+    assert sampled.ended
+    with pytest.raises(psutil.NoSuchProcess):
+        SampledProcess(process.pid)
