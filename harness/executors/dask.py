@@ -75,6 +75,16 @@ def _check_package(client: Client) -> None:
             )
 
 
+def _rehearse(executor: DaskExecutor, warm_up: Callable[..., Any], tasks: int) -> None:
+    """Call ``warm_up`` in tasks: only with tasks a scheduler imports what it needs for them.
+
+    That is 9 MB of its own, and 3 MB of the modules their functions are from. In the first run of
+    a fresh topology they would count as the run's.
+    """
+    for future in [executor.submit(warm_up) for _ in range(tasks)]:
+        future.result()
+
+
 def _versions(client: Client) -> dict[str, Any]:
     """Return the cluster's Python and packages; workers that are alike share an entry."""
     extra = ["proxystore", "psutil", "redis"]
@@ -183,6 +193,7 @@ class DaskConfig(ExecutorConfig):
             ) from None
         _check_package(client)
         client.run(warm_up)
+        _rehearse(executor, warm_up, len(client.scheduler_info(n_workers=-1)["workers"]))
         facts: dict[str, Any] = {"workers": len(client.scheduler_info(n_workers=-1)["workers"])}
         if self.scheduler is not None:
             facts["cluster"] = _versions(client)
