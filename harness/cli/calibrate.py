@@ -17,7 +17,7 @@ from harness.analysis.detectable import detectable
 from harness.analysis.quality import CALIBRATION, assess
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
-from harness.plan import Plan
+from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.report.calibration import calibration_lines, check_table
 from harness.results.directory import RunDirectory, create_named
 from harness.results.manifest import machine, read_json, write_manifest
@@ -25,6 +25,11 @@ from harness.topology.calibrate import Probed, run_probes, run_twice
 
 SCHEMA_VERSION = 1
 _LEAST_REPEATS = 3
+# Small, but with payloads that stand out of the noise.
+_A_A = (
+    "--executor dask --dask-workers 2 --ps-connector redis --data-management default-proxy"
+    " --stage-task-counts 2 1 --stage-bytes-sizes 20MB 10MB 1MB --task-sleep 0.2 --warmup 1"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -110,23 +115,10 @@ def _detectable(twice: Sequence[RunDirectory]) -> dict[str, Any] | None:
 
 
 def _plan(repeat: int) -> Plan:
-    """Return the A/A plan: small, but with payloads that stand out of the noise."""
-    return Plan.model_validate(
-        {
-            "executor_name": "dask",
-            "executor": {"workers": 2},
-            "connector_name": "redis",
-            "connector": {"host": "redis", "port": 6379},
-            "workload": {
-                "modes": ["default-proxy"],
-                "stage_task_counts": [2, 1],
-                "stage_bytes_sizes": [20_000_000, 10_000_000, 1_000_000],
-                "task_sleep": 0.2,
-            },
-            "general": {"repeat": repeat, "warmup": 1},
-            "topology": {},
-        }
-    )
+    """Return the A/A plan as a bench would run it."""
+    parser = Parser(prog="harness bench", allow_abbrev=False)
+    add_plan_flags(parser, containers=True)
+    return parse_plan(parser, [*_A_A.split(), "--repeat", str(repeat)], containers=True)
 
 
 def _say(line: str) -> None:

@@ -72,11 +72,11 @@ def check_predictions(bench: Bench) -> None:
 
 def test_calibration_holds_every_view_against_the_truth(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "harness", "calibrate", "--probes-only", "--run-dir", "r"],
+        [sys.executable, "-m", "harness", "calibrate", "--repeat", "3", "--run-dir", "r"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=280,
         check=False,
     )
     found = json.loads((tmp_path / "r" / "calibration.json").read_text())
@@ -98,6 +98,11 @@ def test_calibration_holds_every_view_against_the_truth(tmp_path: Path) -> None:
     assert abs(checks["peak", "peak_bytes", "all"]["off_percent"]) < 1
     assert set(found["agreement"]) == {"identity", "inside", "docker"}
     assert "must show MiB" in done.stdout
+    # The A/A plan: the start data, of 20 MB, and what two tasks return are in Redis at once.
+    net = found["detectable"]["peak_net_bytes"]
+    assert net["repeats"] == 3
+    assert min(net["mean_a"], net["mean_b"]) > 40e6
+    assert net["smallest_percent"] > 0
 
 
 def test_killing_the_harness_loses_at_most_a_second(tmp_path: Path, client: DockerClient) -> None:
