@@ -151,6 +151,11 @@ class GlobusConfig(ExecutorConfig):
         """Workers of each endpoint."""
         return self.workers or (1 if self.endpoints else _WORKERS)
 
+    @property
+    def worker_count(self) -> int:
+        """Those of all endpoints."""
+        return self.expected_workers * (len(self.endpoints) or self.count)
+
     def topology_name(self) -> str:
         """Return ``globus``, or ``globus-cloud`` for the real service: the runner alone."""
         return "globus-cloud" if self.endpoints else "globus"

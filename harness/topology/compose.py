@@ -27,8 +27,9 @@ from harness.plan import Plan
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 
 COMPOSE_DIR = Path(harness.__file__).resolve().parent.parent / "compose"
-_REPLICAS = "HARNESS_WORKERS"
 _IMAGE_VARIABLE = re.compile(r"\$\{(HARNESS_IMAGE_([A-Z0-9_]+))")
+# Only workers are more than one.
+_REPLICAS = re.compile(r"replicas: \$\{(\w+):-(\d+)\}")
 _SERVICE_VARIABLE = re.compile(r"\$\{HARNESS_CGROUP_([A-Z0-9_]+)")
 
 
@@ -105,8 +106,10 @@ def services(files: Sequence[Path]) -> list[str]:
 def service_counts(plan: Plan, files: Sequence[Path]) -> dict[str, int]:
     """Return each service's number of containers in one topology of a plan."""
     counts = dict.fromkeys(services(files), 1)
-    if "worker" in counts:
-        counts["worker"] = int(plan.executor.topology_env().get(_REPLICAS, "1"))
+    env = plan.executor.topology_env()
+    for path in files:
+        for variable, default in _REPLICAS.findall(path.read_text()):
+            counts["worker"] = int(env.get(variable, default))
     return counts
 
 

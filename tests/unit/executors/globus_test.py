@@ -19,7 +19,7 @@ from harness.executors._globus_compute import BURST_LIMIT, GlobusComputeExecutor
 from harness.executors._globus_limits import MAX_SUBMISSION_BYTES, encoded_bytes
 from harness.executors.globus import GlobusConfig
 from harness.plan import Plan, add_plan_flags, parse_plan
-from harness.topology.compose import image_stacks, plan_files, services
+from harness.topology.compose import image_stacks, plan_files, service_counts, services
 
 UUID_ = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
 WORKLOAD = (
@@ -59,6 +59,9 @@ def test_a_topology_has_a_service_and_endpoints_of_its_own() -> None:
     plan = plan_of("--globus-endpoints 2 --globus-engine thread", containers=True)
     files = plan_files(plan)
     assert services(files) == ["broker", "runner", "service", "worker"]
+    counts = service_counts(plan, files)
+    assert counts == {"broker": 1, "runner": 1, "service": 1, "worker": 2}
+    assert plan.executor.worker_count == 2 * 4
     assert set(image_stacks(files).values()) == {"globus", "globus_service", "rabbitmq"}
     env = plan.executor.topology_env()
     assert (env["HARNESS_GLOBUS_ENDPOINTS"], env["HARNESS_GLOBUS_ENGINE"]) == ("2", "thread")
