@@ -11,6 +11,7 @@ from docker import DockerClient
 
 from tests.integration.faults.injection import (
     PLAN,
+    Cell,
     Table,
     inject,
     left_of,
@@ -80,3 +81,30 @@ def test_a_task_that_never_returns(tmp_path: Path, client: DockerClient, table: 
     assert bench.end()[0] == 1
     assert len(bench.outcomes()) == 1
     assert left_of(client, bench) == []
+
+
+def test_a_topology_that_is_not_up_in_time(
+    tmp_path: Path, client: DockerClient, table: Table
+) -> None:
+    bench = start(tmp_path, *PLAN, "--repeat", "2", "--start-timeout", "0.5")
+    code, _, err = bench.end()
+    assert code == 1, err
+    assert "Traceback" not in err
+    rows = bench.outcomes()
+    # The plan goes on: each run has a topology of its own to wait for.
+    assert [(row.outcome, row.service) for row in rows] == [("timeout", "topology")] * 2
+    assert all("--start-timeout" in row.reason for row in rows)
+    assert bench.results() == []
+    assert left_of(client, bench) == []
+    table.cells.append(
+        Cell(
+            "slow: services that are not ready (--start-timeout 0.5)",
+            rows[0].outcome,
+            rows[0].service or "",
+            rows[0].reason,
+            detected_s=None,
+            rows_before=0,
+            rows_after=2,
+            left="",
+        )
+    )

@@ -87,6 +87,24 @@ def test_a_read_only_directory(small_disk: Path, table: Table) -> None:
     )
 
 
+def test_a_plan_that_does_not_fit_in_memory(tmp_path: Path, table: Table) -> None:
+    # Every object stays until the end of a run: 400 times 1.6 GB.
+    flags = ["--data-management", "default-proxy", "--stage-repeat", "400"]
+    flags += ["--stage-bytes-sizes", "1MB", "400MB", "400MB", "400MB"]
+    began = time.monotonic()
+    done = harness("bench", *PLAN, *flags, "--run-dir", str(tmp_path))
+    took = time.monotonic() - began
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("harness bench: error: memory: ")
+    assert "--stage-bytes-sizes" in line
+    assert "--force" in line
+    assert list(tmp_path.iterdir()) == []
+    table.cells.append(
+        Cell("wrong: a plan that does not fit in memory", "(exit 2)", "", line, took, 0, 0, "")
+    )
+
+
 # Steps the wall clock, as Python programs see it, an hour back once the first run has begun.
 _STEP = """
 import os, pathlib, time
