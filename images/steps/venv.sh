@@ -12,6 +12,9 @@ if [ -d /build/offline/wheels ]; then
     export PIP_NO_INDEX=1 PIP_FIND_LINKS=/build/offline/wheels
 fi
 
+# What is written in passing holds the time of its source, and compileall would leave it.
+export PYTHONDONTWRITEBYTECODE=1
+
 python3 -m venv --without-pip /opt/venv
 rm -f /opt/venv/bin/activate* /opt/venv/bin/Activate.ps1
 
@@ -23,7 +26,7 @@ PYTHONPATH=$pip /opt/venv/bin/python -m pip --disable-pip-version-check --no-inp
 
 # Bytecode that is never checked against its source holds no time, and imports twice as fast
 # as none.
-/opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+/opt/venv/bin/python -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 
 # Kept for whoever wants to know what is in the image, or to build it again.
 cp /build/requirements.lock /opt/venv/requirements.lock

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.topology.images import Image, docker_cli, ensure
+from harness.topology.images import Image, docker_cli, ensure, known_stacks
 from harness.topology.images.lock import DIFFERS
 from harness.topology.images.verify import verify
 
@@ -97,6 +97,22 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # A base and two images from nothing: a minute, and on a busy machine several.
+# Names bytecode files that hold the time of their source, or a hash to be checked.
+CHECKED = """
+import pathlib, struct
+for path in pathlib.Path("/opt/venv").rglob("*.pyc"):
+    with path.open("rb") as file:
+        flags = struct.unpack("<I", file.read(8)[4:])[0]
+    if flags != 1:
+        print(path)
+"""
+
+
+@pytest.mark.parametrize("stack", known_stacks())
+def test_no_bytecode_depends_on_when_it_was_compiled(stack: str) -> None:
+    assert run(ensure([stack], print)[stack], "python", "-c", CHECKED) == ""
+
+
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("authority")
 def test_building_again_gives_the_same_bits_whatever_the_machines_own(
