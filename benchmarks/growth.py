@@ -16,22 +16,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import docker
+from _benches import idle_containers
 from docker.errors import DockerException
-from docker.models.containers import Container
 
 from harness.core import interrupt
 from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig
 from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
 from harness.sampling.host import HostProfiler
-from harness.topology.engine import RUN_LABEL
 
-IMAGE = "workflow-memory-harness/pool:latest"
 TARGET_BYTES = 5_000_000
 SETTLE_S = 60.0
 
@@ -41,37 +38,6 @@ def rss_bytes(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1024
-
-
-@contextmanager
-def sampled_containers(
-    client: docker.DockerClient, count: int, folder: str, hertz: float
-) -> Iterator[list[Container]]:
-    """Start containers that only sample themselves; remove them in the end."""
-    containers: list[Container] = []
-    try:
-        for number in range(count):
-            containers.append(
-                client.containers.run(
-                    IMAGE,
-                    ["python", "-m", "harness.sampling.inside", "--", "sleep", "infinity"],
-                    detach=True,
-                    network_mode="none",
-                    labels={RUN_LABEL: f"benchmark-{os.getpid()}"},
-                    volumes={folder: {"bind": "/harness/run", "mode": "rw"}},
-                    environment={
-                        "HARNESS_RUN_DIR": "/harness/run",
-                        "HARNESS_INSIDE_INTERVAL": str(1 / hertz),
-                        "HARNESS_CONTAINER": f"idle-{number}",
-                    },
-                )
-            )
-        for container in containers:
-            container.reload()
-        yield containers
-    finally:
-        for container in containers:
-            container.remove(force=True)
 
 
 def watch(pids: dict[str, int], minutes: float) -> dict[str, tuple[int, int]]:
@@ -97,7 +63,7 @@ def main() -> int:
     client = docker.from_env(max_pool_size=args.containers + 1)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
-        with sampled_containers(client, args.containers, folder, args.hertz) as containers:
+        with idle_containers(client, args.containers, folder, 1 / args.hertz) as containers:
             config = SamplerConfig(
                 run_dir=folder,
                 containers=[

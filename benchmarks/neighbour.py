@@ -14,7 +14,6 @@ import argparse
 import csv
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -23,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import docker
+from _benches import bench
 
 from harness.analysis.summary import summarise
 from harness.core import interrupt
@@ -61,30 +61,15 @@ def neighbour() -> Iterator[None]:
         container.remove(force=True)
 
 
-def call(command: list[str]) -> None:
-    """Run a bench; one that has to be ended takes its containers down first."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        code = process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    if code != 0:
-        raise subprocess.CalledProcessError(code, command)
-
-
 def session(repeat: int, place: Path) -> RunDirectory:
     """Bench the plan once."""
-    command = [sys.executable, "-m", "harness", "bench", "--executor", "dask"]
     # As many tasks at once as this machine has cores at least: what they hold at the same time
     # must not depend on whose turn it is.
-    command += ["--dask-workers", "2", "--ps-connector", "redis", "--data-management", *MODES]
-    command += ["--stage-task-counts", "2", "1", "--stage-bytes-sizes", "100MB", "20MB", "1MB"]
-    command += ["--task-sleep", "0.5", "--repeat", str(repeat), "--warmup", "1"]
-    call([*command, "--run-dir", str(place)])
-    (directory,) = (path for path in place.iterdir() if path.is_dir())
-    return RunDirectory(directory)
+    flags = ["--executor", "dask", "--dask-workers", "2", "--ps-connector", "redis"]
+    flags += ["--data-management", *MODES]
+    flags += ["--stage-task-counts", "2", "1", "--stage-bytes-sizes", "100MB", "20MB", "1MB"]
+    flags += ["--task-sleep", "0.5", "--repeat", str(repeat), "--warmup", "1"]
+    return bench(flags, place)
 
 
 def net_peaks(directory: RunDirectory) -> dict[str, float]:

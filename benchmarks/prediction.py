@@ -11,10 +11,11 @@ beyond their bytes.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from _benches import bench
 
 from harness.analysis.predicted import ModePrediction, predictions
 from harness.analysis.summary import summarise
@@ -26,28 +27,13 @@ MODES = ("default-proxy", "manual-proxy", "owned-proxy")
 TARGET_PERCENT = 1.0
 
 
-def call(command: list[str]) -> None:
-    """Run a bench; one that has to be ended takes its containers down first."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        code = process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    if code != 0:
-        raise subprocess.CalledProcessError(code, command)
-
-
-def bench(connector: str, size: str, place: Path) -> RunDirectory:
-    """Run one bench and return its directory."""
-    command = [sys.executable, "-m", "harness", "bench", "--executor", "dask"]
-    command += ["--dask-workers", "2", "--ps-connector", connector, "--data-management", *MODES]
-    command += ["--stage-task-counts", "1", "2", "1", "--stage-bytes-sizes", size, size, size, size]
-    command += ["--task-sleep", "0.1", "--audit-stages", "--isolate", "none"]
-    call([*command, "--run-dir", str(place)])
-    (directory,) = place.iterdir()
-    return RunDirectory(directory)
+def audited(connector: str, size: str, place: Path) -> RunDirectory:
+    """Run one bench that counts the objects at every stage and return its directory."""
+    flags = ["--executor", "dask", "--dask-workers", "2", "--ps-connector", connector]
+    flags += ["--data-management", *MODES]
+    flags += ["--stage-task-counts", "1", "2", "1", "--stage-bytes-sizes", size, size, size, size]
+    flags += ["--task-sleep", "0.1", "--audit-stages", "--isolate", "none"]
+    return bench(flags, place)
 
 
 def row(found: ModePrediction, peak_net: float) -> tuple[str, float]:
@@ -74,7 +60,7 @@ def main() -> int:
         for size in args.sizes:
             print(f"{connector}, payloads of {size} (kernel: {service})")
             with tempfile.TemporaryDirectory() as place:
-                directory = bench(connector, size, Path(place))
+                directory = audited(connector, size, Path(place))
                 peaks = {
                     (summary.mode, memory.service): memory.peak_net_bytes
                     for summary in summarise(directory)

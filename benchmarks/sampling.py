@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import docker
+from _benches import idle_containers
 from docker.errors import DockerException
 from docker.models.containers import Container
 
@@ -35,11 +36,9 @@ from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
 from harness.sampling.host import HostProfiler
 from harness.sampling.report import merge_reports
-from harness.topology.engine import RUN_LABEL
 from harness.topology.engine_cost import engine_cpu_between, engine_cpu_s
 from harness.topology.sampling import default_inside_interval_s
 
-IMAGE = "workflow-memory-harness/dask:latest"
 CPU_TARGET = 0.02
 KEPT_TARGET = 0.98
 
@@ -119,38 +118,6 @@ def cpu_s(containers: list[Container]) -> float:
         stat = Path(f"/proc/{container.attrs['State']['Pid']}/stat").read_text()
         total += sum(int(field) for field in stat.rpartition(")")[2].split()[11:13])
     return total / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def idle_containers(
-    client: docker.DockerClient, count: int, folder: str, interval_s: float
-) -> Iterator[list[Container]]:
-    """Start containers that only sample themselves; remove them in the end."""
-    Path(folder).chmod(0o777)
-    containers: list[Container] = []
-    try:
-        for number in range(count):
-            containers.append(
-                client.containers.run(
-                    IMAGE,
-                    ["python", "-m", "harness.sampling.inside", "--", "sleep", "infinity"],
-                    detach=True,
-                    network_mode="none",
-                    volumes={folder: {"bind": "/harness/run", "mode": "rw"}},
-                    environment={
-                        "HARNESS_RUN_DIR": "/harness/run",
-                        "HARNESS_INSIDE_INTERVAL": str(interval_s),
-                        "HARNESS_CONTAINER": f"idle-{number}",
-                    },
-                    labels={RUN_LABEL: f"benchmark-{os.getpid()}"},
-                )
-            )
-        for container in containers:
-            container.reload()
-        yield containers
-    finally:
-        for container in containers:
-            container.remove(force=True)
 
 
 @contextmanager
