@@ -56,6 +56,20 @@ def test_a_view_that_sees_what_it_is_said_to_be_blind_for_is_outside() -> None:
     assert not held(blind, {5: MIB, 25: 101 * MIB}, [pulse(20)]).within
 
 
+@pytest.mark.parametrize("active", [0, 100 * MIB])
+def test_where_the_kernel_decides_a_view_must_show_what_the_kernel_says(active: int) -> None:
+    kernels = Readings([5, 25], [3 * MIB, 3 * MIB + active])
+    shown = Readings([5, 25], [7 * MIB, 7 * MIB + active])
+    other = Readings([5, 25], [7 * MIB, 57 * MIB])
+    found = check(CLAIM, [pulse(20)], shown, (0, 10), kernels)
+    assert found is not None
+    assert (found.within, found.expected_bytes) == (True, active)
+    found = check(CLAIM, [pulse(20)], other, (0, 10), kernels)
+    assert found is not None
+    assert not found.within
+    assert check(CLAIM, [pulse(20)], shown, (0, 10), Readings([], [])) is None
+
+
 def test_a_view_without_readings_has_no_check() -> None:
     assert check(CLAIM, [pulse(20)], Readings([], []), (0, 10)) is None
 

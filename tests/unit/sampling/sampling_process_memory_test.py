@@ -15,11 +15,15 @@ import pytest
 from harness.sampling.process_memory import ProcessSums, RssSum, SampledProcess
 
 
-class Children(ProcessSums):
-    """The children of this process."""
+class Some(ProcessSums):
+    """Processes that are told, and this one, which is never summed up."""
+
+    def __init__(self, *processes: subprocess.Popen[str]) -> None:
+        self.pids = [os.getpid(), *(process.pid for process in processes)]
+        super().__init__()
 
     def _pids(self) -> list[int]:
-        return [os.getpid(), *(child.pid for child in psutil.Process().children())]
+        return self.pids
 
 
 @contextmanager
@@ -45,35 +49,37 @@ def open_files() -> int:
 
 def test_the_sum_is_psutils() -> None:
     with idle_process() as one, idle_process() as other:
-        found = Children().rss()
+        found = Some(one, other).rss()
         expected = [psutil.Process(each.pid).memory_info().rss for each in (one, other)]
-    assert found.n_procs == 2
-    assert found.rss_bytes == sum(expected)
+    assert found == RssSum(2, sum(expected))
 
 
 def test_new_ones_are_taken_up_and_ended_ones_dropped_with_their_descriptors() -> None:
-    sums = Children()
+    sums = Some()
     before = open_files()
-    with idle_process():
-        assert sums.rss().n_procs == 0
+    with idle_process() as first:
+        assert sums.rss() == RssSum(0, 0)
+        sums.pids.append(first.pid)
         sums.refresh()
         assert sums.rss().n_procs == 1
     assert sums.rss() == RssSum(0, 0)
-    with idle_process():
+    with idle_process() as second:
+        sums.pids.append(second.pid)
         sums.refresh()
     sums.refresh()
+    assert sums.rss() == RssSum(0, 0)
     assert open_files() == before
 
 
 def test_a_number_in_use_again_is_another_process() -> None:
-    sums = Children()
     with idle_process() as first:
-        sums.refresh()
+        sums = Some(first)
         ended = sums._known[first.pid]
     assert ended.ended
     with idle_process() as second:
         # As if the kernel had given the second the first one's number.
         sums._known[second.pid] = sums._known.pop(first.pid)
+        sums.pids.append(second.pid)
         sums.refresh()
         assert sums._known[second.pid] is not ended
         assert sums.rss().rss_bytes == psutil.Process(second.pid).memory_info().rss
