@@ -16,9 +16,21 @@ from types import ModuleType
 import harness.cli
 from harness import __version__
 from harness.core import interrupt
-from harness.core.errors import HarnessError, UsageError
+from harness.core.errors import HarnessError, UsageError, missing_package
 
 INTERRUPTED = 130
+_EXTRAS = {
+    "docker": ("bench", "docker"),
+    "tqdm": ("bench", "tqdm"),
+    "tabulate": ("bench", "tabulate"),
+    "jinja2": ("report", "jinja2"),
+    "matplotlib": ("report", "matplotlib"),
+    "numpy": ("report", "numpy"),
+    "cyclonedx": ("reproduce", "cyclonedx-python-lib"),
+    "rocrate": ("reproduce", "rocrate"),
+    "zstandard": ("reproduce", "zstandard"),
+}
+"""Module that a command imports to its extra and its name in the package index."""
 
 
 def _commands() -> list[str]:
@@ -56,6 +68,17 @@ def _name_what_was_left(args: Sequence[str]) -> None:
             print(f"harness {args[0]}: {notice}", file=sys.stderr, flush=True)
 
 
+def _run(args: Sequence[str]) -> int:
+    try:
+        return int(_load(args[0]).main(args[1:]))
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in _EXTRAS:
+            raise
+        extra, package = _EXTRAS[module]
+        raise missing_package("", package, extra) from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -73,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args[0] not in _commands():
             raise UsageError(f"unknown command {args[0]!r}: choose from {', '.join(_commands())}")
         _name_what_was_left(args)
-        code = int(_load(args[0]).main(args[1:]))
+        code = _run(args)
         sys.stdout.flush()
         return code
     except HarnessError as error:

@@ -31,3 +31,17 @@ class InfrastructureError(HarnessError):
     """The engine, an image, a service or the machine is at fault (exit code 3)."""
 
     exit_code: ClassVar[int] = 3
+
+
+def missing_package(what: str, package: str, extra: str) -> InfrastructureError:
+    """Return the error for a package of an extra that is not installed.
+
+    Args:
+        what: what was asked for: a flag with its value; empty for the whole command.
+        package: what the package index calls it.
+        extra: which of our extras has it.
+    """
+    return InfrastructureError(
+        f"{what + ': ' if what else ''}needs the Python package {package}:"
+        f" pip install 'workflow-memory-harness[{extra}]' (in a checkout: scripts/venv full)"
+    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
+from harness.analysis.csvfile import Rows
 from harness.analysis.groups import Group, Range, ScopeSummary
 from harness.analysis.session import OK, Session
 from harness.core.sizes import format_size
@@ -161,7 +160,7 @@ def outcomes(sessions: Sequence[Session]) -> Table:
     return Table("outcomes", "Runs and outcomes", header[first:], shown)
 
 
-def _by_run(rows: pl.DataFrame | None) -> dict[str, dict[str, object]]:
+def _by_run(rows: Rows | None) -> dict[str, dict[str, object]]:
     if rows is None:
         return {}
-    return {row["run_id"]: row for row in rows.iter_rows(named=True)}
+    return {row["run_id"]: row for row in rows.to_dicts()}
