@@ -9,6 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.cli import main
 
 SHORT = (
     "--executor thread --thread-pool-max-workers 2 --ps-connector file --stage-task-counts 1 2"
@@ -39,6 +44,46 @@ def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "unknown command 'brench'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "size", [("nan", "3"), ("1e5", "1e5"), ("3", "inf"), ("0", "3"), ("-1", "3")]
+)
+def test_a_size_no_picture_can_have_is_a_usage_error(size: tuple[str, str], tmp_path: Path) -> None:
+    done = harness(f"plot x -o x.png --size {' '.join(size)}", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--size" in done.stderr
+
+
+def test_a_fault_of_our_own_is_one_line_and_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fails(_argv: object) -> int:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(main, "_load", lambda _name: SimpleNamespace(main=fails))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main.main(["list"]) == 4
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "RuntimeError: two lines" in said
+    (kept,) = tmp_path.iterdir()
+    assert str(kept) in said
+    assert "Traceback" in kept.read_text()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
+def test_any_character_is_printed_in_any_locale(encoding: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "list", "r…é"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (0, 2)
+    assert b"Traceback" not in done.stderr
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
