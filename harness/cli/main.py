@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import io
 import os
 import pkgutil
 import sys
@@ -16,9 +17,14 @@ from types import ModuleType
 import harness.cli
 from harness import __version__
 from harness.core import interrupt
-from harness.core.errors import HarnessError, UsageError, missing_package
+from harness.core.errors import (
+    OWN_FAULT,
+    HarnessError,
+    UsageError,
+    missing_package,
+    own_fault,
+)
 
-INTERRUPTED = 130
 _EXTRAS = {
     "docker": ("bench", "docker"),
     "tqdm": ("bench", "tqdm"),
@@ -31,6 +37,10 @@ _EXTRAS = {
     "zstandard": ("reproduce", "zstandard"),
 }
 """Module that a command imports to its extra and its name in the package index."""
+
+INTERRUPTED = 130
+# As shells count a process that SIGPIPE ended.
+BROKEN_PIPE = 141
 
 
 def _commands() -> list[str]:
@@ -68,22 +78,13 @@ def _name_what_was_left(args: Sequence[str]) -> None:
             print(f"harness {args[0]}: {notice}", file=sys.stderr, flush=True)
 
 
-def _run(args: Sequence[str]) -> int:
-    try:
-        return int(_load(args[0]).main(args[1:]))
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        if module not in _EXTRAS:
-            raise
-        extra, package = _EXTRAS[module]
-        raise missing_package("", package, extra) from None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 ok, 1 measured failure or regression, 2 usage, 3 infrastructure, 130 interrupted.
+    0 ok, 1 measured failure or regression, 2 usage, 3 infrastructure, 4 a fault of the harness
+    itself, 130 interrupted.
     """
+    _print_anything()
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print(_help())
@@ -93,21 +94,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     interrupt.install()
     try:
-        if args[0] not in _commands():
-            raise UsageError(f"unknown command {args[0]!r}: choose from {', '.join(_commands())}")
-        _name_what_was_left(args)
-        code = _run(args)
-        sys.stdout.flush()
-        return code
+        return _run(args)
     except HarnessError as error:
-        print(f"harness {args[0]}: error: {error}", file=sys.stderr)
-        return error.exit_code
+        message, code = f"error: {error}", error.exit_code
     except BrokenPipeError:
         # Whoever read the output is gone. Python would complain once more when it flushes at exit.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
-        return 1
+        return BROKEN_PIPE
     except KeyboardInterrupt:
-        print(f"harness {args[0]}: interrupted; rows so far are kept", file=sys.stderr)
-        return INTERRUPTED
+        message, code = "interrupted; rows so far are kept", INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # the last catch: Python's own would exit with 1
+        message, code = f"error: {own_fault(error)}", OWN_FAULT
+    print(f"harness {args[0]}: {message}", file=sys.stderr)
+    return code
+
+
+def _run(args: Sequence[str]) -> int:
+    if args[0] not in _commands():
+        raise UsageError(f"unknown command {args[0]!r}: choose from {', '.join(_commands())}")
+    _name_what_was_left(args)
+    try:
+        code = int(_load(args[0]).main(args[1:]))
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in _EXTRAS:
+            raise
+        extra, package = _EXTRAS[module]
+        raise missing_package("", package, extra) from None
+    sys.stdout.flush()
+    return code
+
+
+def _print_anything() -> None:
+    """Let no character end a command: a terminal that lacks it shows its escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

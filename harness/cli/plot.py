@@ -19,6 +19,8 @@ from harness.report.palette import mode_looks
 from harness.reproduce.opened import opened
 
 _SUFFIXES = (".pdf", ".png", ".svg")
+# Inches: below, axes have no room; above, a picture no longer fits in memory.
+_SMALLEST, _LARGEST = 1.0, 100.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,15 +59,27 @@ def _parser() -> Parser:
     parser.add_argument(
         "--size",
         nargs=2,
-        type=float,
+        type=_inches,
         default=(7.0, 3.0),
         metavar=("WIDTH", "HEIGHT"),
-        help="in inches (default: 7 3)",
+        help=f"in inches, {_SMALLEST:g} to {_LARGEST:g} each (default: 7 3)",
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help=f"{_or(_SUFFIXES)}"
     )
     return parser
+
+
+def _inches(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not _SMALLEST <= value <= _LARGEST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size: write inches from {_SMALLEST:g} to {_LARGEST:g}"
+        )
+    return value
 
 
 def _or(words: Sequence[str]) -> str:

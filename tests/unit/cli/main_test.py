@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from harness.cli.main import main
+from harness.cli import main
 
 PLAN = "--data-management none --stage-task-counts 1 --stage-bytes-sizes 1 1 --task-sleep 0"
 SHORT = (
@@ -44,6 +45,46 @@ def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "unknown command 'brench'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "size", [("nan", "3"), ("1e5", "1e5"), ("3", "inf"), ("0", "3"), ("-1", "3")]
+)
+def test_a_size_no_picture_can_have_is_a_usage_error(size: tuple[str, str], tmp_path: Path) -> None:
+    done = harness(f"plot x -o x.png --size {' '.join(size)}", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--size" in done.stderr
+
+
+def test_a_fault_of_our_own_is_one_line_and_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fails(_argv: object) -> int:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(main, "_load", lambda _name: SimpleNamespace(main=fails))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main.main(["list"]) == 4
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "RuntimeError: two lines" in said
+    (kept,) = tmp_path.iterdir()
+    assert str(kept) in said
+    assert "Traceback" in kept.read_text()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
+def test_any_character_is_printed_in_any_locale(encoding: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "list", "r…é"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (0, 2)
+    assert b"Traceback" not in done.stderr
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
@@ -151,7 +192,7 @@ def test_a_command_names_the_extra_it_lacks(
     monkeypatch.delitem(sys.modules, "harness.reproduce.writer", raising=False)
     monkeypatch.delitem(sys.modules, "harness.reproduce.pack", raising=False)
     monkeypatch.delitem(sys.modules, "harness.cli.pack", raising=False)
-    assert main(["pack", "runs/x", "-o", "x.tar.zst"]) == 3
+    assert main.main(["pack", "runs/x", "-o", "x.tar.zst"]) == 3
     assert capsys.readouterr().err == (
         "harness pack: error: needs the Python package zstandard: pip install"
         " 'workflow-memory-harness[reproduce]' (in a checkout: scripts/venv full)\n"
@@ -168,7 +209,7 @@ def test_a_plug_in_names_the_extra_it_lacks(
     flags = {"--executor": "thread", "--ps-connector": "file", **dict([chosen.split()])}
     line = " ".join(f"{flag} {value}" for flag, value in flags.items())
     more = "--ps-host h --ps-port 1" if "redis" in line else f"--ps-file-dir {tmp_path}"
-    assert main(["run", *line.split(), *more.split(), *PLAN.split()]) == 3
+    assert main.main(["run", *line.split(), *more.split(), *PLAN.split()]) == 3
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"harness run: error: {chosen}: needs")
     assert f"pip install 'workflow-memory-harness[{chosen.split()[1]}]'" in error
