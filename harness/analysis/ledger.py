@@ -11,7 +11,7 @@ from harness.results.marks import AFTER_START, BASELINE_END, RUN_END, TRIMMED
 from harness.results.memory import SCOPE_CONTAINER, LedgerRow
 from harness.results.rows import read_rows
 
-PARTS = ("usage_bytes", "anon_bytes", "shmem_bytes", "file_bytes", "kernel_bytes")
+PARTS = ("usage_bytes", "anon_bytes", "shmem_bytes", "file_bytes", "kernel_bytes", "sock_bytes")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from harness.core.sizes import format_size
 
 _PAIRS = {
-    "identity": "usage = anon + shmem + file + kernel",
+    "identity": "usage = anon + shmem + file + kernel + sock",
     "inside_against_cgroup": "inside against cgroup",
     "docker_against_cgroup": "docker against cgroup",
 }

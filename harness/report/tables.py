@@ -86,7 +86,8 @@ def ledger_table(summaries: Sequence[ModeSummary]) -> str:
     if not rows:
         return ""
     headers = ["at run_end, net", "service", "usage", "= anon", "+ shmem", "+ file", "+ kernel"]
-    align = ("left", "left", *["right"] * 5)
+    headers.append("+ sock")
+    align = ("left", "left", *["right"] * 6)
     return tabulate(rows, headers=headers, disable_numparse=True, colalign=align)
 
 

@@ -87,7 +87,7 @@ def test_the_evidence_is_the_samplers_ledgers_and_manifests(tmp_path: Path) -> N
     assert agreement is not None
     assert agreement.rows == (
         (
-            *("usage = anon + shmem + file + kernel", "1200", "200 KB", "1.5 MB", "3 MB"),
+            *("usage = anon + shmem + file + kernel + sock", "1200", "200 KB", "1.5 MB", "3 MB"),
             *("worker-1 at 3.2 s", "yes"),
         ),
         ("inside against cgroup", "0", "-", "1.5 MB", "-", "-", "nothing to compare"),
