@@ -40,6 +40,16 @@ class RunDirectory:
         return self.path / "marks.csv"
 
     @property
+    def shared(self) -> Path:
+        """A folder for each topology that is up: all that its containers can write."""
+        return self.path / "shared"
+
+    @property
+    def replies(self) -> Path:
+        """A folder for each topology that is up: what the host answers its runner."""
+        return self.path / "replies"
+
+    @property
     def marks_ack(self) -> Path:
         """One byte for each mark that the host has dealt with."""
         return self.path / ".marks-ack"
@@ -132,6 +142,11 @@ class RunDirectory:
     def quality(self) -> Path:
         """Sampling quality and cross-check of the views."""
         return self.path / "quality.json"
+
+    @property
+    def fragments(self) -> Path:
+        """A folder of one report for each sampler, until they are merged into ``sampling``."""
+        return self.path / ".sampling"
 
     @property
     def sampling(self) -> Path:

@@ -24,6 +24,14 @@ AFTER_START = "after_start"
 TRIMMED = "trimmed"
 AFTER_END = "after_end"
 STOP = "stop"
+MARKS = frozenset(
+    {BASELINE_START, BASELINE_END, RUN_START, RUN_END, AFTER_START, TRIMMED, AFTER_END, STOP}
+)
+
+
+def mark_line(run_id: str, mark: str) -> str:
+    """Return the line of a mark that is set now."""
+    return f"{run_id},{mark},{time.monotonic_ns()},{time.time_ns()}\n"
 
 
 class MarkWriter:
@@ -49,8 +57,7 @@ class MarkWriter:
         Raises:
             InfrastructureError: if nobody confirms it in time.
         """
-        line = f"{run_id},{mark},{time.monotonic_ns()},{time.time_ns()}\n"
-        os.write(self._fd, line.encode())
+        os.write(self._fd, mark_line(run_id, mark).encode())
         self._written += 1
         if self._ack is not None:
             self._wait(self._ack, mark)

@@ -58,6 +58,23 @@ class CgroupRow:
     swap_bytes: int | None = optional_column("v1 total_swap, v2 memory.swap.current")
 
 
+@dataclass(frozen=True)
+class HostRow:
+    """A row of ``results-memory.csv``: the host's memory, to psbench's letter.
+
+    Attributes:
+        unix_timestamp: seconds since the epoch.
+        total_bytes, available_bytes, free_bytes: as ``psutil.virtual_memory()`` has them.
+        used_bytes: total - available, as in psutil since 7.1.0.
+    """
+
+    unix_timestamp: float
+    total_bytes: int
+    available_bytes: int
+    used_bytes: int
+    free_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class InsideRow:
     """A row of ``memory-inside.csv``: what psutil sees from within one container.

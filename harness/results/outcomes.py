@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from harness.core.errors import HarnessError, InfrastructureError, MeasuredFailure
+from harness.core.text import one_line
 
 
 class Outcome(StrEnum):
@@ -61,10 +62,11 @@ def write_ending(path: Path, ending: Ending) -> None:
     path.write_text(json.dumps(asdict(ending)) + "\n")
 
 
-def read_ending(path: Path) -> Ending | None:
-    """Return what the runner said; None if it said nothing, or not to the end."""
+def parse_ending(data: bytes | None) -> Ending | None:
+    """Return what the runner said, made safe; None if it said nothing, or not to the end."""
     try:
-        found = json.loads(path.read_text(errors="replace"))
-        return Ending(Outcome(found["outcome"]), str(found["reason"]), str(found["service"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = json.loads((data or b"").decode("utf-8", "replace"))
+        reason, service = (one_line(str(found[key]))[:500] for key in ("reason", "service"))
+        return Ending(Outcome(found["outcome"]), reason, service)
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

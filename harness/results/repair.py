@@ -14,8 +14,10 @@ from pathlib import Path
 
 from harness.core.errors import UsageError
 from harness.results.directory import RunDirectory
+from harness.results.intake import Intake
 from harness.results.outcomes import FINISHED, REPEATED
 from harness.results.rows import OutcomeRow, read_rows
+from harness.results.shared import SharedFolder
 
 _RUN_ID = b"run_id"
 _WARM_UP_OF = b"-of-"
@@ -28,11 +30,49 @@ def finished_runs(directory: RunDirectory) -> frozenset[str]:
         UsageError: if a file is not what it should be.
     """
     try:
-        for path in sorted(directory.path.glob("*.csv")):
-            cut_partial_line(path)
+        _cut(directory)
+        take_leftovers(directory)
         return _repair(directory)
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from None
+
+
+def _cut(directory: RunDirectory) -> None:
+    for path in sorted(directory.path.glob("*.csv")):
+        cut_partial_line(path)
+
+
+def take_leftovers(directory: RunDirectory) -> list[str]:
+    """Take in the rows that containers wrote and a bench that was killed did not.
+
+    Returns:
+        A line for each file with rows that were refused.
+
+    Raises:
+        OSError: if the run directory cannot be written.
+    """
+    warnings = []
+    for folder in sorted(directory.shared.glob("topology-*")):
+        intake = Intake.of_topology(directory, folder.name)
+        if intake is not None:
+            outcomes = directory.outcomes
+            there = read_rows(outcomes, OutcomeRow) if outcomes.exists() else []
+            done = frozenset(row.run_id for row in there)
+            # A run without an outcome may be here in part; it comes again, whole.
+            for path in intake.targets():
+                if path.exists() and path != directory.results:
+                    keep_runs(path, {run_id.encode() for run_id in done})
+                elif path.exists():
+                    finished = sum(row.outcome in FINISHED for row in there)
+                    _rewrite(path, lambda number, _line, most=finished: number <= most)  # type: ignore[misc]
+            intake.skip(done)
+            intake.take()
+            intake.end(folder.name.rpartition("-")[2])
+            warnings += intake.warnings()
+            intake.remove()
+        else:
+            SharedFolder(folder).remove()
+    return warnings
 
 
 def _repair(directory: RunDirectory) -> frozenset[str]:

@@ -73,8 +73,9 @@ class HostSampler:
         self._run = ""
         self._containers = self._open_containers()
         self._scopes = self._open_scopes()
-        self._marks = MarksTail(str(run_dir / config.marks_file), config.marks_offset)
-        self._ack = AckWriter(str(run_dir / config.ack_file))
+        self._marks = MarksTail(config.marks)
+        self._marks_left = config.marks_limit
+        self._ack = AckWriter(config.ack)
         self._stat_due = Every(config.stat_interval_ns, config.usage_interval_ns)
         self._slow_due = Every(config.slow_interval_ns, config.usage_interval_ns)
         # A view that can read nothing leaves no file, so that an empty one is never mistaken for
@@ -82,7 +83,7 @@ class HostSampler:
         self._samples: RowWriter | None = None
         self._peaks: RowWriter | None = None
         self._ledger: RowWriter | None = None
-        self._settled_file = run_dir / config.settled_file
+        self._settled_file = Path(config.settled)
         self._settling: tuple[str, Flatness] | None = None
         if self._containers:
             self._samples = RowWriter(str(run_dir / config.samples_file), columns(CgroupRow))
@@ -233,6 +234,9 @@ class HostSampler:
     def handle_marks(self) -> None:
         """Do what new marks ask for and acknowledge each."""
         for mark in self._marks.poll():
+            self._marks_left -= 1
+            if self._marks_left < 0:
+                raise ValueError(f"{self._config.marks}: has more marks than the runs can make")
             self._handle(mark)
             self._ack.ack()
 
@@ -306,7 +310,7 @@ def _parent_is_gone() -> bool:
 def run(config: SamplerConfig) -> None:
     """Sample as configured until told to stop, then write the report."""
     priority = raise_priority()
-    bell = Doorbell(str(Path(config.run_dir, config.marks_file)))
+    bell = Doorbell(config.marks)
     sampler = HostSampler(config)
     answer = {"ready": True, "priority": priority, "names": sampler.names, "absent": sampler.absent}
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from harness.results.directory import RunDirectory
 
 MS = 1_000_000
 
@@ -29,9 +32,9 @@ class SamplerConfig:
 
     ``service_parents`` maps services to the directories of the cgroups that hold all their
     containers, ``topology_parent`` holds those; both optional. ``run_dir`` is where the CSV files
-    and the report go and where marks are read and acknowledged. Intervals in nanoseconds.
-    ``marks_offset`` is where in the marks file this topology's marks begin, in bytes. Window, bound
-    and time limit of the baseline are those of ``settling``.
+    and the report go, ``marks`` the file that the runner writes, ``ack`` and ``settled`` the files
+    that answer it. Intervals in nanoseconds. After ``marks_limit`` marks, somebody else writes
+    them. Window, bound and time limit of the baseline are those of ``settling``.
     """
 
     run_dir: str
@@ -44,13 +47,24 @@ class SamplerConfig:
     baseline_window_ns: int = 100 * MS
     baseline_bound_bytes: int = 1024 * 1024
     baseline_timeout_ns: int = 2000 * MS
-    marks_offset: int = 0
+    marks: str = ""
+    ack: str = ""
+    settled: str = ""
+    marks_limit: int = 1_000_000
     samples_file: str = "memory-cgroup.csv"
     peaks_file: str = "peaks.csv"
-    marks_file: str = "marks.csv"
-    ack_file: str = ".marks-ack"
     ledger_file: str = "ledger.csv"
-    settled_file: str = ".settled"
+
+    def __post_init__(self) -> None:
+        """Take the run directory's own files for those that are not said."""
+        directory = RunDirectory(Path(self.run_dir))
+        for name, path in (
+            ("marks", directory.marks),
+            ("ack", directory.marks_ack),
+            ("settled", directory.settled),
+        ):
+            if not getattr(self, name):
+                object.__setattr__(self, name, str(path))
 
     def to_json(self) -> str:
         """Return the configuration as one line."""

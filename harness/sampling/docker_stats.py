@@ -84,15 +84,15 @@ class DockerView:
     def __init__(
         self,
         run_dir: str | Path,
+        marks: str | Path | None = None,
         *,
         stream_errors: tuple[type[Exception], ...] = (OSError, ValueError),
         timeout_s: float = 3.0,
-        marks_offset: int = 0,
     ) -> None:
         self._run_dir = Path(run_dir)
         self._stream_errors = stream_errors
         self._timeout_s = timeout_s
-        self._marks = MarksTail(str(self._run_dir / MARKS_FILE), marks_offset)
+        self._marks = MarksTail(str(marks or self._run_dir / MARKS_FILE))
         self._writer = RowWriter(str(self._run_dir / SAMPLES_FILE), columns(DockerRow))
         # Guards marks, writer and the figures below, and that nothing is written after the end.
         self._lock = threading.Lock()

@@ -19,6 +19,8 @@ from pathlib import Path
 _IN_MODIFY = 0x002
 _IN_CREATE = 0x100
 _IN_ONESHOT = 0x80000000
+# The file is in a folder that containers write to: a link there is not followed.
+_IN_DONT_FOLLOW = 0x02000000
 _EVENTS_BYTES = 4096
 
 
@@ -68,7 +70,7 @@ class Doorbell:
             self._add(str(Path(self._path).parent), _IN_CREATE | _IN_ONESHOT)
 
     def _add(self, path: str, events: int) -> None:
-        if self._libc.inotify_add_watch(self._fd, os.fsencode(path), events) < 0:
+        if self._libc.inotify_add_watch(self._fd, os.fsencode(path), events | _IN_DONT_FOLLOW) < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), path)
 

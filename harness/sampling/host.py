@@ -10,11 +10,11 @@ import os
 import select
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from harness.core.errors import InfrastructureError
+from harness.results.memory import HostRow
 from harness.results.rows import columns
 from harness.sampling.grid import Grid
 from harness.sampling.meminfo import HostMemoryReader
@@ -27,23 +27,6 @@ if TYPE_CHECKING:
 # Starting Python takes 50 ms, but a minute is not too much for a loaded or emulated machine.
 _READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True)
-class HostRow:
-    """A row of ``results-memory.csv``: the host's memory, to psbench's letter.
-
-    Attributes:
-        unix_timestamp: seconds since the epoch.
-        total_bytes, available_bytes, free_bytes: as ``psutil.virtual_memory()`` has them.
-        used_bytes: total - available, as in psutil since 7.1.0.
-    """
-
-    unix_timestamp: float
-    total_bytes: int
-    available_bytes: int
-    used_bytes: int
-    free_bytes: int
 
 
 class HostProfiler:

@@ -9,7 +9,6 @@ Environment:
 
 - ``HARNESS_RUN_DIR``: run directory; without it nothing is sampled.
 - ``HARNESS_INSIDE_INTERVAL``: seconds between samples (0.1).
-- ``HARNESS_MARKS_OFFSET``: bytes of the marks file that are not this topology's (0).
 - ``HARNESS_PROJECT``, ``HARNESS_CONTAINER``: see ``identity``.
 - ``HARNESS_READY_PORT``, ``HARNESS_READY_PEER_PORT``, ``HARNESS_READY_FILE``: see ``readiness``.
 

@@ -42,7 +42,6 @@ class InsideSampler:
         container: str,
         interval_ns: int,
         processes: ProcessSums | None = None,
-        marks_offset: int = 0,
     ) -> None:
         self.absent: dict[str, str] = {}
         self.stopped = False
@@ -51,7 +50,7 @@ class InsideSampler:
         self._host = HostMemoryReader()
         self._slow = Every(_SLOW_NS, interval_ns)
         self._cgroup = self._open_cgroup()
-        self._marks = MarksTail(str(run_dir / MARKS_FILE), marks_offset)
+        self._marks = MarksTail(str(run_dir / MARKS_FILE))
         self._writer = RowWriter(str(run_dir / SAMPLES_FILE), columns(InsideRow))
 
     def _open_cgroup(self) -> CgroupReader | None:
@@ -116,7 +115,6 @@ def sample_until(
     container: str,
     interval_s: float,
     processes: ProcessSums | None = None,
-    marks_offset: int = 0,
 ) -> None:
     """Sample every ``interval_s`` seconds until ``ended()`` or the stop mark, then report.
 
@@ -125,7 +123,7 @@ def sample_until(
     directory = Path(run_dir)
     interval_ns = round(interval_s * 1e9)
     grid = Grid(interval_ns, sleep=sleep)
-    sampler = InsideSampler(directory, container, interval_ns, processes, marks_offset)
+    sampler = InsideSampler(directory, container, interval_ns, processes)
     watch = Stopwatch()
     try:
         for tick in grid.ticks(lambda: ended() or sampler.stopped):

@@ -87,5 +87,4 @@ def _sample(service: Service, supervisor: Supervisor, environment: Mapping[str, 
         run_dir=environment["HARNESS_RUN_DIR"],
         container=identity.name,
         interval_s=float(environment.get("HARNESS_INSIDE_INTERVAL") or 0.1),
-        marks_offset=int(environment.get("HARNESS_MARKS_OFFSET") or 0),
     )

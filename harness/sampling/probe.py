@@ -36,6 +36,7 @@ LEVEL_BYTES = 256 * MIB
 # The engine's view has a reading each second: two of each level.
 LEVEL_S = 2.2
 FORKS = 4
+PROBES = ("idle", "pulses", "shm", "file", "forks")
 _SETTLE_TIMEOUT_S = 5.0
 
 
@@ -74,13 +75,8 @@ class Probe:
 
     def run(self) -> None:
         """Do everything, a run of its own each."""
-        for name, act in {
-            "idle": self._idle,
-            "pulses": self._pulses,
-            "shm": self._shm,
-            "file": self._file,
-            "forks": self._forks,
-        }.items():
+        acts = (self._idle, self._pulses, self._shm, self._file, self._forks)
+        for name, act in zip(PROBES, acts, strict=True):
             self.marks.write(name, BASELINE_START)
             self.settle(name)
             self.marks.write(name, BASELINE_END)

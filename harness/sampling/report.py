@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.results.directory import RunDirectory
+
 if TYPE_CHECKING:
     from harness.sampling.grid import GridReport
 
-FRAGMENTS = ".sampling"
+FRAGMENTS = RunDirectory(Path()).fragments.name
 
 
 @dataclass(frozen=True, slots=True)

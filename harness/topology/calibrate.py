@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.plan import Plan
 from harness.results import manifest
 from harness.results.directory import RunDirectory
+from harness.sampling.probe import PROBES
 from harness.topology import ownership
 from harness.topology.compose import COMPOSE_DIR
 from harness.topology.engine_cost import engine_cpu_between, engine_cpu_s, engine_rss_bytes
@@ -62,7 +63,9 @@ def run_probes(path: Path, say: Callable[[str], None]) -> Probed:
             "topology": {},
         }
     )
-    launch, facts = prepare(plan, directory, [COMPOSE_DIR / "calibrate.yaml"], say, _nothing)
+    launch, facts = prepare(
+        plan, directory, [COMPOSE_DIR / "calibrate.yaml"], say, _nothing, runs=frozenset(PROBES)
+    )
     topology = LaunchedTopology(launch, 1, range(1))
     started: list[tuple[float, dict[str, float]]] = []
     try:
@@ -74,8 +77,6 @@ def run_probes(path: Path, say: Callable[[str], None]) -> Probed:
         share = engine_cpu_between(started[0][1], engine_cpu_s()) / elapsed_s
     finally:
         topology.close()
-        for leftover in (directory.marks_ack, directory.settled):
-            leftover.unlink(missing_ok=True)
         found = facts | {"host": manifest.machine(), "cgroup_view_lacks": topology.lacks}
         manifest.write_manifest(directory.manifest, found)
         ownership.give_to_user(path, launch.owner)

@@ -11,8 +11,10 @@ from docker import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 
+from harness.core.text import one_line
 from harness.results.directory import RunDirectory
-from harness.results.outcomes import Ending, Outcome, read_ending
+from harness.results.outcomes import Ending, Outcome, parse_ending
+from harness.results.shared import SharedFolder
 from harness.sampling.cgroup_paths import Unreachable, container_cgroup
 from harness.sampling.cgroup_reader import CgroupReader
 from harness.topology.compose import ComposeProject, role
@@ -23,6 +25,7 @@ ENGINE = "engine"
 
 # Less than this and neither rows nor samples can be written for long.
 _LEAST_FREE_BYTES = 2**20
+_ENDING_BYTES = 64 * 1024
 _INFRASTRUCTURE_EXIT = 3
 _STOPPED = "T"
 _PING_TIMEOUT_S = 7
@@ -37,12 +40,14 @@ class Judge:
         containers: its containers, as they were when it was up.
         directory: the run directory.
         client: a connection to the engine.
+        shared: what its containers can write.
     """
 
     project: ComposeProject
     containers: Sequence[Container]
     directory: RunDirectory
     client: DockerClient
+    shared: SharedFolder
     _pinger: DockerClient | None = None
 
     def engine_lost(self) -> Ending | None:
@@ -119,7 +124,8 @@ class Judge:
     def _of_the_runner(self, code: int) -> Ending:
         if code == 0:
             return Ending(Outcome.OK)
-        known = self.kernel_counters() or self.disk_full() or read_ending(self.directory.ending)
+        said = parse_ending(self.shared.read(self.directory.ending.name, _ENDING_BYTES))
+        known = self.kernel_counters() or self.disk_full() or said
         if known is not None:
             return known
         if code == _INFRASTRUCTURE_EXIT:
@@ -185,4 +191,4 @@ class Judge:
             lines = []
         errors = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
         said = errors[-1] if errors else next((line for line in reversed(lines) if line), "")
-        return said or f"the runner ended with exit code {code}"
+        return one_line(said)[:500] or f"the runner ended with exit code {code}"

@@ -17,8 +17,10 @@ from docker.models.containers import Container
 from harness.core.errors import InfrastructureError
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
-from harness.results.marks import STOP, MarkWriter
+from harness.results.intake import Intake, Known
+from harness.results.marks import STOP, mark_line
 from harness.results.outcomes import Ending, Outcome
+from harness.results.shared import SharedFolder, write_for_containers
 from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership, records, sampling, stacks
@@ -37,7 +39,7 @@ from harness.topology.events import Event, events
 from harness.topology.images import Image, ensure
 from harness.topology.judge import ENGINE, Judge
 from harness.topology.processes import BenchProcess
-from harness.topology.progress import last_run, tail
+from harness.topology.progress import last_run
 from harness.topology.watch import RunnerWatch
 from harness.workflow.estimate import run_timeout_s
 
@@ -62,6 +64,7 @@ class Launch:
         owner: whose files these are.
         say: told, one line each, what is being done.
         progress: told the number of finished runs as it grows.
+        runs: ids of the runs; the plan's, if there are none.
     """
 
     plan: Plan
@@ -73,6 +76,7 @@ class Launch:
     owner: ownership.Owner
     say: Callable[[str], None]
     progress: Callable[[int], None]
+    runs: frozenset[str] = frozenset()
 
 
 def prepare(
@@ -83,12 +87,14 @@ def prepare(
     progress: Callable[[int], None],
     *,
     images: Mapping[str, Image] | None = None,
+    runs: frozenset[str] = frozenset(),
 ) -> tuple[Launch, dict[str, Any]]:
     """Connect to the engine and make sure that all images are there.
 
     Args:
         plan, directory, files, say, progress: as for :class:`Launch`.
         images: by stack, those to use; by default those that this checkout describes.
+        runs: ids of the runs; the plan's, if there are none.
 
     Returns:
         What all topologies have in common, and facts for the manifest.
@@ -98,6 +104,8 @@ def prepare(
     """
     client = connect()
     engine = describe(client)
+    plan_text = plan.in_topology().model_dump_json(indent=2)
+    write_for_containers(directory.plan, f"{plan_text}\n".encode())
     variables = image_stacks(files)
     images = images or ensure(sorted(set(variables.values())), say)
     launch = Launch(
@@ -110,6 +118,7 @@ def prepare(
         owner=ownership.current_owner(),
         say=say,
         progress=progress,
+        runs=runs,
     )
     return launch, {
         "engine": asdict(engine),
@@ -142,7 +151,7 @@ class LaunchedTopology:
     malloc: dict[str, list[str]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
     _secret_files: dict[str, str] = field(default_factory=dict)
-    _offset: int = 0
+    _intake: Intake | None = None
     _is_down: bool = True
 
     def facts(self) -> dict[str, Any]:
@@ -172,7 +181,7 @@ class LaunchedTopology:
             with suppress(DockerException, OSError):
                 # Whoever did not become ready can still say what it waits for.
                 self._collect_stacks(self._project(), self._project().containers(launch.client))
-            judge = Judge(self._project(), [], launch.directory, launch.client)
+            judge = Judge(self._project(), [], launch.directory, launch.client, self._shared)
             lost = judge.engine_lost()
             judge.close()
             if lost is None and isinstance(error, ComposeTimeoutError):
@@ -186,7 +195,8 @@ class LaunchedTopology:
 
     def _run(self, before_first_run: Callable[[], None]) -> Ending | None:
         launch = self.launch
-        offset = self._offset = self._marks_offset()
+        self._shared.create(*launch.owner.of_containers())
+        self._make_replies()
         self._stack.callback(self._collect)
         records.write(self.record())
         self._stack.callback(self._forget)
@@ -195,9 +205,8 @@ class LaunchedTopology:
         owner = launch.owner
         secret_files = launch.plan.executor.topology_files(owner.container_uid, owner.container_gid)
         self._secret_files = self._stack.enter_context(secret_files)
-        project = self._project(parents, offset)
-        ownership.give_to_containers(launch.directory.path, owner)
-        view = self._stack.enter_context(sampling.docker_view(launch.directory, offset))
+        project = self._project(parents)
+        view = self._stack.enter_context(sampling.docker_view(launch.directory, self._marks))
         self._stack.callback(self._take_down, project)
         happened = self._stack.enter_context(events(project))
         launch.say(f"Starting the topology {project.name}")
@@ -211,16 +220,21 @@ class LaunchedTopology:
         self.malloc = {role(container): _malloc_settings(container) for container in containers}
         sampling.follow(view, project, containers)
         before_first_run()
-        # The runner waits at its first mark for the sampler, which starts to count from here.
-        for stale in (launch.directory.marks_ack, launch.directory.ending):
-            stale.unlink(missing_ok=True)
+        intake = self._intake = self._known(project, containers)
         with sampling.cgroup_view(
-            launch.plan, launch.directory, project, containers, parents, marks_offset=offset
+            launch.plan,
+            launch.directory,
+            project,
+            containers,
+            parents,
+            marks=self._marks,
+            replies=self._replies,
+            runs=len(intake.known.runs),
         ) as sampler:
             absent = sampler.answer.absent
             self.lacks = {"cgroup parents": parents.reason} if parents.reason else {}
             self.lacks |= absent
-            return self._watch(project, containers, happened, sampler)
+            return self._watch(project, containers, happened, sampler, intake)
 
     def close(self) -> None:
         """Take everything down."""
@@ -229,6 +243,8 @@ class LaunchedTopology:
     def keep(self) -> None:
         """Leave everything in place, and say how to look at it."""
         records.write(replace(self.record(), kept=True))
+        if self._intake is not None:
+            self._intake.end(str(self.number))
         self._stack.pop_all()
 
     def record(self) -> records.Record:
@@ -237,27 +253,47 @@ class LaunchedTopology:
             self.name, str(BenchProcess.current()), str(self.launch.directory.path)
         )
 
-    def _project(
-        self, parents: CgroupParents | None = None, marks_offset: int = 0
-    ) -> ComposeProject:
-        env = self._environment(parents or CgroupParents(self.name), marks_offset)
+    def _project(self, parents: CgroupParents | None = None) -> ComposeProject:
+        env = self._environment(parents or CgroupParents(self.name))
         return ComposeProject(self.name, self.launch.files, env)
 
     def has_begun(self, done: Set[str]) -> bool:
         """Say whether it is at a run that is not ``done``, by its marks."""
-        try:
-            run_id = last_run(tail(self.launch.directory.marks, self._offset))
-        except OSError:
-            return False
+        run_id = last_run(self._shared, self.launch.directory)
         return bool(run_id) and run_id not in done
 
-    def _marks_offset(self) -> int:
-        try:
-            return self.launch.directory.marks.stat().st_size
-        except FileNotFoundError:
-            return 0
+    @property
+    def _shared(self) -> SharedFolder:
+        """All that its containers can write."""
+        return SharedFolder(self.launch.directory.shared / f"topology-{self.number}")
 
-    def _environment(self, parents: CgroupParents, marks_offset: int) -> dict[str, str]:
+    @property
+    def _replies(self) -> RunDirectory:
+        """What the host answers its runner, which reads it under the same names."""
+        return RunDirectory(self.launch.directory.replies / self._shared.path.name)
+
+    @property
+    def _marks(self) -> Path:
+        return self._shared.path / self.launch.directory.marks.name
+
+    def _make_replies(self) -> None:
+        replies = self._replies
+        replies.path.mkdir(parents=True)
+        write_for_containers(replies.marks_ack)
+        write_for_containers(replies.settled)
+
+    def _known(self, project: ComposeProject, containers: Sequence[Container]) -> Intake:
+        plan, directory = self.launch.plan, self.launch.directory
+        known = Known(
+            runs=self.launch.runs or frozenset(plan.runs()[place].run_id for place in self.places),
+            modes=frozenset(plan.workload.modes),
+            containers=frozenset(project.short_name(container) for container in containers),
+        )
+        intake = Intake(self._shared, directory, known)
+        intake.keep_known()
+        return intake
+
+    def _environment(self, parents: CgroupParents) -> dict[str, str]:
         plan = self.launch.plan
         assert plan.topology is not None
         command = f"python -m harness run --plan {RUN_MOUNT}/plan.json"
@@ -273,10 +309,13 @@ class LaunchedTopology:
             **self._secret_files,
             "HARNESS_OWNER": str(BenchProcess.current()),
             "HARNESS_USER": self.launch.owner.compose_user,
-            "HARNESS_RUN_MOUNT": str(self.launch.directory.path),
+            "HARNESS_RUN_MOUNT": str(self._shared.path),
+            "HARNESS_RUN_MOUNT_TYPE": "bind",
+            "HARNESS_PLAN_FILE": str(self.launch.directory.plan),
+            "HARNESS_MARKS_ACK_FILE": str(self._replies.marks_ack),
+            "HARNESS_SETTLED_FILE": str(self._replies.settled),
             "HARNESS_RUNNER_COMMAND": command,
             "HARNESS_MARKS_ACK": "1",
-            "HARNESS_MARKS_OFFSET": str(marks_offset),
             # The runner starts beside the services and waits for the workers itself; it cannot
             # begin before all are healthy, because only then somebody confirms its marks.
             "HARNESS_RUNNER_AFTER": "service_started",
@@ -297,6 +336,7 @@ class LaunchedTopology:
         containers: Sequence[Container],
         happened: queue.SimpleQueue[Event],
         sampler: CgroupSamplerProcess,
+        intake: Intake,
     ) -> Ending | None:
         launch = self.launch
         runner = next(container for container in containers if role(container) == "runner")
@@ -305,6 +345,7 @@ class LaunchedTopology:
             project,
             containers,
             launch.directory,
+            intake,
             happened,
             launch.progress,
             sampler_exit=sampler.poll,
@@ -324,8 +365,9 @@ class LaunchedTopology:
             if ending is None or ending.service != ENGINE:
                 _stop_in_order(runner)
             # Every sampler writes out what it has.
-            with suppress(OSError), MarkWriter(launch.directory.marks) as marks:
-                marks.write("", STOP)
+            with suppress(OSError):
+                self._shared.append(launch.directory.marks.name, mark_line("", STOP).encode())
+            intake.end_of_runs()
         return ending
 
     def _collect_stacks(self, project: ComposeProject, containers: Sequence[Container]) -> None:
@@ -366,6 +408,12 @@ class LaunchedTopology:
     def _collect(self) -> None:
         suffix = "" if self.number == 1 else f"@{self.number}"
         collect_reports(self.launch.directory, suffix)
+        if self._intake is not None:
+            self._intake.end(str(self.number))
+            for line in self._intake.warnings():
+                self.launch.say(line)
+            if self._is_down:
+                self._intake.remove()
 
 
 def _stop_in_order(runner: Container) -> None:

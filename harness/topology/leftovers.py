@@ -17,7 +17,9 @@ from pathlib import Path
 from docker import DockerClient
 from docker.errors import APIError, NotFound
 
+from harness.core.errors import UsageError
 from harness.results.directory import RunDirectory
+from harness.results.repair import take_leftovers
 from harness.sampling.report import FRAGMENTS
 from harness.topology import ownership, records
 from harness.topology.cgroups import project_cgroups, remove_cgroups
@@ -143,6 +145,8 @@ def tidy_run_directory(path: Path) -> None:
     """Remove a dead bench's temporary files; its rows stay."""
     directory = RunDirectory(path)
     ownership.give_to_user(path, ownership.current_owner())
+    with suppress(OSError, UsageError):  # what cannot be taken in stays for --resume
+        take_leftovers(directory)
     for temporary in directory.temporary_files():
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

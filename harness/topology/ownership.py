@@ -25,6 +25,12 @@ class Owner:
     container_uid: int
     container_gid: int
 
+    def of_containers(self) -> tuple[int, int] | tuple[None, None]:
+        """Return whom to give what containers write; nobody needs to, but root."""
+        if os.geteuid() != 0:
+            return None, None
+        return self.container_uid, self.container_gid
+
     @property
     def compose_user(self) -> str:
         """The value of a compose file's ``user``."""
@@ -39,12 +45,6 @@ def current_owner() -> Owner:
     return Owner(uid, gid, uid or NONROOT, gid or NONROOT)
 
 
-def give_to_containers(directory: Path, owner: Owner) -> None:
-    """Let the containers write in the run directory; only root needs to, and can."""
-    if os.geteuid() == 0:
-        _chown(directory, owner.container_uid, owner.container_gid)
-
-
 def give_to_user(directory: Path, owner: Owner) -> None:
     """Make everything in the run directory the user's."""
     if os.geteuid() == 0:
@@ -52,6 +52,9 @@ def give_to_user(directory: Path, owner: Owner) -> None:
 
 
 def _chown(directory: Path, uid: int, gid: int) -> None:
-    for path in [directory, *directory.rglob("*")]:
-        with suppress(FileNotFoundError):  # a temporary file, gone meanwhile
-            os.chown(path, uid, gid, follow_symlinks=False)
+    # By descriptors: containers that still run may put a link in a folder's place meanwhile.
+    for _, folders, files, descriptor in os.fwalk(directory, follow_symlinks=False):
+        os.chown(descriptor, uid, gid)
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):  # a temporary file, gone meanwhile
+                os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)

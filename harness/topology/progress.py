@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
 from harness.results.directory import RunDirectory
+from harness.results.intake import Intake
 from harness.results.marks import STOP
+from harness.results.shared import SharedFolder
+from harness.sampling.marks import parse_marks
 
 _TAIL_BYTES = 4096
 
 
 class RunProgress:
-    """Follows outcomes and marks of a run directory, from what is in them at the beginning.
+    """Follows outcomes and marks of a topology, and takes its rows in as they come.
+
+    Args:
+        directory: the run directory.
+        intake: of the topology.
 
     Attributes:
-        rows: number of outcomes.
+        rows: number of outcomes in the run directory.
         run_id: run of the last mark since the beginning; empty before the first.
     """
 
-    def __init__(self, directory: RunDirectory) -> None:
+    def __init__(self, directory: RunDirectory, intake: Intake) -> None:
         self._directory = directory
-        self._marks_offset = _size(directory.marks)
-        self._marks_size = self._marks_offset
+        self._intake = intake
+        self._marks_size = 0
         self._outcomes_size = -1
         self._changed = time.monotonic()
         self.rows = 0
@@ -35,16 +40,18 @@ class RunProgress:
 
     def look(self) -> bool:
         """Look at the files; return whether there are more outcomes than at the last look."""
-        size = _size(self._directory.outcomes)
+        shared = self._intake.shared
+        size = shared.size(self._directory.outcomes.name)
         more = size != self._outcomes_size
         if more:
             self._outcomes_size = size
+            self._intake.take()
             self.rows = self.count()
             self._changed = time.monotonic()
-        size = _size(self._directory.marks)
+        size = shared.size(self._directory.marks.name)
         if size != self._marks_size:
             self._marks_size = size
-            run_id = last_run(tail(self._directory.marks, self._marks_offset))
+            run_id = last_run(shared, self._directory)
             if run_id and run_id != self.run_id:
                 self.run_id = run_id
                 self._changed = time.monotonic()
@@ -58,25 +65,8 @@ class RunProgress:
             return 0
 
 
-def last_run(text: str) -> str:
-    """Return the run of the last complete mark in the end of a marks file, empty without one."""
-    for line in reversed(text[: text.rfind("\n") + 1].splitlines()):
-        cells = line.split(",")
-        if len(cells) == 4 and cells[0] and cells[1] != STOP and cells[2].isdigit():
-            return cells[0]
-    return ""
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def tail(path: Path, offset: int) -> str:
-    """Return the end of a file, but nothing from before ``offset``."""
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(offset, end - _TAIL_BYTES))
-        return file.read().decode("ascii", "replace")
+def last_run(shared: SharedFolder, directory: RunDirectory) -> str:
+    """Return the run of the last complete mark of a topology, empty without one."""
+    text = shared.read_end(directory.marks.name, _TAIL_BYTES)
+    marks, _ = parse_marks(text)
+    return next((mark.run_id for mark in reversed(marks) if mark.run_id and mark.mark != STOP), "")

@@ -24,6 +24,8 @@ from harness.topology.engine import STREAM_ERRORS
 # A reading from inside costs 0.2 ms of a core, most of it for waking up. Sixty a second, from all
 # containers together, are what the documented example's six make at the default interval.
 _INSIDE_READINGS_PER_S = 60
+# More than any run sets, so that whoever floods the file is found out.
+_MARKS_OF_A_RUN = 64
 
 
 def inside_interval_s(plan: Plan, files: Sequence[Path]) -> float:
@@ -39,13 +41,13 @@ def default_inside_interval_s(containers: int) -> float:
 
 
 @contextmanager
-def docker_view(directory: RunDirectory, marks_offset: int) -> Iterator[DockerView]:
+def docker_view(directory: RunDirectory, marks: Path) -> Iterator[DockerView]:
     """Provide the view of the engine's stats streams; leave it after the containers are gone.
 
     A stream ends with its container, else only with its next message, up to a second later.
     """
     errors = STREAM_ERRORS
-    with DockerView(directory.path, stream_errors=errors, marks_offset=marks_offset) as view:
+    with DockerView(directory.path, marks, stream_errors=errors) as view:
         yield view
 
 
@@ -73,9 +75,17 @@ def cgroup_view(
     containers: Sequence[Container],
     parents: CgroupParents,
     *,
-    marks_offset: int,
+    marks: Path,
+    replies: RunDirectory,
+    runs: int,
 ) -> Iterator[CgroupSamplerProcess]:
     """Read all containers' cgroup files from the host while in this context.
+
+    Args:
+        plan, directory, project, containers, parents: the topology.
+        marks: the file in which its runner says where it is.
+        replies: where the runner is answered.
+        runs: how many runs it has.
 
     Yields:
         The sampler, whose answer says what cannot be read, and why.
@@ -85,6 +95,10 @@ def cgroup_view(
         container.reload()  # the list's attributes are as old as the list
     config = SamplerConfig(
         run_dir=str(directory.path),
+        marks=str(marks),
+        ack=str(replies.marks_ack),
+        settled=str(replies.settled),
+        marks_limit=_MARKS_OF_A_RUN * (1 + plan.general.warmup) * runs + _MARKS_OF_A_RUN,
         containers=[
             ContainerConfig(
                 name=project.short_name(container),
@@ -100,7 +114,6 @@ def cgroup_view(
         baseline_window_ns=round(plan.general.baseline_window * 1e9),
         baseline_bound_bytes=plan.general.baseline_bound,
         baseline_timeout_ns=round(plan.general.baseline_timeout * 1e9),
-        marks_offset=marks_offset,
     )
     with CgroupSamplerProcess(config) as cgroup:
         yield cgroup

@@ -102,8 +102,6 @@ class Bench:
                 stack.callback(keep_sources, files, self.directory.path / "compose" / "sources")
                 stack.enter_context(interrupt.second_ends(self._end_at_once))
                 stack.enter_context(keep_reserve(self.directory.reserve))
-                text = self.plan.in_topology().model_dump_json(indent=2)
-                self.directory.plan.write_text(f"{text}\n")
                 endings = self._run_topologies(launch)
         finally:
             with interrupt.shielded(), suppress(OSError):

@@ -13,6 +13,7 @@ from docker.models.containers import Container
 
 from harness.core import interrupt
 from harness.results.directory import RunDirectory
+from harness.results.intake import Intake
 from harness.results.outcomes import Ending, Outcome
 from harness.topology.compose import ComposeProject, role
 from harness.topology.events import Event, Kind
@@ -39,7 +40,8 @@ class RunnerWatch:
         client: the engine.
         project: the topology, which is up.
         containers: its containers.
-        directory: where the runner writes its outcomes.
+        directory: the run directory.
+        intake: of the topology.
         happened: from ``events``, entered before the topology was up.
         progress: told the number of finished runs as it grows.
         sampler_exit: the exit code of the host's sampler, None while it runs.
@@ -52,6 +54,7 @@ class RunnerWatch:
     project: ComposeProject
     containers: Sequence[Container]
     directory: RunDirectory
+    intake: Intake
     happened: queue.SimpleQueue[Event]
     progress: Callable[[int], None]
     sampler_exit: Callable[[], int | None]
@@ -64,7 +67,9 @@ class RunnerWatch:
     _seen: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._judge = Judge(self.project, self.containers, self.directory, self.client)
+        self._judge = Judge(
+            self.project, self.containers, self.directory, self.client, self.intake.shared
+        )
 
     def wait(self) -> Ending | None:
         """Wait for the end; return what went wrong, None if nothing did.
@@ -72,7 +77,7 @@ class RunnerWatch:
         Raises:
             KeyboardInterrupt: if a signal came.
         """
-        runs = RunProgress(self.directory)
+        runs = RunProgress(self.directory, self.intake)
         self._rows_at_end = runs.count() + self.rows_in_all
         try:
             while True:

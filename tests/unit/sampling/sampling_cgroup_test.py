@@ -15,6 +15,7 @@ from harness.results.memory import CgroupRow, LedgerRow, PeakRow
 from harness.results.settled import HostsVerdict, Settled
 from harness.sampling.cgroup_config import MS, ContainerConfig
 from harness.sampling.cgroup_process import CgroupSamplerProcess
+from harness.sampling.marks import MarksTail
 from harness.sampling.report import merge_reports
 from tests.unit.sampling.cgroup_dirs import (
     TIMEOUT_S,
@@ -213,18 +214,41 @@ def test_the_baseline_is_judged_and_told(tmp_path: Path, marks: MarkWriter) -> N
         assert (found.spread_bytes or 0) > 5
 
 
-def test_marks_of_another_topology_are_not_looked_at(tmp_path: Path, marks: MarkWriter) -> None:
+def test_marks_that_a_container_makes_up_are_no_rows(tmp_path: Path, marks: MarkWriter) -> None:
     run = tmp_path / "run"
     one = v1(tmp_path / "c1", 100)
-    plain = MarkWriter(run / "marks.csv")
-    plain.write("r0", "run_start")
-    plain.write("", "stop")
-    plain.close()
-    offset = (run / "marks.csv").stat().st_size
-    with CgroupSamplerProcess(config(run, container(one, "worker-1"), marks_offset=offset)):
+    with CgroupSamplerProcess(config(run, container(one, "worker-1"))):
+        with (run / "marks.csv").open("a") as file:
+            file.write("../x,run_start,1,1\nr0 ssh-rsa AAAA,run_start,1,1\nr0,chosen,1,1\n")
         marks.write("r1", "run_start")
         marks.write("r1", "run_end")
     assert {row["run_id"] for row in read(run / "peaks.csv", PeakRow)} == {"r1"}
+
+
+def test_more_marks_than_the_runs_can_make_end_the_sampler(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    one = v1(tmp_path / "c1", 100)
+    with CgroupSamplerProcess(config(run, container(one, "worker-1"), marks_limit=10)) as sampler:
+        (run / "marks.csv").write_text("r1,run_start,1,1\n" * 1000)
+        deadline = time.monotonic() + 20
+        while sampler.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert sampler.poll() == 3
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+def test_what_lies_in_place_of_the_marks_is_not_opened(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "marks.csv"
+    if kind == "link":
+        (tmp_path / "elsewhere").write_text("r1,run_start,1,1\n")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(OSError, match="not a plain file"):
+        MarksTail(str(path)).poll()
 
 
 def test_without_a_high_water_mark_the_peak_is_sampled(tmp_path: Path, marks: MarkWriter) -> None:

@@ -10,7 +10,7 @@ from harness.core.errors import HarnessError, MeasuredFailure
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.marks import MarkWriter
-from harness.results.outcomes import Outcome, read_ending
+from harness.results.outcomes import Outcome, parse_ending
 from harness.results.rows import OutcomeRow, read_rows
 from harness.workflow.runner import PlanRunner
 from tests.unit.workflow.runner_test import make_plan
@@ -30,7 +30,7 @@ def test_a_failure_is_told_to_the_host_which_writes_its_row(
 ) -> None:
     monkeypatch.setattr("harness.workflow.workflow.payload", lambda *_: "text")
     directory = in_a_topology(make_plan(tmp_path, {"name": "thread"}), tmp_path)
-    ending = read_ending(directory.ending)
+    ending = parse_ending(directory.ending.read_bytes())
     assert ending is not None
     assert ending.outcome == Outcome.FAILED
     assert "expects bytes" in ending.reason
@@ -43,7 +43,7 @@ def test_a_leak_has_its_row_and_is_told_too(
     monkeypatch.setattr("harness.workflow.modes.ManualProxy.consumed", lambda *_: None)
     plan = make_plan(tmp_path, {"name": "thread"}, modes=["manual-proxy"], stage_repeat=1)
     directory = in_a_topology(plan, tmp_path)
-    ending = read_ending(directory.ending)
+    ending = parse_ending(directory.ending.read_bytes())
     assert ending is not None
     assert ending.outcome == Outcome.LEAK
     assert [row.outcome for row in read_rows(directory.outcomes, OutcomeRow)] == ["leak"]
