@@ -30,7 +30,7 @@ ARGS ?=
 ##   ENGINE=none        never install or start a Docker engine; fail when none answers
 ##   PYTHON=python3.13  makes the virtual environment (3.11 or newer)
 
-.PHONY: help setup venv engine bench run test lint unit integration images lock vendor clean
+.PHONY: help setup venv full engine bench run test lint unit integration images lock vendor clean
 
 help: ## list the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -40,10 +40,13 @@ help: ## list the targets
 	@echo
 	@sed -nE 's/^## ?(.*)/\1/p' Makefile
 
-setup: venv engine ## the virtual environment and the Docker engine (every target does this by itself)
+setup: venv engine ## the light virtual environment and the Docker engine (every target does this by itself)
 
 venv:
-	@scripts/venv
+	@scripts/venv bench
+
+full: ## the whole virtual environment: every executor here, bundles, tests (`scripts/venv full`)
+	@scripts/venv full
 
 engine: ## install and start a Docker engine with compose and buildx, unless one answers
 	@scripts/engine
@@ -52,7 +55,7 @@ bench: need-executor setup ## run the benchmark in containers: make bench EXECUT
 	@$(HARNESS) bench --executor $(EXECUTOR) $(BENCH_ARGS) $(ARGS)
 
 run: EXECUTOR_ARGS = $(or $(file <compose/$(EXECUTOR)-run.args),$(file <compose/$(EXECUTOR).args))
-run: need-executor venv ## the same in this machine's processes, without Docker
+run: need-executor full ## the same in this machine's processes, without Docker
 	@$(HARNESS) run --executor $(EXECUTOR) $(BENCH_ARGS) $(ARGS)
 
 # Before anything is installed.
@@ -60,25 +63,29 @@ run: need-executor venv ## the same in this machine's processes, without Docker
 need-executor:
 	@[ -n "$(EXECUTOR)" ] || { echo "EXECUTOR is missing: say 'make $(MAKECMDGOALS) EXECUTOR=dask'" >&2; exit 2; }
 
-test: venv ## lint, unit tests, integration tests, in this order; stops at the first that fails
+test: full ## lint, unit tests, integration tests, in this order; stops at the first that fails
 	@$(TOX) --fail-fast
 
-lint: venv ## ruff, mypy and the import rules
+lint: full ## ruff, mypy and the import rules
 	@$(TOX) -e lint
 
-unit: venv ## the tests that need no Docker
+unit: full ## the tests that need no Docker
 	@$(TOX) -e unit
 
-integration: venv ## the tests that run real containers
+integration: full ## the tests that run real containers
 	@$(TOX) -e integration
 
 images: setup ## build the images that changed
 	@$(HARNESS) images
 
-lock: venv ## pin the newest versions of all that the harness needs on the host
-	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml requirements.in
+# Both locks have the same versions: the light one is a part of the other.
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+  pyproject.toml requirements.in
+lock: full ## pin the newest versions of all that the harness needs on the host
+	@$(COMPILE) --upgrade --all-extras --output-file requirements-dev.lock
+	@$(COMPILE) --upgrade --extra bench --extra report --constraint requirements-dev.lock \
+	  --output-file requirements.lock
 
 vendor: ## fetch the charting library that reports hold, as pinned in scripts/vendor (needs npm)
 	@scripts/vendor

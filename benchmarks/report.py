@@ -19,11 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 CONTAINERS = ["redis-1", "runner-1", "scheduler-1", *(f"worker-{n}" for n in range(1, 38))]
 STEP_NS = 10_000_000
@@ -122,14 +122,13 @@ def generate(directory: Path, ticks: int) -> None:
     with (directory / "memory-cgroup.csv").open("wb") as file:
         file.write(header.encode())
         for first in range(0, ticks, 30_000):
-            _samples(rng, np.arange(first, min(first + 30_000, ticks)), length).write_csv(
-                file, include_header=False
-            )
+            ticks_here = np.arange(first, min(first + 30_000, ticks))
+            file.write("".join(_samples(rng, ticks_here, length)).encode())
 
 
 def _samples(
     rng: np.random.Generator, some_ticks: np.ndarray[tuple[int], np.dtype[np.int64]], length: int
-) -> pl.DataFrame:
+) -> Iterator[str]:
     count = len(CONTAINERS)
     tick = np.repeat(some_ticks, count)
     container = np.tile(np.arange(count), len(some_ticks))
@@ -137,27 +136,13 @@ def _samples(
     wave = (40e6 * (1 + np.sin(tick / 3000 + container))).astype(np.int64)
     usage = 60_000_000 + container * 1_000_000 + wave + rng.integers(0, 64, len(tick)) * 4096
     number = np.where(tick % length < length * BUSY, tick // length + 1, 0)
-    parts = [(pl.col("usage") // d).alias(f"part{d}") for d in (2, 9, 11, 13, 17)]
-    slow = pl.col("tick") % 10 == 0
-    return (
-        pl.DataFrame({"tick": tick, "number": number, "container": container, "t": t_ns})
-        .with_columns(usage=pl.Series(usage))
-        .select(
-            pl.when(pl.col("number") > 0).then(pl.format("{}-none-{}", *_run_id("number"))),
-            pl.col("container").replace_strict(dict(enumerate(CONTAINERS))).alias("name"),
-            "t",
-            (pl.col("t") + UNIX_OFFSET_NS).alias("t_unix"),
-            pl.Series("late", rng.integers(0, 99_999, len(tick))),
-            "usage",
-            *(pl.when(slow).then(part).alias(f"slow{n}") for n, part in enumerate(parts)),
-            *(pl.when(slow).then(0).alias(name) for name in ("some", "full", "kill")),
-            pl.lit("v1").alias("source"),
-        )
-    )
-
-
-def _run_id(column: str) -> tuple[pl.Expr, pl.Expr]:
-    return pl.col(column).cast(pl.String).str.zfill(4), pl.col(column)
+    late = rng.integers(0, 99_999, len(tick))
+    columns = (column.tolist() for column in (tick, number, container, t_ns, late, usage))
+    for now, run, which, t, behind, used in zip(*columns, strict=True):
+        run_id = f"{run:04d}-none-{run}" if run else ""
+        parts = ",".join(str(used // d) for d in (2, 9, 11, 13, 17)) + ",0,0,0"
+        slow = parts if now % 10 == 0 else "," * 7
+        yield (f"{run_id},{CONTAINERS[which]},{t},{t + UNIX_OFFSET_NS},{behind},{used},{slow},v1\n")
 
 
 def _write_results(

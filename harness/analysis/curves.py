@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tsdownsample import MinMaxDownsampler
 
 from harness.analysis.figures import Group, RunFigures
 from harness.analysis.series import TOPOLOGY, Levels, Memory
@@ -155,9 +154,11 @@ def thin(levels: Levels, points: int) -> Indices:
     if len(known) <= points:
         kept = known
     else:
-        even = points // 2 * 2
-        chosen = MinMaxDownsampler().downsample(np.ascontiguousarray(levels[known]), n_out=even)
-        kept = np.union1d(known[chosen.astype(np.int64)], known[[0, -1]])
+        chosen = [known[[0, -1]]]
+        for stretch in np.array_split(known, max(points // 2, 1)):
+            values = levels[stretch]
+            chosen.append(stretch[[values.argmin(), values.argmax()]])
+        kept = np.unique(np.concatenate(chosen))
     breaks = np.flatnonzero(there[:-1] & ~there[1:]) + 1
     inner = breaks[breaks < known[-1]] if len(known) else breaks[:0]
     return np.union1d(kept, inner[:points])

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from harness.analysis.series import HOST, TOPOLOGY, Counts, Memory
 from harness.analysis.session import Run, Session
@@ -208,7 +207,8 @@ def _ledger(session: Session) -> Ledger:
         return {}
     return {
         (row["run_id"], row["mark"], row["name"]): row
-        for row in rows.filter(pl.col("scope") != SCOPE_CONTAINER).iter_rows(named=True)
+        for row in rows.to_dicts()
+        if row["scope"] != SCOPE_CONTAINER
     }
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
-from harness.analysis.csvfile import INTEGER, REAL, TEXT, WORD, ColumnType, Table, read_csv
+from harness.analysis.csvfile import INTEGER, REAL, TEXT, WORD, ColumnType, Rows, Table, read_csv
 from harness.analysis.psbench_files import Results, read_host_memory
 from harness.analysis.series import Memory, Times, build, service_of
 from harness.analysis.session import MEASURED, Peak, Run, Session
@@ -29,7 +28,7 @@ _RUN_ID = re.compile(r"^\d+-(?P<mode>.+)-(?P<repetition>\d+)$")
 def read(directory: RunDirectory, results: Results, *, series: bool) -> Session:
     """Return the session of one of our directories."""
     problems = list(results.problems)
-    tables: dict[str, pl.DataFrame] = {}
+    tables: dict[str, Rows] = {}
     optional: dict[str, tuple[Path, type[Any]]] = {
         "marks": (directory.marks, MarkRow),
         "outcomes": (directory.outcomes, OutcomeRow),
@@ -75,12 +74,12 @@ def read_rows(path: Path, row_type: type[Any]) -> Table:
     return read_csv(path, columns, required, list(certain), quoted=True)
 
 
-def _runs(outcomes: pl.DataFrame, marks: pl.DataFrame, results: Results) -> Iterator[Run]:
+def _runs(outcomes: Rows, marks: Rows, results: Results) -> Iterator[Run]:
     times: dict[str, dict[str, int]] = {}
-    for row in marks.iter_rows(named=True):
+    for row in marks.to_dicts():
         if row["run_id"]:
             times.setdefault(row["run_id"], {}).setdefault(row["mark"], row["t_mono_ns"])
-    ended = {row["run_id"]: row for row in outcomes.iter_rows(named=True)}
+    ended = {row["run_id"]: row for row in outcomes.to_dicts()}
     starts = sorted(found[RUN_START] for found in times.values() if RUN_START in found)
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in results.rows:
@@ -130,24 +129,22 @@ def _run(
     )
 
 
-def _peaks(rows: pl.DataFrame | None) -> dict[tuple[str, str], Peak]:
+def _peaks(rows: Rows | None) -> dict[tuple[str, str], Peak]:
     if rows is None:
         return {}
-    whole = rows.filter(
-        pl.col("scope").is_in(["service", "topology"])
-        & pl.col("peak_bytes").is_not_null()
-        & pl.col("baseline_bytes").is_not_null()
-    )
     return {
         (row["run_id"], row["name"]): Peak(
             row["peak_bytes"], row["baseline_bytes"], row["peak_kind"], row["interval_ns"]
         )
-        for row in whole.iter_rows(named=True)
+        for row in rows.to_dicts()
+        if row["scope"] in ("service", "topology")
+        and row["peak_bytes"] is not None
+        and row["baseline_bytes"] is not None
     }
 
 
 def _memory(
-    directory: RunDirectory, marks: pl.DataFrame, moments: Sequence[int]
+    directory: RunDirectory, marks: Rows, moments: Sequence[int]
 ) -> tuple[Memory | None, tuple[str, ...]]:
     """Return the best view there is: the host's cgroup files, inside, the host as a whole."""
     problems: tuple[str, ...] = ()
@@ -160,7 +157,9 @@ def _memory(
             problems += found
             if memory is not None:
                 return memory, problems
-    offset = int(marks["t_mono_ns"][0] - marks["t_unix_ns"][0]) if len(marks) else 0
+    offset = 0
+    if len(marks):
+        offset = int(marks["t_mono_ns"].values[0] - marks["t_unix_ns"].values[0])
     memory, found = read_host_memory(directory.host_memory, moments, offset)
     return memory, problems + found
 
@@ -178,20 +177,14 @@ def _view(
     return build(view, _containers(table.rows, column), moments), table.problems
 
 
-def _containers(
-    rows: pl.DataFrame, column: str
-) -> Iterator[tuple[str, str, Times, npt.NDArray[np.int64]]]:
+def _containers(rows: Rows, column: str) -> Iterator[tuple[str, str, Times, npt.NDArray[np.int64]]]:
     """Yield each container's readings, in the order of their times."""
-    rows = rows.drop_nulls(column)
-    words = rows["container"].unique().drop_nulls()
-    names, numbers = words.cast(pl.String).to_list(), words.to_physical().to_numpy()
-    code_of = np.zeros(int(numbers.max(initial=0)) + 1, np.uint16)
-    code_of[numbers] = np.arange(len(names))
-    codes = code_of[rows["container"].to_physical().to_numpy()]
+    rows = rows.where(rows[column].there)
+    names, codes = rows["container"].words, rows["container"].values
     # A stable sort of 16-bit numbers is linear and keeps the order of times within a container.
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
-    all_times, all_values = rows["t_mono_ns"].to_numpy(), rows[column].to_numpy()
+    all_times, all_values = rows["t_mono_ns"].values, rows[column].values
     for code, name in sorted(enumerate(names), key=lambda pair: pair[1]):
         chosen = order[bounds[code] : bounds[code + 1]]
         times, values = all_times[chosen], all_values[chosen]

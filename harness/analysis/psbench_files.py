@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import numpy as np
 
 from harness.analysis.csvfile import INTEGER, REAL, TEXT, ColumnType, read_csv
 from harness.analysis.series import HOST, Memory, build
@@ -48,7 +48,7 @@ def read_results(path: Path) -> Results:
     problems = list(table.problems)
     rows: list[dict[str, Any]] = []
     found: list[WorkloadFacts] = []
-    for number, row in enumerate(table.rows.iter_rows(named=True), 1):
+    for number, row in enumerate(table.rows.to_dicts(), 1):
         try:
             found.append(_workload(row))
         except ValueError:
@@ -134,9 +134,9 @@ def read_host_memory(
     """
     names = ("unix_timestamp", "total_bytes", "available_bytes")
     table = read_csv(path, dict(zip(names, (REAL, INTEGER, INTEGER), strict=True)), names)
-    rows = table.rows.sort("unix_timestamp")
-    times = (rows["unix_timestamp"] * 1e9).round().cast(pl.Int64).to_numpy() + offset_ns
-    used = (rows["total_bytes"] - rows["available_bytes"]).to_numpy()
+    rows = table.rows.where(np.argsort(table.rows["unix_timestamp"].values, kind="stable"))
+    times = np.rint(rows["unix_timestamp"].values * 1e9).astype(np.int64) + offset_ns
+    used = rows["total_bytes"].values - rows["available_bytes"].values
     return build("host", [(HOST, HOST, times, used)], moments), table.problems
 
 

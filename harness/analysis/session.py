@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
+from harness.analysis.csvfile import Rows
 from harness.analysis.series import Memory
 from harness.analysis.workload import WorkloadFacts
 
@@ -87,7 +86,7 @@ class Session:
     runs: tuple[Run, ...]
     memory: Memory | None
     peaks: Mapping[tuple[str, str], Peak] = field(default_factory=dict)
-    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    tables: Mapping[str, Rows] = field(default_factory=dict)
     documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 

@@ -1,17 +1,19 @@
-"""Statistics of few runs: what SciPy computes, with what it means for so few.
+"""Statistics of few runs, with what they mean for so few.
 
-Every function takes one value for each run. Nothing here knows what is better.
+Every function takes one value for each run. Nothing here knows what is better. The tests hold the
+figures against SciPy's, which is too large to be installed for four functions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
 
 Values = npt.NDArray[np.float64]
 
@@ -19,8 +21,10 @@ CONFIDENCE = 0.95
 POWER = 0.8
 _RESAMPLES = 4999
 _SEED = 20240328
-# Up to this many ways to deal the values to two sides, the test counts them all.
-_MOST_EXACT = 200_000
+# Up to this many runs the tests count all ways in which chance could have dealt the ranks.
+_MOST_EXACT = 60
+_NODES = 1500
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,9 @@ def spread(values: Sequence[float]) -> Spread:
         return Spread(tuple(values), middle, None, None)
     if min(values) == max(values):
         return Spread(tuple(values), middle, middle, middle)
-    found = stats.bootstrap(
-        (np.asarray(values),),
-        np.median,
-        n_resamples=_RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(_SEED),
-    ).confidence_interval
-    return Spread(tuple(values), middle, float(found.low), float(found.high))
+    sample = np.asarray(values, float)
+    low, high = _interval(np.median(_resampled(sample, _rng()), axis=-1))
+    return Spread(tuple(values), middle, low, high)
 
 
 def difference_interval(
@@ -87,35 +85,41 @@ def difference_interval(
     """
     if min(len(a), len(b)) < 2:
         return None
-
-    def change(x: Values, y: Values, axis: int = -1) -> Values:
-        if paired:
-            return np.asarray(np.median(y - x, axis=axis))
-        return np.asarray(np.median(y, axis=axis) - np.median(x, axis=axis))
-
     first, second = np.asarray(a, float), np.asarray(b, float)
-    if _constant(second - first) if paired else _constant(first) and _constant(second):
-        same = float(change(first, second))
-        return same, same
-    found = stats.bootstrap(
-        (first, second),
-        change,
-        paired=paired,
-        n_resamples=_RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(_SEED),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    rng = _rng()
+    if paired:
+        return _interval(np.median(_resampled(second - first, rng), axis=-1))
+    left, right = (np.median(_resampled(side, rng), axis=-1) for side in (first, second))
+    return _interval(right - left)
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(_SEED)
+
+
+def _resampled(values: Values, rng: np.random.Generator) -> Values:
+    """Return the values as they might have come out, a row for each time."""
+    return values[rng.integers(0, len(values), (_RESAMPLES, len(values)))]
+
+
+def _interval(medians: Values) -> tuple[float, float]:
+    """Return between which values the middle ``CONFIDENCE`` of them lies."""
+    out = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(medians, [out, 1 - out])
+    return float(low), float(high)
 
 
 def compare_samples(a: Sequence[float], b: Sequence[float]) -> Test:
     """Test two independent samples (Mann-Whitney U, exact for few runs, ties included)."""
     ways = math.comb(len(a) + len(b), len(a))
-    method = stats.PermutationMethod(n_resamples=_MOST_EXACT) if ways <= _MOST_EXACT else "auto"
-    if min(len(a), len(b)) < 2:
-        method = "exact"  # SciPy permutes samples of at least two
-    p = float(stats.mannwhitneyu(a, b, alternative="two-sided", method=method).pvalue)
+    ranks = _doubled_ranks(np.asarray([*a, *b], float))
+    found, n, m = int(ranks[: len(a)].sum()), len(a), len(b)
+    if n + m <= _MOST_EXACT:
+        p = _two_sided(_sums(ranks, n)[n], found)
+    else:
+        ties = _ties(ranks) / ((n + m) * (n + m - 1))
+        deviation = math.sqrt(n * m / 12 * (n + m + 1 - ties))
+        p = _normal(found / 2 - n * (n + m + 1) / 2, deviation, correction=0.5)
     return Test("Mann-Whitney", p, min(1.0, 2 / ways))
 
 
@@ -125,10 +129,52 @@ def compare_pairs(a: Sequence[float], b: Sequence[float]) -> Test:
     least = min(1.0, 2.0 ** (1 - len(differences)))
     if not differences.any():
         return Test("Wilcoxon", 1.0, least)
-    few = len(differences) <= 13
-    method = stats.PermutationMethod(n_resamples=2**13) if few else "auto"
-    p = float(stats.wilcoxon(differences, alternative="two-sided", method=method).pvalue)
+    # Pairs without a difference say nothing about its sign.
+    signed = differences[differences != 0]
+    ranks = _doubled_ranks(np.abs(signed))
+    found, n = int(ranks[signed > 0].sum()), len(signed)
+    if n <= _MOST_EXACT:
+        p = _two_sided(_sums(ranks, n).sum(axis=0), found)
+    else:
+        deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24 - _ties(ranks) / 48)
+        p = _normal(found / 2 - n * (n + 1) / 4, deviation)
     return Test("Wilcoxon", p, least)
+
+
+def _doubled_ranks(values: Values) -> npt.NDArray[np.int64]:
+    """Return each value's rank from 1, equal ones their mean; twice that, to be whole numbers."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    doubled: npt.NDArray[np.int64] = (2 * last - counts + 1)[place]
+    return doubled
+
+
+def _ties(ranks: npt.NDArray[np.int64]) -> float:
+    """Return the sum of t^3 - t over the groups of t equal values."""
+    _, counts = np.unique(ranks, return_counts=True)
+    return float((counts.astype(float) ** 3 - counts).sum())
+
+
+def _sums(ranks: npt.NDArray[np.int64], most: int) -> Values:
+    """Return how many choices of n of the ranks have which sum, at [n, sum], n up to ``most``."""
+    ways = np.zeros((most + 1, int(ranks.sum()) + 1))
+    ways[0, 0] = 1
+    for rank in ranks.tolist():
+        # The right side is made before the left side changes.
+        ways[1:, rank:] += ways[:-1, : ways.shape[1] - rank]
+    return ways
+
+
+def _two_sided(ways: Values, found: int) -> float:
+    """Return how much of all that could have been found is as far out, on either side."""
+    below, above = ways[: found + 1].sum(), ways[found:].sum()
+    return min(1.0, float(2 * min(below, above) / ways.sum()))
+
+
+def _normal(distance: float, deviation: float, correction: float = 0.0) -> float:
+    if not deviation:
+        return 1.0
+    return min(1.0, math.erfc((abs(distance) - correction) / deviation / math.sqrt(2)))
 
 
 def detectable_difference(
@@ -157,11 +203,43 @@ def detectable_difference(
     return deviation / math.sqrt(efficiency * scale) * _shift(freedom, alpha)
 
 
+@cache
 def _shift(freedom: int, alpha: float) -> float:
     """Return the shift, in standard errors, that a two-sided t test finds with ``POWER``."""
-    edge = stats.t.ppf(1 - alpha / 2, freedom)
-    return float(optimize.brentq(lambda s: stats.nct.sf(edge, freedom, s) - POWER, 0.0, 200.0))
+    edge = _falling(lambda t: _t_above(t, freedom, 0.0), alpha / 2)
+    return -_falling(lambda s: _t_above(edge, freedom, -s), POWER, low=-1e4, high=0.0)
 
 
-def _constant(values: Values) -> bool:
-    return bool((values == values[0]).all())
+def _falling(
+    function: Callable[[float], float], wanted: float, low: float = 0.0, high: float = 1e6
+) -> float:
+    """Return where a function that only falls has a value, by halving."""
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if function(middle) > wanted else (low, middle)
+    return (low + high) / 2
+
+
+def _t_above(edge: float, freedom: int, shift: float) -> float:
+    """Return how probable it is that a t statistic, whose mean is shifted, lies above an edge.
+
+    The mean of a normal distribution's tail over all standard deviations that a sample can have.
+    """
+    return sum(
+        weight * _NORMAL.cdf(shift - edge * deviation) for deviation, weight in _deviations(freedom)
+    )
+
+
+@cache
+def _deviations(freedom: int) -> list[tuple[float, float]]:
+    """Return the standard deviations of samples from a unit normal distribution, and weights.
+
+    Evenly spaced on the logarithm of the deviation: the density is smooth there and falls to
+    nothing on both sides, for one degree of freedom too, so that their plain sum is the integral.
+    """
+    width = 8 / math.sqrt(2 * freedom)
+    logs = np.linspace(math.log(1e-8) / freedom - width, min(width, math.log(9)), _NODES)
+    half = freedom / 2
+    density = freedom * logs - half * np.exp(2 * logs) + half * math.log(half) - math.lgamma(half)
+    mass = 2 * np.exp(density) * (logs[1] - logs[0])
+    return list(zip(np.exp(logs).tolist(), mass.tolist(), strict=True))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import polars as pl
+from typing import Any
 
 from harness.analysis.session import Run, Session
 
@@ -59,23 +58,19 @@ def task_bars(session: Session, run: Run) -> list[TaskBar]:
     rows = session.tables.get("tasks")
     if rows is None or run.start_ns is None:
         return []
-    names = ("submitted", "started", "resolved", "finished", "received")
-    start = run.start_ns
-    times = [((pl.col(f"{name}_mono_ns") - start) / 1e9).alias(f"{name}_s") for name in names]
-    found = rows.filter(pl.col("run_id") == run.run_id).with_columns(times)
-    worker = pl.col("worker").fill_null("")
-    if "container" in found.columns:
-        worker = pl.coalesce("container", worker)
-    chosen = found.sort("submitted_s").select(
-        "cycle",
-        "stage",
-        "task",
-        worker.alias("worker"),
-        *(f"{name}_s" for name in names),
-        "bytes_in",
-        "bytes_out",
-    )
-    return [TaskBar(**row) for row in chosen.iter_rows(named=True)]
+    found = []
+    for row in rows.to_dicts():
+        if row["run_id"] != run.run_id:
+            continue
+        cells: dict[str, Any] = {}
+        for name in ("submitted", "started", "resolved", "finished", "received"):
+            # A difference first: a clock's nanoseconds are more than a fraction can hold.
+            t_ns = row[f"{name}_mono_ns"]
+            cells[f"{name}_s"] = None if t_ns is None else (t_ns - run.start_ns) / 1e9
+        for name in ("cycle", "stage", "task", "bytes_in", "bytes_out"):
+            cells[name] = row.get(name)
+        found.append(TaskBar(worker=row.get("container") or row["worker"] or "", **cells))
+    return sorted(found, key=lambda bar: bar.submitted_s)
 
 
 def boundaries(bars: list[TaskBar]) -> list[Boundary]:
@@ -102,7 +97,9 @@ def steps(session: Session, run: Run, ends: list[Boundary]) -> list[Step]:
         return []
     when = {(end.cycle, end.stage): end.t_s for end in ends}
     found = []
-    for row in rows.filter(pl.col("data_management") == run.mode).iter_rows(named=True):
+    for row in rows.to_dicts():
+        if row["data_management"] != run.mode:
+            continue
         key = (row["cycle"], row["stage"])
         t_s = when.get(key, when.get((key[0], key[1] - 1)))
         if t_s is not None:

@@ -17,7 +17,26 @@ from types import ModuleType
 import harness.cli
 from harness import __version__
 from harness.core import interrupt
-from harness.core.errors import OWN_FAULT, HarnessError, UsageError, own_fault
+from harness.core.errors import (
+    OWN_FAULT,
+    HarnessError,
+    UsageError,
+    missing_package,
+    own_fault,
+)
+
+_EXTRAS = {
+    "docker": ("bench", "docker"),
+    "tqdm": ("bench", "tqdm"),
+    "tabulate": ("bench", "tabulate"),
+    "jinja2": ("report", "jinja2"),
+    "matplotlib": ("report", "matplotlib"),
+    "numpy": ("report", "numpy"),
+    "cyclonedx": ("reproduce", "cyclonedx-python-lib"),
+    "rocrate": ("reproduce", "rocrate"),
+    "zstandard": ("reproduce", "zstandard"),
+}
+"""Module that a command imports to its extra and its name in the package index."""
 
 INTERRUPTED = 130
 # As shells count a process that SIGPIPE ended.
@@ -96,7 +115,14 @@ def _run(args: Sequence[str]) -> int:
     if args[0] not in _commands():
         raise UsageError(f"unknown command {args[0]!r}: choose from {', '.join(_commands())}")
     _name_what_was_left(args)
-    code = int(_load(args[0]).main(args[1:]))
+    try:
+        code = int(_load(args[0]).main(args[1:]))
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in _EXTRAS:
+            raise
+        extra, package = _EXTRAS[module]
+        raise missing_package("", package, extra) from None
     sys.stdout.flush()
     return code
 

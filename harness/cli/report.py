@@ -57,7 +57,7 @@ def _report(args: argparse.Namespace) -> int:
     sys.stdout.flush()
     if output is None:
         return 0
-    # SciPy and Matplotlib take a second to import: the tables do not wait for them.
+    # Matplotlib takes a second to import: the tables do not wait for them.
     from harness.report.write import write_report  # noqa: PLC0415
 
     written = write_report(output, sessions, groups)

@@ -62,6 +62,8 @@ class ConnectorConfig(BaseModel):
     name: ClassVar[str]
     modules: ClassVar[Mapping[str, str]] = {}
     """What must be importable beside the core: module -> the package to install."""
+    extra: ClassVar[str] = ""
+    """Which extra of this package has them, if one does."""
 
     @classmethod
     def from_flags(cls, given: Mapping[str, Any], *, containers: bool) -> Self:
@@ -89,7 +91,8 @@ class ConnectorConfig(BaseModel):
         if containers or not absent:
             return None
         noun, them = ("packages", "them") if len(absent) > 1 else ("package", "it")
-        return f"the Python {noun} {' and '.join(absent)}; install {them}"
+        remedy = f"pip install 'workflow-memory-harness[{cls.extra}]'" if cls.extra else ""
+        return f"the Python {noun} {' and '.join(absent)}; {remedy or f'install {them}'}"
 
     def refusal(self, executor: ExecutorTraits) -> str | None:  # noqa: ARG002
         """Return in one line why it cannot work with an executor, and what would; else None."""

@@ -29,6 +29,8 @@ class RedisConfig(ConnectorConfig):
     """Options of the Redis connector."""
 
     name = "redis"
+    modules = {"redis": "redis"}  # noqa: RUF012  # a ClassVar
+    extra = "redis"
 
     host: Annotated[str, Flag("--ps-host", "host name of the server", "HOST")]
     port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)

@@ -22,6 +22,7 @@ class ZeroMQConfig(HostServerOptions, ConnectorConfig):
 
     name = "zmq"
     modules = {"zmq": "pyzmq", "proxystore_ex": "proxystore-ex"}  # noqa: RUF012  # a ClassVar
+    extra = "zmq"
 
     @contextmanager
     def _open(self) -> Iterator[Connector[Any]]:

@@ -40,6 +40,20 @@ class InfrastructureError(HarnessError):
     exit_code: ClassVar[int] = 3
 
 
+def missing_package(what: str, package: str, extra: str) -> InfrastructureError:
+    """Return the error for a package of an extra that is not installed.
+
+    Args:
+        what: what was asked for: a flag with its value; empty for the whole command.
+        package: what the package index calls it.
+        extra: which of our extras has it.
+    """
+    return InfrastructureError(
+        f"{what + ': ' if what else ''}needs the Python package {package}:"
+        f" pip install 'workflow-memory-harness[{extra}]' (in a checkout: scripts/venv full)"
+    )
+
+
 def own_fault(error: BaseException) -> str:
     """Return one line on a fault of the harness itself; its traceback is kept in a new file.
 

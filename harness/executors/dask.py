@@ -6,13 +6,14 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 from uuid import uuid4
 
 from pydantic import Field
 
 from harness import __version__
-from harness.core.errors import InfrastructureError, UsageError
+from harness.core.errors import InfrastructureError, UsageError, missing_package
 from harness.core.flags import Flag
 from harness.core.pairs import ConnectorTraits
 from harness.executors._dask_call import SealedCall
@@ -150,6 +151,8 @@ class DaskConfig(ExecutorConfig):
                 f"--dask-scheduler {self.scheduler}: 'harness bench' starts a cluster of its own;"
                 " use 'harness run' with a cluster that runs already"
             )
+        if not containers and find_spec("distributed") is None:
+            raise missing_package("--executor dask", "distributed", "dask")
 
     @contextmanager
     def _start(self, timeout_s: float) -> Iterator[Executor]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import Field, field_validator
 
-from harness.core.errors import InfrastructureError, UsageError
+from harness.core.errors import UsageError, missing_package
 from harness.core.flags import Flag
 from harness.core.pairs import Payloads
 from harness.core.uuids import check_uuids
@@ -108,10 +108,7 @@ class GlobusConfig(ExecutorConfig):
                 " ('harness bench' starts endpoints of its own)"
             )
         if not containers and find_spec("globus_compute_sdk") is None:
-            raise InfrastructureError(
-                "--executor globus: Globus Compute's SDK is missing: 'pip install"
-                " globus-compute-sdk'"
-            )
+            raise missing_package("--executor globus", "globus-compute-sdk", "globus")
 
     @contextmanager
     def _start(self, timeout_s: float) -> Iterator[Executor]:

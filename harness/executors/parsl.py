@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from harness.core.errors import InfrastructureError, UsageError
+from harness.core.errors import UsageError, missing_package
 from harness.core.flags import Flag
 from harness.executors._protocol import ExecutorConfig, executors
 
@@ -90,7 +90,7 @@ class ParslConfig(ExecutorConfig):
                 " htex-local, or your own configuration (--parsl-config)"
             )
         if importlib.util.find_spec("parsl") is None:
-            raise InfrastructureError("--executor parsl: Parsl is missing: 'pip install parsl'")
+            raise missing_package("--executor parsl", "parsl", "parsl")
         if self.config_file is not None:
             from harness.executors._parsl_kernel import load_config  # noqa: PLC0415
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import polars as pl
 from tabulate import tabulate
 
 from harness.analysis.calibration import Check
@@ -42,15 +42,13 @@ def ledger(groups: Sequence[Group]) -> Table | None:
         if found is None:
             continue
         runs = [figures.run.run_id for figures in group.figures]
-        columns = [name for name in _LEDGER if name in found.columns]
-        medians = (
-            found.filter(pl.col("run_id").is_in(runs), pl.col("scope") != "container")
-            .group_by("mark", "name", maintain_order=True)
-            .agg(pl.col(columns).median())
-        )
-        for row in medians.iter_rows(named=True):
-            cells = [_ledger_cell(name, row.get(name)) for name in _LEDGER]
-            rows.append((group.label, row["mark"], row["name"], *cells))
+        together: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in found.to_dicts():
+            if row["run_id"] in runs and row["scope"] != "container":
+                together.setdefault((row["mark"], row["name"]), []).append(row)
+        for (mark, name), same in together.items():
+            cells = [_ledger_cell(figure, _median(same, figure)) for figure in _LEDGER]
+            rows.append((group.label, mark, name, *cells))
     if not rows:
         return None
     return Table(
@@ -61,6 +59,11 @@ def ledger(groups: Sequence[Group]) -> Table | None:
         "Medians over a mode's runs. Usage = anon + shmem + file + kernel, but for the kernel's"
         " charge stocks. PSS and USS are read at few marks: they walk page tables.",
     )
+
+
+def _median(rows: Sequence[dict[str, Any]], name: str) -> float | None:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return statistics.median(values) if values else None
 
 
 def _ledger_cell(name: str, value: float | None) -> str:

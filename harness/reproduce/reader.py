@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
-import zstandard
 from pydantic import ValidationError
 
 from harness.reproduce.format import (
@@ -38,6 +37,9 @@ from harness.reproduce.format import (
     read_trailer,
     sums,
 )
+
+if TYPE_CHECKING:
+    import zstandard
 
 _COPY_BYTES = 1 << 20
 _MAX_WINDOW = 1 << 27
@@ -115,6 +117,9 @@ def _read(file: IO[bytes], place: Path, select: Callable[[str], bool]) -> Bundle
         raise Refused("is damaged: its content does not have the SHA-256 it ends with")
     digest.update(end)
     file.seek(0)
+    # Of the extra `reproduce`: reports of run directories do without.
+    import zstandard  # noqa: PLC0415
+
     # No frame may ask for more memory than the largest window that pack uses.
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -150,8 +151,12 @@ class ComposeProject:
         try:
             output, _ = process.communicate(timeout=timeout_s)
         except BaseException as error:
-            process.kill()
-            process.communicate()
+            # With what it started, which holds the pipe: its plug-ins, and whatever they wait for.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise ComposeTimeoutError(
                     f"docker compose {args[0]} took longer than {timeout_s:g} s"

@@ -43,7 +43,7 @@ def examine(plan: Plan | None, run_dir: str) -> Iterator[Check]:
     try:
         client = connect()
     except InfrastructureError as error:
-        yield Check("engine", Verdict.FAIL, str(error).partition(":")[0], "'make engine'")
+        yield Check("engine", Verdict.FAIL, *str(error).partition(": ")[::2])
         client = None
     if client is not None:
         yield from _of_the_engine(client, needs)

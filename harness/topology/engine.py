@@ -11,6 +11,7 @@ from docker.errors import DockerException
 from urllib3.exceptions import HTTPError
 
 from harness.core.errors import InfrastructureError
+from harness.topology.address import settle
 
 RUN_LABEL = "org.workflow-memory-harness.run"
 ROLE_LABEL = "org.workflow-memory-harness.role"
@@ -44,17 +45,27 @@ class Engine:
     cpus: int
 
 
-def connect() -> DockerClient:
-    """Connect to the engine that the environment names.
+def connect(timeout_s: float = 60, connections: int = 10) -> DockerClient:
+    """Connect to the engine that the environment or the Docker context names.
+
+    Args:
+        timeout_s: for each answer.
+        connections: how many may be in use at once.
 
     Raises:
-        InfrastructureError: if none answers.
+        InfrastructureError: one line that names the engine, if it does not answer.
     """
+    address = settle()
     try:
-        return docker.from_env(timeout=60)
-    except DockerException:
+        return docker.from_env(timeout=round(timeout_s), max_pool_size=connections)
+    except (DockerException, OSError, ValueError) as error:
+        if address.endswith(")"):
+            remedy = "start that engine, or name another one"
+        else:
+            remedy = "start it, or let 'make engine' install and start one"
+        why = " ".join(str(error).split())[:200]
         raise InfrastructureError(
-            "no Docker engine answers: start it, or let 'make engine' install and start one"
+            f"no Docker engine answers at {address}: {remedy} ({why})"
         ) from None
 
 
@@ -64,10 +75,10 @@ def answers_in_time(patience_s: float) -> bool:
     while True:
         left = deadline - time.monotonic()
         try:
-            client = docker.from_env(timeout=max(1, round(min(left, _PING_TIMEOUT_S))))
+            client = connect(max(1, min(left, _PING_TIMEOUT_S)))
             client.close()
             return True
-        except (DockerException, OSError):
+        except (InfrastructureError, OSError):
             if left <= _AGAIN_S:
                 return False
             time.sleep(_AGAIN_S)

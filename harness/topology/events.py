@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import docker
-
+from harness.core.errors import InfrastructureError
 from harness.topology.compose import ComposeProject
-from harness.topology.engine import ROLE_LABEL, RUN_LABEL, STREAM_ERRORS
+from harness.topology.engine import ROLE_LABEL, RUN_LABEL, STREAM_ERRORS, connect
 
 # A plan may go on for a day without any event.
 _STREAM_TIMEOUT_S = 7 * 24 * 3600
@@ -82,10 +81,14 @@ def parse_event(message: Mapping[str, Any], network: str = "") -> Event | None:
 def events(project: ComposeProject) -> Iterator[queue.SimpleQueue[Event]]:
     """Provide a queue that is told of everything that happens to the project's containers."""
     found: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    client = docker.from_env(timeout=_STREAM_TIMEOUT_S)
+    client = connect(_STREAM_TIMEOUT_S)
     of_project = {"label": f"{RUN_LABEL}={project.name}", "type": "container"}
-    containers = client.events(decode=True, filters={**of_project, "event": ["die", "oom"]})
-    networks = client.events(decode=True, filters={"type": "network", "event": "disconnect"})
+    try:
+        containers = client.events(decode=True, filters={**of_project, "event": ["die", "oom"]})
+        networks = client.events(decode=True, filters={"type": "network", "event": "disconnect"})
+    except STREAM_ERRORS as error:
+        why = " ".join(str(error).split())[:200]
+        raise InfrastructureError(f"the engine stopped answering: {why}") from None
     network = f"{project.name}_default"
 
     def listen(stream: Iterable[Mapping[str, Any]]) -> None:

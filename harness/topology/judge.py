@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import docker
 from docker import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 
+from harness.core.errors import InfrastructureError
 from harness.core.text import one_line
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome, parse_ending
@@ -18,6 +18,7 @@ from harness.results.shared import SharedFolder
 from harness.sampling.cgroup_paths import Unreachable, container_cgroup
 from harness.sampling.cgroup_reader import CgroupReader
 from harness.topology.compose import ComposeProject, role
+from harness.topology.engine import connect
 from harness.topology.events import Event, Kind
 
 ENGINE = "engine"
@@ -54,11 +55,11 @@ class Judge:
         """Return an ending if the engine does not answer."""
         try:
             if self._pinger is None:
-                self._pinger = docker.from_env(timeout=_PING_TIMEOUT_S)
+                self._pinger = connect(_PING_TIMEOUT_S)
             # On a new connection: an engine that is going down still answers on old ones.
             self._pinger.close()
             self._pinger.ping()
-        except (DockerException, OSError) as error:
+        except (InfrastructureError, DockerException, OSError) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             return Ending(Outcome.INFRASTRUCTURE, f"the engine stopped answering: {reason}", ENGINE)
         return None

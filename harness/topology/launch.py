@@ -13,6 +13,7 @@ from typing import Any
 from docker import DockerClient
 from docker.errors import DockerException
 from docker.models.containers import Container
+from requests.exceptions import RequestException
 
 from harness.core.errors import InfrastructureError
 from harness.plan import Plan
@@ -187,6 +188,13 @@ class LaunchedTopology:
             if lost is None and isinstance(error, ComposeTimeoutError):
                 return Ending(Outcome.TIMEOUT, f"{error} (--start-timeout)", "topology")
             return lost or judge.of_the_machine(str(error), "topology")
+        except (DockerException, RequestException) as error:
+            # Both are OSErrors too: what the engine refuses is not the run directory's fault.
+            judge = Judge(self._project(), [], launch.directory, launch.client, self._shared)
+            lost = judge.engine_lost()
+            judge.close()
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            return lost or Ending(Outcome.INFRASTRUCTURE, f"the engine says: {said}", ENGINE)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             return Ending(

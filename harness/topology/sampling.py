@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import docker
 from docker import DockerClient
 from docker.models.containers import Container
 
@@ -19,7 +18,7 @@ from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
 from harness.topology.cgroups import CgroupParents
 from harness.topology.compose import ComposeProject, role, service_counts
-from harness.topology.engine import STREAM_ERRORS
+from harness.topology.engine import STREAM_ERRORS, connect
 
 # A reading from inside costs 0.2 ms of a core, most of it for waking up. Sixty a second, from all
 # containers together, are what the documented example's six make at the default interval.
@@ -53,7 +52,7 @@ def docker_view(directory: RunDirectory, marks: Path) -> Iterator[DockerView]:
 
 def follow(view: DockerView, project: ComposeProject, containers: Sequence[Container]) -> None:
     """Start following the containers' stats streams, each on a connection of its own."""
-    client = docker.from_env(max_pool_size=len(containers) + 1)
+    client = connect(connections=len(containers) + 1)
     for container in containers:
         view.follow(
             project.short_name(container),

@@ -1,7 +1,7 @@
 """The few things asked of the engine about images, through its command line client.
 
-The client and not the SDK: both follow ``DOCKER_HOST``, only the client follows contexts, and
-builds go through it anyway. It answers in 20 ms, less than importing the SDK takes.
+The client and not the SDK: builds go through it anyway, and it answers in 20 ms, less than
+importing the SDK takes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import InfrastructureError
+from harness.topology.address import settle
 
 _TERMINATE_S = 20.0
 # BuildKit's own names: it keeps their values out of the image and of the cache's keys.
@@ -235,6 +236,7 @@ def _pairs(mapping: Mapping[str, str]) -> list[str]:
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    settle()
     try:
         return subprocess.run(
             ["docker", *arguments],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.csvfile import INTEGER, REAL, TEXT, WORD, ColumnType, read_csv
+from harness.analysis.csvfile import INTEGER, REAL, TEXT, WORD, ColumnType, Table, read_csv
 
 COLUMNS: dict[str, ColumnType] = {"name": TEXT, "t": INTEGER, "size": INTEGER, "share": REAL}
 REQUIRED = ("name", "t")
@@ -17,10 +17,14 @@ def file(tmp_path: Path, content: str | bytes) -> Path:
     return path
 
 
+def _rows(table: Table) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in table.rows.to_dicts()]
+
+
 def test_whole_rows_are_read_and_empty_cells_are_null(tmp_path: Path) -> None:
     table = read_csv(file(tmp_path, WHOLE), COLUMNS, REQUIRED)
     assert table.problems == ()
-    assert table.rows.rows() == [("a", 1, 10, 0.5), ("b", 2, None, None)]
+    assert _rows(table) == [("a", 1, 10, 0.5), ("b", 2, None, None)]
 
 
 @pytest.mark.parametrize("content", [WHOLE.replace("\n", "\r\n"), "\ufeff" + WHOLE])
@@ -76,7 +80,7 @@ def test_zeros_that_a_crash_of_the_machine_left_are_no_row(tmp_path: Path) -> No
 
 def test_a_file_with_everything_in_quotes_is_read(tmp_path: Path) -> None:
     table = read_csv(file(tmp_path, '"name","t"\n"a","1"\n'), COLUMNS, REQUIRED)
-    assert table.rows.rows() == [("a", 1)]
+    assert _rows(table) == [("a", 1)]
 
 
 def test_a_stray_quote_swallows_no_rows(tmp_path: Path) -> None:
@@ -110,4 +114,4 @@ def test_a_header_alone_is_said(tmp_path: Path) -> None:
 def test_words_are_held_as_numbers(tmp_path: Path) -> None:
     table = read_csv(file(tmp_path, WHOLE), COLUMNS | {"name": WORD}, REQUIRED)
     assert table.rows["name"].to_list() == ["a", "b"]
-    assert table.rows.schema["name"] == WORD
+    assert table.rows["name"].values.tolist() == [0, 1]

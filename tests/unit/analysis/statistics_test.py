@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from harness.analysis.statistics import (
+    POWER,
+    _shift,
     compare_pairs,
     compare_samples,
     detectable_difference,
@@ -87,3 +91,54 @@ def _seen(values: list[float]) -> float:
     found = detectable_difference(values, values, paired=False, alpha=0.05)
     assert found is not None
     return found
+
+
+TIED = st.lists(st.integers(0, 9).map(float), min_size=2, max_size=7)
+
+
+@given(TIED, TIED)
+@settings(deadline=None, max_examples=30)
+def test_mann_whitney_counts_what_scipy_counts_ties_included(
+    a: list[float], b: list[float]
+) -> None:
+    exact = stats.PermutationMethod(n_resamples=10**6)
+    assert compare_samples(a, b).p == pytest.approx(stats.mannwhitneyu(a, b, method=exact).pvalue)
+
+
+@given(st.lists(st.integers(-9, 9).map(float), min_size=2, max_size=10))
+@settings(deadline=None, max_examples=30)
+def test_wilcoxon_counts_ties_as_scipy_does(differences: list[float]) -> None:
+    if any(differences):
+        exact = stats.wilcoxon(differences, method=stats.PermutationMethod(n_resamples=10**6))
+        found = compare_pairs([0.0] * len(differences), differences)
+        assert found.p == pytest.approx(exact.pvalue)
+
+
+def test_many_runs_are_tested_as_scipy_does() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(0, 50, (2, 80)).astype(float)
+    assert compare_samples(a.tolist(), b.tolist()).p == pytest.approx(
+        stats.mannwhitneyu(a, b, method="asymptotic").pvalue
+    )
+    assert compare_pairs(a.tolist(), b.tolist()).p == pytest.approx(
+        stats.wilcoxon(b - a, method="asymptotic").pvalue
+    )
+
+
+def test_intervals_are_scipys_percentile_bootstrap() -> None:
+    values = [5.0, 1.0, 4.0, 2.0, 3.0, 9.0, 6.0]
+    found = stats.bootstrap(
+        (np.asarray(values),),
+        np.median,
+        n_resamples=4999,
+        method="percentile",
+        rng=np.random.default_rng(20240328),
+    ).confidence_interval
+    assert (spread(values).low, spread(values).high) == pytest.approx((found.low, found.high))
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 8, 58, 400])
+@pytest.mark.parametrize("alpha", [0.05, 0.005])
+def test_a_shift_is_found_with_the_stated_power(freedom: int, alpha: float) -> None:
+    edge = stats.t.ppf(1 - alpha / 2, freedom)
+    assert stats.nct.sf(edge, freedom, _shift(freedom, alpha)) == pytest.approx(POWER, rel=1e-3)

@@ -15,6 +15,7 @@ import pytest
 
 from harness.cli import main
 
+PLAN = "--data-management none --stage-task-counts 1 --stage-bytes-sizes 1 1 --task-sleep 0"
 SHORT = (
     "--executor thread --thread-pool-max-workers 2 --ps-connector file --stage-task-counts 1 2"
     " --stage-bytes-sizes 10 10 10"
@@ -181,3 +182,34 @@ def test_places_that_the_plan_has_not_are_refused(tmp_path: Path) -> None:
     done = harness("run --plan plan.json --places 1 99", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--places 1 99: the plan has runs 1 to 3" in done.stderr
+
+
+def test_a_command_names_the_extra_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.core.interrupt.install", lambda: None)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.delitem(sys.modules, "harness.reproduce.writer", raising=False)
+    monkeypatch.delitem(sys.modules, "harness.reproduce.pack", raising=False)
+    monkeypatch.delitem(sys.modules, "harness.cli.pack", raising=False)
+    assert main.main(["pack", "runs/x", "-o", "x.tar.zst"]) == 3
+    assert capsys.readouterr().err == (
+        "harness pack: error: needs the Python package zstandard: pip install"
+        " 'workflow-memory-harness[reproduce]' (in a checkout: scripts/venv full)\n"
+    )
+
+
+@pytest.mark.parametrize("chosen", ["--executor dask", "--ps-connector redis"])
+def test_a_plug_in_names_the_extra_it_lacks(
+    chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.core.interrupt.install", lambda: None)
+    for module in ("harness.executors.dask.find_spec", "harness.connectors._protocol.find_spec"):
+        monkeypatch.setattr(module, lambda _: None)
+    flags = {"--executor": "thread", "--ps-connector": "file", **dict([chosen.split()])}
+    line = " ".join(f"{flag} {value}" for flag, value in flags.items())
+    more = "--ps-host h --ps-port 1" if "redis" in line else f"--ps-file-dir {tmp_path}"
+    assert main.main(["run", *line.split(), *more.split(), *PLAN.split()]) == 3
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"harness run: error: {chosen}: needs")
+    assert f"pip install 'workflow-memory-harness[{chosen.split()[1]}]'" in error

@@ -18,7 +18,7 @@ MB = 1_000_000
 STEADY = [100 * MB, 101 * MB, 99 * MB, 100 * MB, 102 * MB]
 PAPER = Path(__file__).parents[2] / "data" / "paper"
 
-HEAVY = "polars|numpy|scipy|matplotlib|jinja2|tsdownsample"
+HEAVY = "numpy|matplotlib|jinja2"
 
 
 @dataclass
@@ -35,7 +35,7 @@ Harness = Callable[..., Done]
 
 @pytest.fixture
 def harness(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Harness:
-    """Run a command in this process: data frames and SciPy are imported once for all tests."""
+    """Run a command in this process: NumPy is imported once for all tests."""
     monkeypatch.setattr("harness.core.interrupt.install", lambda: None)
 
     def run(*arguments: str | Path) -> Done:

@@ -90,7 +90,7 @@ def test_a_file_that_is_a_configuration(tmp_path: Path) -> None:
 
 def test_without_parsl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(InfrastructureError, match="pip install parsl"):
+    with pytest.raises(InfrastructureError, match=r"pip install .*\[parsl\]"):
         plan_of("--parsl-executor thread --parsl-max-workers 1")
 
 

@@ -15,13 +15,16 @@ def checkout(tmp_path: Path) -> Path:
     path = tmp_path / "checkout"
     shutil.copytree(SCRIPTS, path / "scripts")
     (path / "requirements.lock").touch()
+    (path / "requirements-dev.lock").touch()
     (path / "pyproject.toml").touch()
     return path
 
 
-def run_venv(checkout: Path, machine: Machine, **env: str) -> subprocess.CompletedProcess[str]:
+def run_venv(
+    checkout: Path, machine: Machine, *profile: str, **env: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [machine.bin / "bash", checkout / "scripts/venv"],
+        [machine.bin / "bash", checkout / "scripts/venv", *profile],
         env=machine.env | env,
         capture_output=True,
         text=True,
@@ -71,7 +74,7 @@ def test_the_environment_is_made_once(checkout: Path, machine: Machine) -> None:
     done = run_venv(checkout, machine)
     assert (done.returncode, done.stderr) == (0, "")
     assert machine.installed() == ["python3.13-venv"]
-    lock, package = (line for line in machine.calls("python3") if " pip " in line)
+    _, lock, package = (line for line in machine.calls("python3") if " pip " in line)
     assert "--require-hashes --no-deps --only-binary :all: -r requirements.lock" in lock
     assert "--no-deps --no-build-isolation --no-index --editable ." in package
 
@@ -82,3 +85,37 @@ def test_the_environment_is_made_once(checkout: Path, machine: Machine) -> None:
 
     (checkout / "requirements.lock").write_text("changed")
     assert "installing requirements.lock" in run_venv(checkout, machine).stdout
+
+
+def test_a_bench_environment_grows_and_a_full_one_serves_for_both(
+    checkout: Path, machine: Machine
+) -> None:
+    machine.put("python3", PYTHON % {"old": 0, "version": "3.13.5"})
+    assert "installing requirements.lock" in run_venv(checkout, machine, "bench").stdout
+    assert "installing requirements-dev.lock" in run_venv(checkout, machine, "full").stdout
+    for profile in ("bench", "full"):
+        assert run_venv(checkout, machine, profile).stdout == ""
+    # What tests and checks use may change without those who only bench installing anything.
+    (checkout / "requirements-dev.lock").write_text("changed")
+    assert "installing requirements.lock" in run_venv(checkout, machine, "bench").stdout
+    (checkout / "requirements-dev.lock").write_text("changed again")
+    assert run_venv(checkout, machine, "bench").stdout == ""
+
+
+def test_an_unknown_profile_is_named(checkout: Path, machine: Machine) -> None:
+    done = run_venv(checkout, machine, "everything")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "venv: everything: there is no such profile: bench or full\n",
+    )
+
+
+def test_both_locks_pin_the_same_versions_and_name_no_index() -> None:
+    found = []
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        text = (SCRIPTS.parent / name).read_text()
+        assert "://" not in text
+        found.append({line.split()[0] for line in text.splitlines() if line[:1].isalnum()})
+    light, full = found
+    assert light <= full
+    assert len(light) <= 60

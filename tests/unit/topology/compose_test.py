@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from harness.core.flags import Parser
 from harness.plan import add_plan_flags, parse_plan
 from harness.topology.compose import (
     COMPOSE_DIR,
+    ComposeProject,
+    ComposeTimeoutError,
     image_stacks,
     new_project_name,
     services,
@@ -98,3 +101,23 @@ def test_an_executors_example_options_are_options() -> None:
 
 def test_compose_files_are_where_the_package_looks() -> None:
     assert Path(COMPOSE_DIR, "common.yaml").is_file()
+
+
+def test_a_client_that_hangs_ends_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tmp_path / "docker"
+    # Its child holds the pipe, and would for a minute.
+    client.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/child\nwait\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ComposeTimeoutError, match="docker compose up took longer than 1 s"):
+        ComposeProject("wmh00000000", [], {}).up(1)
+    child = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}/stat").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+            break
+        time.sleep(0.01)
+    else:
+        assert not Path(f"/proc/{child}").exists()
