@@ -183,7 +183,7 @@ LABEL_KERNEL = "kernel"
 
 def peak_label(kind: str, interval_ns: int) -> str:
     """Return what stands beside a peak for people: ``kernel`` or ``sampled at N ms``."""
-    return f"sampled at {interval_ns / 1e6:g} ms" if kind == KIND_SAMPLED else LABEL_KERNEL
+    return f"sampled at {interval_ns / 1e6:.4g} ms" if kind == KIND_SAMPLED else LABEL_KERNEL
 
 
 # Samplers make thousands of rows a minute; this takes half the time of a getattr for each cell.

@@ -6,7 +6,7 @@ import pytest
 
 from harness.analysis.crosscheck import crosscheck
 from harness.analysis.quality import assess
-from harness.report.quality import quality_lines
+from harness.report.evidence import quality_lines
 from harness.results.directory import RunDirectory
 from harness.results.events import PhaseRow
 from harness.results.manifest import write_manifest
@@ -91,7 +91,7 @@ def test_a_view_that_disagrees_is_told_with_the_amount_and_the_place(
     assert quality["inside_against_cgroup"]["agrees"] is False
     assert quality["docker_against_cgroup"]["agrees"] is None
     lines = list(quality_lines(quality))
-    assert any("NOT WITHIN" in line and "10 MB" in line for line in lines)
+    assert any("NOT WITHIN" in line and "10.0 MB" in line for line in lines)
     assert "docker against cgroup: nothing to compare" in lines
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.groups import Group, group_runs
+from harness.analysis.figures import Group, group_runs
 from harness.analysis.readers import read_session
 from harness.report import charts
+from harness.report.charts import run_chart
 from harness.report.palette import Look, dark_colors, look, mode_looks
-from harness.report.run_chart import run_chart
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000

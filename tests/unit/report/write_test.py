@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.groups import group_runs
+from harness.analysis.figures import group_runs
 from harness.analysis.readers import read_session
 from harness.core.errors import UsageError
 from harness.report.page import write_page
