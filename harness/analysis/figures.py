@@ -4,7 +4,7 @@
 ledger: as the kernel told it there, else the last sample before.
 
 A figure is of one view. It says how much of its run that view's samples cover; below
-:data:`MIN_COVERAGE` there is no figure, but the reason why.
+:data:`~harness.analysis.coverage.MIN_COVERAGE` there is no figure, but the reason why.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.series import HOST, TOPOLOGY, Counts, Memory
+from harness.analysis.coverage import MIN_COVERAGE, coverage
+from harness.analysis.series import HOST, TOPOLOGY, Memory
 from harness.analysis.session import Run, Session
 from harness.results.marks import AFTER_START, RUN_END, RUN_START
 from harness.results.memory import KIND_SAMPLED, SCOPE_CONTAINER, peak_label
 
-MIN_COVERAGE = 0.9
-"""Share of a run that samples must cover, or there is no figure of its memory."""
 REFERENCE_MODE = "none"
 CGROUP = "cgroup"
 PARTS = ("usage_bytes", "anon_bytes", "shmem_bytes", "file_bytes", "kernel_bytes")
@@ -234,19 +233,6 @@ def run_figures(session: Session, run: Run, ledger: Ledger) -> RunFigures:
     return RunFigures(run, end_ns, found, coverage=share)
 
 
-def covered_share(counts: Counts, expected: int, ticks: int) -> float:
-    """Return the share of some ticks at which all of the containers were read, 0 to 1.
-
-    Args:
-        counts: containers that were read, at each tick that was recorded.
-        expected: how many there are.
-        ticks: how many ticks there are, recorded or not.
-    """
-    if not expected or ticks <= 0:
-        return 0.0
-    return min(float((counts >= expected).sum()) / ticks, 1.0)
-
-
 def _end_ns(session: Session, run: Run) -> int | None:
     """Return when a run ended; one that was killed, with its last sample before the next run."""
     if run.end_ns is not None or run.start_ns is None or session.memory is None:
@@ -283,7 +269,7 @@ class _Window:
         # What the recording does not reach counts as ticks without a reading.
         ticks = self.memory.tick(self.end_ns) - self.memory.tick(self.start_ns) + 1
         counts = self.memory.counts(scope)[self.memory.window(self.start_ns, self.end_ns)]
-        return covered_share(counts, self.containers(scope), ticks)
+        return coverage(counts, self.containers(scope), ticks)
 
     def figures(self, scope: str) -> ScopeFigures:
         """Return the figures of a scope that is covered."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.curves import band, run_curve, typical_run
-from harness.analysis.figures import Group, covered_share, group_runs, session_figures
+from harness.analysis.figures import Group, group_runs, session_figures
 from harness.analysis.readers import read_session
 from harness.analysis.series import TOPOLOGY, service_of
 from harness.results.directory import RunDirectory
@@ -123,14 +123,6 @@ def test_a_run_of_which_one_container_was_not_sampled_is_not_covered(tmp_path: P
     (figures,) = session_figures(read_session(directory.path))
     assert not figures.scopes
     assert "cover 2" in figures.absent
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected", "ticks", "share"),
-    [([2, 2, 2, 2], 2, 4, 1), ([2, 1, 2, 0], 2, 4, 0.5), ([1, 1], 1, 8, 0.25), ([], 0, 3, 0)],
-)
-def test_the_covered_share(counts: list[int], expected: int, ticks: int, share: float) -> None:
-    assert covered_share(np.asarray(counts, np.uint16), expected, ticks) == share
 
 
 def test_a_killed_run_is_shown_to_its_last_sample_and_counts_nowhere(tmp_path: Path) -> None:
