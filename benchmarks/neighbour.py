@@ -24,7 +24,8 @@ from pathlib import Path
 import docker
 from _benches import bench
 
-from harness.analysis.summary import summarise
+from harness.analysis.figures import group_runs
+from harness.analysis.readers import read_session
 from harness.core import interrupt
 from harness.results.directory import RunDirectory
 from harness.results.rows import ResultRow, read_rows
@@ -74,7 +75,8 @@ def session(repeat: int, place: Path) -> RunDirectory:
 
 def net_peaks(directory: RunDirectory) -> dict[str, float]:
     """Return each mode's median net peak of the topology."""
-    return {summary.mode: summary.services[-1].peak_net_bytes for summary in summarise(directory)}
+    groups = group_runs([read_session(directory.path)])
+    return {group.mode: group.topology.net_peak.median for group in groups if group.topology}
 
 
 def host_wide(directory: RunDirectory) -> dict[str, float]:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from _benches import bench
 
+from harness.analysis.figures import group_runs
 from harness.analysis.predicted import ModePrediction, predictions
-from harness.analysis.summary import summarise
+from harness.analysis.readers import read_session
 from harness.core import interrupt
 from harness.results.directory import RunDirectory
 
@@ -61,12 +62,13 @@ def main() -> int:
             print(f"{connector}, payloads of {size} (kernel: {service})")
             with tempfile.TemporaryDirectory() as place:
                 directory = audited(connector, size, Path(place))
+                session = read_session(directory.path)
                 peaks = {
-                    (summary.mode, memory.service): memory.peak_net_bytes
-                    for summary in summarise(directory)
-                    for memory in summary.services
+                    (group.mode, scope.scope): scope.net_peak.median
+                    for group in group_runs([session])
+                    for scope in group.scopes
                 }
-                for found in predictions(directory):
+                for found in predictions(session):
                     line, off = row(found, peaks[found.mode, service])
                     largest = max(largest, off)
                     print(line, flush=True)

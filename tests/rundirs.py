@@ -185,14 +185,17 @@ def _events(directory: RunDirectory, run_id: str, start: int) -> None:
                     container=f"worker-{worker}",
                 )
             )
-        for scope, name in (("service", "redis"), ("topology", "topology")):
+        for scope, name, usage in (
+            ("service", "redis", BASELINE["redis-1"]),
+            ("topology", "topology", sum(BASELINE.values())),
+        ):
             ledger.write(
                 LedgerRow(
                     run_id=run_id,
                     mark=RUN_START,
                     scope=scope,
                     name=name,
-                    usage_bytes=110_000_000,
+                    usage_bytes=usage,
                     anon_bytes=90_000_000,
                     shmem_bytes=0,
                     active_file_bytes=1_000_000,

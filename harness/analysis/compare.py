@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from harness.analysis.groups import Group, group_runs
+from harness.analysis.figures import Group, RunFigures, group_runs
 from harness.analysis.identity import Difference, differences
-from harness.analysis.metrics import RunFigures
 from harness.analysis.session import OK, Session
 from harness.analysis.verdicts import Comparison, Rules, Verdict, compare, interleaved
 from harness.analysis.workload import WorkloadFacts

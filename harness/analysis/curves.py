@@ -1,14 +1,16 @@
-"""Memory over time, run beside run: aligned at the start of each, with mean and spread."""
+"""Memory over time, run beside run, aligned at the start of each: mean, spread, points to draw."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from harness.analysis.groups import Group
-from harness.analysis.metrics import RunFigures
+from harness.analysis.figures import Group, RunFigures
 from harness.analysis.series import TOPOLOGY, Levels, Memory
+
+Indices = npt.NDArray[np.int64]
 
 # How much before and after a run is shown: what was recorded, up to this part of the run.
 _AROUND = 0.1
@@ -48,7 +50,8 @@ class RunCurve:
 def band(group: Group, *, net: bool, scope: str = TOPOLOGY) -> Band | None:
     """Return the mean and spread of a group's runs; None without samples.
 
-    Each run counts until it ends; the mean goes on while half of the runs do.
+    If no run went through, those that did not are shown. Each run counts until it ends; the mean
+    goes on while half of the runs do.
 
     Args:
         group: the runs.
@@ -56,13 +59,13 @@ def band(group: Group, *, net: bool, scope: str = TOPOLOGY) -> Band | None:
         scope: a service, or all together.
     """
     memory = group.session.memory
-    runs = [figures for figures in group.figures if scope in figures.scopes]
+    runs = [figures for figures in group.figures or group.runs if scope in figures.scopes]
     if memory is None or not runs:
         return None
     windows = [_until_end(memory, figures) for figures in runs]
     before = max(start - first for first, start, _ in windows)
     after = max(last - start for _, start, last in windows)
-    series = memory.total if scope == TOPOLOGY else memory.services[scope]
+    series = memory.levels(scope)
     rows = np.full((len(runs), before + after), np.nan)
     for number, (figures, (first, start, last)) in enumerate(zip(runs, windows, strict=True)):
         levels = series[first:last]
@@ -96,7 +99,12 @@ def baseline_of(figures: RunFigures, scope: str = TOPOLOGY) -> float:
 
 
 def typical_run(group: Group) -> RunFigures:
-    """Return the run whose makespan is the median (the upper of two)."""
+    """Return the run whose makespan is the median (the upper of two).
+
+    If no run went through: the first that has figures of memory, else the first.
+    """
+    if not group.figures:
+        return next((figures for figures in group.runs if figures.scopes), group.runs[0])
     ordered = sorted(group.figures, key=lambda figures: figures.run.makespan_s or 0.0)
     return ordered[len(ordered) // 2]
 
@@ -104,8 +112,8 @@ def typical_run(group: Group) -> RunFigures:
 def _until_end(memory: Memory, figures: RunFigures) -> tuple[int, int, int]:
     """Return what is shown of a run, without what comes after its end."""
     first, start, last = _shown(memory, figures)
-    assert figures.run.end_ns is not None
-    return first, start, max(min(last, memory.tick(figures.run.end_ns) + 1), start)
+    assert figures.end_ns is not None
+    return first, start, max(min(last, memory.tick(figures.end_ns) + 1), start)
 
 
 def _seconds(first: int, last: int, memory: Memory) -> Levels:
@@ -114,13 +122,53 @@ def _seconds(first: int, last: int, memory: Memory) -> Levels:
 
 def _shown(memory: Memory, figures: RunFigures) -> tuple[int, int, int]:
     """Return the first tick shown of a run, its start, and the tick after the last shown."""
-    run = figures.run
+    run, end_ns = figures.run, figures.end_ns
     assert run.start_ns is not None
-    assert run.end_ns is not None
-    around = int((run.end_ns - run.start_ns) * _AROUND + _AROUND_S * 1e9)
+    assert end_ns is not None
+    around = int((end_ns - run.start_ns) * _AROUND + _AROUND_S * 1e9)
     earliest = min(run.marks.values(), default=run.start_ns)
-    latest = run.after_ns if run.after_ns is not None else run.end_ns + around
+    latest = end_ns + around
+    if run.end_ns is None:
+        latest = end_ns  # It was killed: what comes after is not its own.
+    elif run.after_ns is not None:
+        latest = run.after_ns
     first = memory.tick(max(earliest, run.start_ns - around))
-    last = memory.tick(min(latest, run.end_ns + around)) + 1
+    last = memory.tick(min(latest, end_ns + around)) + 1
     start = min(max(memory.tick(run.start_ns), 0), memory.ticks)
     return min(max(first, 0), start), start, min(max(last, start), memory.ticks)
+
+
+def thin(levels: Levels, points: int) -> Indices:
+    """Return which values to draw: of each stretch its lowest and its highest.
+
+    The highest and the lowest of all values are always among them (min-max thinning; LTTB would
+    draw prettier lines and may lose a peak of one sample). Where values are missing, one NaN is
+    kept so that the line breaks there.
+
+    Args:
+        levels: values at even distances, NaN where missing.
+        points: about how many to keep, at least four.
+    """
+    there = ~np.isnan(levels)
+    known = np.flatnonzero(there)
+    if len(known) <= points:
+        kept = known
+    else:
+        chosen = [known[[0, -1]]]
+        for stretch in np.array_split(known, max(points // 2, 1)):
+            values = levels[stretch]
+            chosen.append(stretch[[values.argmin(), values.argmax()]])
+        kept = np.unique(np.concatenate(chosen))
+    breaks = np.flatnonzero(there[:-1] & ~there[1:]) + 1
+    inner = breaks[breaks < known[-1]] if len(known) else breaks[:0]
+    return np.union1d(kept, inner[:points])
+
+
+def thin_together(all_levels: list[Levels], points: int) -> Indices:
+    """Return which values to draw of several series on the same ticks, as for a stack.
+
+    Keeps what :func:`thin` keeps of each.
+    """
+    kept = [thin(levels, max(points // len(all_levels), 4)) for levels in all_levels]
+    found: Indices = np.unique(np.concatenate(kept))
+    return found

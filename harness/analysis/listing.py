@@ -92,7 +92,7 @@ def _headline(path: Path, results: list[dict[str, Any]]) -> str:
         metrics = mode.get("metrics") or {}
         said = []
         if "makespan" in metrics:
-            said.append(f"{metrics['makespan']['median']:.2f} s")
+            said.append(f"{metrics['makespan']['median']:.3f} s")
         if "net_peak" in metrics:
             said.append(format_size(metrics["net_peak"]["median"]))
         parts.append(f"{mode.get('mode')} {' '.join(said)}")
@@ -107,4 +107,4 @@ def _makespans(results: list[dict[str, Any]]) -> list[str]:
         except (KeyError, TypeError, ValueError):
             continue
         found.setdefault(row.get("data_management") or UNKNOWN, []).append(makespan)
-    return [f"{mode} {statistics.median(each):.2f} s" for mode, each in found.items()]
+    return [f"{mode} {statistics.median(each):.3f} s" for mode, each in found.items()]

@@ -13,11 +13,10 @@ import numpy.typing as npt
 
 from harness.analysis.csvfile import INTEGER, REAL, TEXT, WORD, ColumnType, Rows, Table, read_csv
 from harness.analysis.psbench_files import Results, read_host_memory
-from harness.analysis.series import Memory, Times, build
+from harness.analysis.series import Memory, Times, build, service_of
 from harness.analysis.session import MEASURED, Peak, Run, Session
-from harness.analysis.summary import service_of
 from harness.results.directory import RunDirectory
-from harness.results.events import PredictionRow, TaskRow
+from harness.results.events import PredictionRow, StorageRow, TaskRow
 from harness.results.marks import AFTER_END, AFTER_START, RUN_END, RUN_START, TRIMMED
 from harness.results.memory import LedgerRow, MarkRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow
@@ -35,6 +34,7 @@ def read(directory: RunDirectory, results: Results, *, series: bool) -> Session:
         "outcomes": (directory.outcomes, OutcomeRow),
         "peaks": (directory.peaks, PeakRow),
         "objects": (directory.objects, ObjectsRow),
+        "storage": (directory.storage, StorageRow),
         "tasks": (directory.tasks, TaskRow),
         "predictions": (directory.predictions, PredictionRow),
         "ledger": (directory.ledger, LedgerRow),
@@ -49,7 +49,7 @@ def read(directory: RunDirectory, results: Results, *, series: bool) -> Session:
     runs = tuple(_runs(tables["outcomes"], marks, results))
     memory = None
     if series:
-        moments = {t for run in runs for t in (run.start_ns, run.after_ns) if t is not None}
+        moments = {t for run in runs for t in (run.after_ns, *run.marks.values()) if t is not None}
         memory, found = _memory(directory, marks, sorted(moments))
         problems += found
     return Session(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from harness.results.directory import RunDirectory
-from harness.results.events import PredictionRow, StorageRow
-from harness.results.rows import ObjectsRow, read_rows
+from harness.analysis.session import Session
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class ModePrediction:
         fullest: at the fullest stage boundary that was audited; None without audits.
         worst: the boundary that was furthest off; None without audits.
         audits: number of boundaries that were audited.
+        objects_at_end: objects when the clock stopped, of the run with most; None if none ended.
+        objects_left: objects after the clean-up, of the run with most; None if none ended.
         peak_bytes: the most the connector must hold at once.
         ideal_bytes: the least any implementation holds at its fullest boundary.
     """
@@ -48,6 +51,8 @@ class ModePrediction:
     fullest: Comparison | None
     worst: Comparison | None
     audits: int
+    objects_at_end: int | None
+    objects_left: int | None
     peak_bytes: int
     ideal_bytes: int
 
@@ -61,25 +66,27 @@ def _furthest(comparisons: list[Comparison]) -> Comparison | None:
     )
 
 
-def predictions(directory: RunDirectory) -> list[ModePrediction]:
+def predictions(session: Session) -> list[ModePrediction]:
     """Return a comparison for each mode, in the plan's order; nothing without predictions."""
-    if not directory.predictions.exists():
-        return []
-    by_mode: dict[str, list[PredictionRow]] = {}
-    for row in read_rows(directory.predictions, PredictionRow):
-        by_mode.setdefault(row.data_management, []).append(row)
-    objects = read_rows(directory.objects, ObjectsRow) if directory.objects.exists() else []
-    storage = read_rows(directory.storage, StorageRow) if directory.storage.exists() else []
+    by_mode: dict[str, list[Row]] = {}
+    for row in _rows(session, "predictions"):
+        by_mode.setdefault(row["data_management"], []).append(row)
+    objects, storage = _rows(session, "objects"), _rows(session, "storage")
     return [
         _mode(
             mode,
             rows,
-            [row for row in objects if row.data_management == mode],
+            [row for row in objects if row["data_management"] == mode],
             # A run's ID ends with its mode and its number.
-            [r for r in storage if r.mark == "stage" and _mode_of(r.run_id) == mode],
+            [r for r in storage if r["mark"] == "stage" and _mode_of(r["run_id"]) == mode],
         )
         for mode, rows in by_mode.items()
     ]
+
+
+def _rows(session: Session, table: str) -> list[Row]:
+    found = session.tables.get(table)
+    return [] if found is None else found.to_dicts()
 
 
 def _mode_of(run_id: str) -> str:
@@ -87,19 +94,21 @@ def _mode_of(run_id: str) -> str:
     return run_id.rpartition("-of-")[2].partition("-")[2].rpartition("-")[0]
 
 
-def _mode(
-    mode: str, rows: list[PredictionRow], ended: list[ObjectsRow], audits: list[StorageRow]
-) -> ModePrediction:
-    predicted = {(row.cycle, row.stage): row.size_bytes for row in rows}
+def _mode(mode: str, rows: list[Row], ended: list[Row], audits: list[Row]) -> ModePrediction:
+    predicted = {(row["cycle"], row["stage"]): row["size_bytes"] for row in rows}
     boundaries = [
-        Comparison(predicted[row.cycle or 0, row.stage or 0], row.size_bytes) for row in audits
+        Comparison(predicted[at], row["size_bytes"])
+        for row in audits
+        if (at := (row["cycle"] or 0, row["stage"] or 0)) in predicted
     ]
     return ModePrediction(
         mode=mode,
-        at_end=_furthest([Comparison(row.bytes_predicted, row.bytes_at_end) for row in ended]),
+        at_end=_furthest([Comparison(r["bytes_predicted"], r["bytes_at_end"]) for r in ended]),
         fullest=max(boundaries, key=lambda c: c.predicted_bytes, default=None),
         worst=_furthest(boundaries),
         audits=len(boundaries),
-        peak_bytes=max(row.peak_size_bytes for row in rows),
-        ideal_bytes=max(row.ideal_bytes for row in rows),
+        objects_at_end=max((row["objects_at_end"] for row in ended), default=None),
+        objects_left=max((row["objects_left"] for row in ended), default=None),
+        peak_bytes=max(row["peak_size_bytes"] or 0 for row in rows),
+        ideal_bytes=max(row["ideal_bytes"] for row in rows),
     )

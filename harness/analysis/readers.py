@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis import own_files, psbench_files
+from harness.analysis.figures import uncovered
 from harness.analysis.session import Session
 from harness.core.errors import UsageError
 from harness.results.directory import RunDirectory
@@ -48,7 +49,8 @@ def read_session(path: Path, *, series: bool = True) -> Session:
         raise UsageError(
             "; ".join(session.problems) or f"{path}: holds no runs; nothing can be reported"
         )
-    return dataclasses.replace(session, documents=_documents(path))
+    problems = (*session.problems, *uncovered(session))
+    return dataclasses.replace(session, documents=_documents(path), problems=problems)
 
 
 def _names(path: Path) -> RunDirectory | None:

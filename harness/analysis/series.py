@@ -1,12 +1,14 @@
 """Memory over time on one clock grid: a level for each service at every tick.
 
-A tick's value is the highest reading that fell into it, so that no peak is lost, and a container's
-last reading holds until the next one, for at most two seconds. Services are sums over their
+A tick's value is the highest reading that fell into it, so that no peak is lost. Between two
+readings of a container that are at most two seconds apart, the earlier one holds; a container that
+is read no more, because it or its sampler is gone, counts no more. Services are sums over their
 containers at the same tick: what they used at the same time.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,11 +18,12 @@ import numpy.typing as npt
 
 Levels = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.uint16]
 
 TOPOLOGY = "topology"
 HOST = "host"
 
-_HOLD_NS = 2_000_000_000
+_BRIDGED_NS = 2_000_000_000
 # A day at 50 Hz; longer recordings get wider ticks.
 _MOST_TICKS = 4_320_000
 
@@ -35,7 +38,7 @@ class Memory:
         tick_ns: distance of two ticks.
         services: bytes at each tick by service, NaN where nothing was read. All are of one
             length. The host's view has the one service ``host``.
-        containers: number of containers of each service.
+        read: number of the service's containers that were read at each tick.
         before: the services' last readings before single moments, in bytes: exact where a tick,
             which may hold readings of both sides of a moment, is not.
     """
@@ -44,7 +47,7 @@ class Memory:
     start_ns: int
     tick_ns: int
     services: Mapping[str, Levels]
-    containers: Mapping[str, int]
+    read: Mapping[str, Counts]
     before: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     @cached_property
@@ -54,6 +57,29 @@ class Memory:
         total: Levels = np.nansum(stacked, axis=0)
         total[np.isnan(stacked).all(axis=0)] = np.nan
         return total
+
+    @cached_property
+    def containers(self) -> dict[str, int]:
+        """Number of containers of each service: the most that were read at one time."""
+        return {name: int(counts.max(initial=0)) for name, counts in self.read.items()}
+
+    def levels(self, scope: str) -> Levels:
+        """Return the bytes at each tick of a service, or of all together."""
+        return self.total if scope == TOPOLOGY else self.services[scope]
+
+    @cached_property
+    def _all_read(self) -> Counts:
+        total: Counts = np.sum(list(self.read.values()), axis=0, dtype=np.uint16)
+        return total
+
+    def counts(self, scope: str) -> Counts:
+        """Return how many containers of a service, or of all, were read at each tick."""
+        return self._all_read if scope == TOPOLOGY else self.read[scope]
+
+    @property
+    def end_ns(self) -> int:
+        """Time after the last tick."""
+        return self.start_ns + self.ticks * self.tick_ns
 
     @property
     def ticks(self) -> int:
@@ -76,6 +102,11 @@ class Memory:
         return slice(max(self.tick(start_ns), 0), max(self.tick(end_ns) + 1, 0))
 
 
+def service_of(container: str) -> str:
+    """Return the service of a container name: ``worker`` of ``worker-2``."""
+    return re.sub(r"-\d+$", "", container)
+
+
 def build(
     view: str,
     readings: Iterable[tuple[str, str, Times, npt.NDArray[np.int64]]],
@@ -96,23 +127,20 @@ def build(
     tick = max(_interval(times for _, _, times, _ in found), -(-(end - start) // _MOST_TICKS))
     ticks = (end - start) // tick + 1
     services: dict[str, Levels] = {}
-    read: dict[str, npt.NDArray[np.bool_]] = {}
-    containers: dict[str, int] = {}
+    read: dict[str, Counts] = {}
     before: dict[int, dict[str, float]] = {moment: {} for moment in moments}
     for _, service, times, values in found:
         for moment, last in _readings_before(times, values, before):
             before[moment][service] = before[moment].get(service, 0.0) + last
-        level = _on_grid((times - start) // tick, values, ticks, max(_HOLD_NS // tick, 1))
+        level = _on_grid((times - start) // tick, values, ticks, max(_BRIDGED_NS // tick, 1))
         there = ~np.isnan(level)
-        if service in services:
-            services[service] += np.where(there, level, 0.0)
-            read[service] |= there
-        else:
-            services[service], read[service] = np.where(there, level, 0.0), there
-        containers[service] = containers.get(service, 0) + 1
+        if service not in services:
+            services[service], read[service] = np.zeros(ticks), np.zeros(ticks, np.uint16)
+        services[service] += np.where(there, level, 0.0)
+        read[service] += there
     for service, levels in services.items():
-        levels[~read[service]] = np.nan
-    return Memory(view, start, tick, services, containers, before)
+        levels[read[service] == 0] = np.nan
+    return Memory(view, start, tick, services, read, before)
 
 
 def _readings_before(
@@ -121,7 +149,7 @@ def _readings_before(
     """Yield each moment with the last reading before it, if it still held then."""
     for moment in moments:
         place = int(np.searchsorted(times, moment)) - 1
-        if place >= 0 and moment - times[place] <= _HOLD_NS:
+        if place >= 0 and moment - times[place] <= _BRIDGED_NS:
             yield moment, float(values[place])
 
 
@@ -131,14 +159,17 @@ def _interval(all_times: Iterable[Times]) -> int:
     return max(round(float(np.median(steps))), 1) if steps else 1
 
 
-def _on_grid(cells: Times, values: npt.NDArray[np.int64], ticks: int, hold: int) -> Levels:
+def _on_grid(cells: Times, values: npt.NDArray[np.int64], ticks: int, bridged: int) -> Levels:
     """Return one container's level at each tick; cells are ascending tick numbers."""
     firsts = np.flatnonzero(np.diff(cells, prepend=cells[0] - 1))
     level = np.full(ticks, np.nan)
     level[cells[firsts]] = np.maximum.reduceat(values, firsts)
-    # The tick of the last reading at or before each tick.
-    latest = np.full(ticks, -1, np.int64)
+    # The ticks of the last reading at or before each tick, and of the first at or after it.
+    latest = np.full(ticks, -ticks - bridged, np.int64)
     latest[cells[firsts]] = cells[firsts]
     latest = np.maximum.accumulate(latest)
-    held = (latest >= 0) & (np.arange(ticks) - latest <= hold)
+    following = np.full(ticks, 2 * ticks + bridged, np.int64)
+    following[cells[firsts]] = cells[firsts]
+    following = np.minimum.accumulate(following[::-1])[::-1]
+    held = following - latest <= bridged
     return np.where(held, level[np.maximum(latest, 0)], np.nan)

@@ -7,24 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness.analysis.predicted import predictions
 from harness.analysis.quality import write_quality
-from harness.analysis.summary import summarise
 from harness.core.errors import HarnessError, UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.report.ahead import ReportAhead
 from harness.report.dry_run import dry_run_text
-from harness.report.outcomes import outcome_lines
 from harness.report.progress import Progress
-from harness.report.quality import quality_lines
-from harness.report.tables import (
-    PREDICTION_NOTE,
-    SUMMARY_NOTE,
-    ledger_table,
-    prediction_table,
-    summary_table,
-)
 from harness.results.directory import RunDirectory, create
 from harness.results.manifest import notes
 from harness.results.repair import finished_runs
@@ -101,7 +90,7 @@ def _bench(
     images: dict[str, Image] | None = None,
 ) -> int:
     assert plan.topology is not None
-    report = None if plan.topology.no_report else ReportAhead()
+    report = ReportAhead(page=not plan.topology.no_report)
     total = len(plan.runs())
     try:
         if anything:
@@ -109,27 +98,18 @@ def _bench(
 
                 def done(runs: int) -> None:
                     progress.done(runs)
-                    if report is not None and runs >= total:
+                    if runs >= total:
                         report.start()
 
                 Bench(plan, directory, progress.say, done, images).run()
     except KeyboardInterrupt:
-        _print_summary(directory)
+        _conclude(directory, ReportAhead(page=False))
         raise
     except HarnessError:
-        _print_summary(directory)
-        _write_report(directory, report)
+        _conclude(directory, report)
         raise
-    _print_summary(directory)
-    _write_report(directory, report)
+    _conclude(directory, report)
     return 0
-
-
-def _write_report(directory: RunDirectory, report: ReportAhead | None) -> None:
-    """Write the report, if one is wanted and there is anything to report."""
-    if report is not None and directory.results.exists():
-        print(report.write(directory.path))
-        ownership.give_to_user(directory.path, ownership.current_owner())
 
 
 def _say(line: str) -> None:
@@ -138,20 +118,18 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _print_summary(directory: RunDirectory) -> None:
+def _conclude(directory: RunDirectory, report: ReportAhead) -> None:
+    """Say what came of it, and write the report if one is wanted and there is anything."""
     quality = write_quality(directory)
-    summaries = summarise(directory)
-    if summaries:
-        print(f"\n{summary_table(summaries)}\n{SUMMARY_NOTE}")
-        print(f"\n{ledger_table(summaries)}")
-        print(f"\n{prediction_table(predictions(directory))}\n{PREDICTION_NOTE}\n")
-        for line in quality_lines(quality):
-            print(line)
+    tables, place = report.write(directory.path) if directory.outcomes.exists() else ("", "")
+    if tables:
+        print(f"\n{tables}\n")
     for note in notes(directory.manifest):
         print(f"Note: {note}")
     for view, lacks in quality["absent"].items():
         for what, why in lacks.items():
             print(f"{view} view: {what}: {why}")
-    for line in outcome_lines(directory):
-        print(line)
+    ownership.give_to_user(directory.path, ownership.current_owner())
     print(f"\nRun directory: {directory.path}")
+    if place:
+        print(place)

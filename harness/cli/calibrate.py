@@ -18,7 +18,7 @@ from harness.analysis.quality import CALIBRATION, assess
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
-from harness.report.calibration import calibration_lines, check_table
+from harness.report.evidence import calibration_lines, check_table
 from harness.results.directory import RunDirectory, create_named
 from harness.results.manifest import machine, read_json, write_manifest
 from harness.topology.calibrate import Probed, run_probes, run_twice

@@ -15,7 +15,7 @@ from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
-from harness.report.formats import FORMATS, headline
+from harness.report.comparison import FORMATS, headline
 from harness.reproduce.opened import opened
 
 

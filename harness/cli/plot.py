@@ -10,11 +10,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from harness.analysis.curves import typical_run
-from harness.analysis.groups import Group, group_runs
+from harness.analysis.figures import Group, RunFigures, group_runs
 from harness.analysis.readers import read_session
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
-from harness.report import figures
+from harness.report import plots
 from harness.report.palette import mode_looks
 from harness.reproduce.opened import opened
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"warning: {line}", file=sys.stderr)
     groups = _chosen(group_runs([session]), args)
     try:
-        figures.save(figures.new_figure(_drawing(groups, args), tuple(args.size)), args.output)
+        plots.save(plots.new_figure(_drawing(groups, args), tuple(args.size)), args.output)
     except OSError as error:
         raise UsageError(f"--output {args.output}: cannot be written ({error.strerror})") from None
     print(args.output)
@@ -91,13 +91,14 @@ def _chosen(groups: Sequence[Group], args: argparse.Namespace) -> list[Group]:
     modes = [group.mode for group in groups]
     for mode in args.mode or []:
         if mode not in modes:
-            raise UsageError(
-                f"--mode {mode}: no run of it went through; there is {', '.join(modes)}"
-            )
+            raise UsageError(f"--mode {mode}: there is no run of it; there is {', '.join(modes)}")
     chosen = [group for group in groups if not args.mode or group.mode in args.mode]
-    if args.figure != "makespans" and not any(group.topology for group in chosen):
-        raise UsageError(f"--figure {args.figure}: no memory was recorded; draw makespans")
-    services = list(dict.fromkeys(scope.scope for group in chosen for scope in group.scopes))
+    runs = [figures for group in chosen for figures in group.runs]
+    if args.figure != "makespans" and not any(figures.scopes for figures in runs):
+        raise UsageError(
+            f"--figure {args.figure}: no figures of memory ({runs[0].absent}); draw makespans"
+        )
+    services = list(dict.fromkeys(scope for figures in runs for scope in figures.scopes))
     if args.service and args.service not in services:
         raise UsageError(f"--service {args.service}: not one of {', '.join(services)}")
     return chosen
@@ -108,10 +109,10 @@ def _drawing(groups: Sequence[Group], args: argparse.Namespace) -> Callable[[Axe
     if args.figure == "services":
         return _services(groups, args.run)
     if args.figure == "peaks":
-        return lambda axes: figures.draw_peaks(axes, groups, looks)
+        return lambda axes: plots.draw_peaks(axes, groups, looks)
     if args.figure == "makespans":
-        return lambda axes: figures.draw_makespans(axes, groups, looks)
-    return lambda axes: figures.draw_memory(
+        return lambda axes: plots.draw_makespans(axes, groups, looks)
+    return lambda axes: plots.draw_memory(
         axes, groups, looks, net=not args.absolute, scope=args.service
     )
 
@@ -120,9 +121,16 @@ def _services(groups: Sequence[Group], run_id: str | None) -> Callable[[Axes], N
     if run_id is None:
         if len(groups) > 1:
             raise UsageError("--figure services: shows one run: name a --mode, or a --run")
-        return lambda axes: figures.draw_services(axes, groups[0], typical_run(groups[0]))
+        return _services_of(groups[0], typical_run(groups[0]))
     for group in groups:
-        for run in group.figures:
+        for run in group.runs:
             if run.run.run_id == run_id:
-                return lambda axes, g=group, r=run: figures.draw_services(axes, g, r)  # type: ignore[misc]
-    raise UsageError(f"--run {run_id}: no such run, or it did not go through")
+                return _services_of(group, run)
+    known = ", ".join(run.run.run_id for group in groups for run in group.runs)
+    raise UsageError(f"--run {run_id}: no such run; there is {known}")
+
+
+def _services_of(group: Group, run: RunFigures) -> Callable[[Axes], None]:
+    if not run.scopes:
+        raise UsageError(f"--figure services: none of {run.run.run_id}: {run.absent}")
+    return lambda axes: plots.draw_services(axes, group, run)

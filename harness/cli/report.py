@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.analysis.groups import group_runs
+from harness.analysis.figures import group_runs
 from harness.analysis.readers import read_session
-from harness.analysis.session import OK
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
-from harness.report.contents import outcomes, services, summary
-from harness.report.terminal import as_text
+from harness.report.tables import as_text, tables
 from harness.reproduce.opened import opened
 
 
@@ -55,10 +53,7 @@ def _report(args: argparse.Namespace) -> int:
     for session in sessions:
         for line in session.problems:
             print(f"warning: {line}", file=sys.stderr)
-    print(as_text(summary(groups)))
-    print(f"\n{as_text(services(groups))}")
-    if any(run.outcome != OK for session in sessions for run in session.runs):
-        print(f"\n{as_text(outcomes(sessions))}")
+    print("\n\n".join(as_text(table) for table in tables(groups)))
     sys.stdout.flush()
     if output is None:
         return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from proxystore.utils.data import bytes_to_readable, readable_to_bytes
+from proxystore.utils.data import readable_to_bytes
+
+_UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")
 
 
 def parse_size(text: str) -> int:
@@ -21,6 +23,20 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size_bytes: float) -> str:
-    """Return bytes in the largest fitting decimal unit, with three significant places."""
-    sign = "-" if size_bytes < 0 else ""
-    return sign + bytes_to_readable(round(abs(size_bytes)), 1)
+    """Return bytes in a decimal unit, to three significant digits: ``1.96 GB``, ``52.0 KB``.
+
+    Below a kilobyte, to the byte.
+    """
+    size = round(abs(size_bytes))
+    sign = "-" if size_bytes < 0 and size else ""
+    if size < 1000:
+        return f"{sign}{size} B"
+    power = 1
+    for unit in _UNITS:
+        power *= 1000
+        for places in (2, 1, 0):
+            # In integers, so that 999,950 rounds to the next unit and no digit is lost.
+            digits = (size * 10**places + power // 2) // power
+            if digits < 1000:
+                return f"{sign}{digits / 10**places:.{places}f} {unit}"
+    return f"{sign}{digits} {unit}"

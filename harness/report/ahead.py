@@ -1,7 +1,8 @@
-"""The report at the end of a bench, by a process that is ready when it is wanted.
+"""The tables and the report at the end of a bench, by a process that is ready when it is wanted.
 
-What a report needs takes longer to import than the report takes to write. So its process starts
-when the last run is done, and imports while the topology is taken down.
+What figures need takes longer to import than figures take to make. So their process starts when
+the last run is done, and imports while the topology is taken down. It also keeps the bench safe: a
+bench is not at fault if its report is.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-_COMMAND = (sys.executable, "-m", "harness.report.ahead_process")
+_COMMAND = (sys.executable, "-m", "harness.report.ahead")
 _LONGEST_S = 600
+_WITH_PAGE, _TABLES = "report", "tables"
 
 
 class ReportAhead:
-    """Writes the report of one run directory."""
+    """Says what one run directory holds, and writes its report.
 
-    def __init__(self) -> None:
+    Args:
+        page: whether to write the report too, and not to say the tables only.
+    """
+
+    def __init__(self, *, page: bool) -> None:
+        self._page = page
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -33,19 +40,56 @@ class ReportAhead:
                 start_new_session=True,
             )
 
-    def write(self, directory: Path) -> str:
-        """Write the report, and return one line: where it is, or why there is none.
+    def write(self, directory: Path) -> tuple[str, str]:
+        """Write the report, and return the tables and one line: where it is, or why there is none.
 
-        A bench is not at fault if its report is: nothing is raised.
+        Nothing is raised.
         """
         self.start()
         assert self._process is not None
+        word = _WITH_PAGE if self._page else _TABLES
         try:
-            said, _ = self._process.communicate(f"{directory}\n", timeout=_LONGEST_S)
+            said, _ = self._process.communicate(f"{word} {directory}\n", timeout=_LONGEST_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             said = f"took longer than {_LONGEST_S} s"
-        lines = said.strip().splitlines() or ["its process said nothing"]
         if self._process.returncode == 0:
-            return lines[-1]
-        return f"No report ({lines[-1]}): 'harness report {directory}' makes one"
+            tables, _, place = said.rstrip("\n").rpartition("\n")
+            return (tables, place) if self._page else (said.rstrip("\n"), "")
+        lines = said.strip().splitlines() or ["its process said nothing"]
+        return "", f"No report ({lines[-1]}): 'harness report {directory}' makes one"
+
+
+def main() -> int:
+    """Read one line, what is wanted and the run directory, and do it."""
+    from harness.analysis.figures import group_runs  # noqa: PLC0415
+    from harness.analysis.readers import read_session  # noqa: PLC0415
+    from harness.core.errors import HarnessError  # noqa: PLC0415
+    from harness.report.evidence import quality_lines  # noqa: PLC0415
+    from harness.report.tables import as_text, tables  # noqa: PLC0415
+    from harness.report.write import write_report  # noqa: PLC0415
+
+    word, _, name = sys.stdin.readline().rstrip("\n").partition(" ")
+    if not name:
+        return 0
+    directory = Path(name)
+    try:
+        session = read_session(directory)
+        groups = group_runs([session])
+        for table in tables(groups):
+            print(f"{as_text(table)}\n")  # noqa: T201
+        for line in quality_lines(session.documents.get("quality", {})):
+            print(line)  # noqa: T201
+        for line in session.problems:
+            print(f"warning: {line}")  # noqa: T201
+        if word == _WITH_PAGE:
+            written = write_report(directory, [session], groups)
+            print(f"Report: {written.page}")  # noqa: T201
+    except HarnessError as error:
+        print(error)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""What a report rests on: the ledger, the samplers' own record, the environment."""
+"""What figures rest on: the ledger, the samplers' own record, calibration, the environment."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from harness.analysis.groups import Group
+from tabulate import tabulate
+
+from harness.analysis.calibration import Check
+from harness.analysis.figures import Group
 from harness.analysis.session import Session
 from harness.core.sizes import format_size
-from harness.report.contents import NOTHING, Table
+from harness.report.tables import NOTHING, Table
 
 _PAIRS = {
     "identity": "usage = anon + shmem + file + kernel + sock",
@@ -247,3 +250,104 @@ def _scalar(key: str, value: Any) -> str:
     if key.endswith("_ns") and isinstance(value, int | float):
         return f"{value / 1e6:.3g} ms"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def quality_lines(quality: dict[str, Any]) -> Iterator[str]:
+    """Yield lines about what ``quality.json`` says; none if there is no such file."""
+    if not quality:
+        return
+    yield from _clocks(quality)
+    for key, name in _PAIRS.items():
+        found = quality[key]
+        if found["agrees"] is None:
+            yield f"{name}: nothing to compare"
+            continue
+        verdict = "within" if found["agrees"] else "NOT WITHIN"
+        yield (
+            f"{name}: 95 % of {found['readings']} readings off by at most"
+            f" {format_size(found['p95_bytes'])}, {verdict} {format_size(found['bound_bytes'])};"
+            f" largest {format_size(found['largest_bytes'])}"
+            + (f" ({found['largest_at']})" if found["largest_at"] else "")
+        )
+    yield f"bounds: {quality['bounds_from']}"
+    yield from _baselines(quality["baseline"])
+
+
+def _clocks(quality: dict[str, Any]) -> Iterator[str]:
+    for view in ("cgroup", "inside", "docker"):
+        clock = quality["clocks"].get(view)
+        gap = quality["longest_gap_ns"].get(view)
+        if clock is None or gap is None:
+            continue
+        if "kept" in clock:
+            yield (
+                f"{view} view: {clock['kept']:.1%} of the ticks at"
+                f" {clock['interval_ns'] / 1e6:g} ms, {clock['missed']} missed, 99 % at most"
+                f" {clock['late_p99_ns'] / 1e6:.1f} ms late; longest gap {gap / 1e6:.0f} ms"
+            )
+        else:
+            yield f"{view} view: longest gap {gap / 1e6:.0f} ms"
+
+
+def _baselines(baseline: dict[str, Any]) -> Iterator[str]:
+    verdicts = baseline["verdicts"]
+    if not verdicts:
+        return
+    window_s, bound = baseline["window_ns"] / 1e9, format_size(baseline["bound_bytes"])
+    told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(verdicts.items()))
+    yield f"baselines (flat within {bound} for {window_s:g} s): {told}"
+    if baseline["timed_out"]:
+        yield f"not flat before: {', '.join(baseline['timed_out'])}"
+    for lack in baseline["not_trimmed"]:
+        yield f"could not be trimmed: {lack}"
+
+
+def check_table(checks: Sequence[Check]) -> str:
+    """Return one row for each claim about a view."""
+    rows = [
+        [
+            check.view,
+            check.column,
+            f"{check.probe}: {check.step}",
+            check.says,
+            f"{check.expected_bytes / 2**20:.2f}",
+            "nothing" if check.shown_bytes is None else f"{check.shown_bytes / 2**20:.2f}",
+            "-" if check.off_percent is None else f"{check.off_percent:+.3f} %",
+            f"{check.bound_percent:g} %",
+            f"{check.seen[0]}/{check.seen[1]}",
+            "ok" if check.within else "OUTSIDE",
+        ]
+        for check in checks
+    ]
+    headers = ["view", "column", "probe", "claim", "must show MiB", "shows MiB", "off", "stated"]
+    headers += ["within", ""]
+    align = ("left", "left", "left", "left", *["right"] * 5, "left")
+    return tabulate(rows, headers=headers, disable_numparse=True, colalign=align)
+
+
+def calibration_lines(found: dict[str, Any]) -> Iterator[str]:
+    """Yield what else a ``calibration.json`` says."""
+    for name, (seen, pulses) in found["pulses_with_a_reading"].items():
+        yield f"{name}: a reading in {seen} of {pulses} pulses of 200 ms"
+    for view, clock in found["clocks"].items():
+        if "kept" in clock:
+            yield (
+                f"{view} sampler: {clock['missed']} of {clock['ticks'] + clock['missed']} ticks"
+                f" missed at {clock['interval_ns'] / 1e6:g} ms; late: median"
+                f" {clock['late_median_ns'] / 1e6:.2f} ms, 99 %"
+                f" {clock['late_p99_ns'] / 1e6:.2f} ms, most {clock['late_max_ns'] / 1e6:.2f} ms;"
+                f" {clock['largest_cpu_share']:.2%} of a core,"
+                f" {format_size(clock['rss_max_bytes'])}"
+            )
+    yield (
+        f"engine: {found['engine_cpu_share']:.2%} of a core with one container's stats stream,"
+        f" {format_size(found['engine_rss_bytes'])}"
+    )
+    bounds = ", ".join(f"{k} {format_size(v)}" for k, v in found["agreement"].items())
+    yield f"views may disagree, at the 95th percentile, by: {bounds}"
+    for name, figure in (found["detectable"] or {}).items():
+        yield (
+            f"A/A, {name}: {figure['repeats']} runs against {figure['repeats']} of the same plan"
+            f" differ by {figure['difference_percent']:+.2f} %; the smallest difference they can"
+            f" detect is {figure['smallest_percent']:.2f} %"
+        )

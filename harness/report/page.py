@@ -14,14 +14,13 @@ from markupsafe import Markup
 
 from harness import __version__
 from harness.analysis.curves import typical_run
-from harness.analysis.groups import Group
-from harness.analysis.session import Session
+from harness.analysis.figures import Group, RunFigures
+from harness.analysis.session import OK, Session
 from harness.analysis.verdicts import Verdict
 from harness.core.sizes import format_size
 from harness.report import charts, evidence
-from harness.report.contents import Table, outcomes, services, summary
 from harness.report.palette import Look, dark_colors
-from harness.report.run_chart import run_chart
+from harness.report.tables import Table, connector, ledger, outcomes, services, summary
 
 _FILES = files("harness.report") / "page_files"
 _PLOTLY = "vendor/plotly-basic.min.js"
@@ -90,8 +89,10 @@ def write_page(
             summary=summary(groups),
             services=services(groups),
             comparisons=comparisons,
-            outcomes=outcomes(sessions),
-            ledger=evidence.ledger(groups),
+            outcomes=outcomes(groups),
+            ledger=ledger(groups),
+            ledger_marks=evidence.ledger(groups),
+            connector=connector(groups),
             evidence=[_evidence(n, s) for n, s in enumerate(sessions, 1)],
             problems=[line for session in sessions for line in session.problems],
             contents=_contents(sessions, groups, runs, comparisons),
@@ -124,7 +125,7 @@ def _json(value: Any) -> Markup:
 def _run_charts(groups: Sequence[Group]) -> tuple[list[RunCharts], dict[str, Any]]:
     """Return the groups' run charts and the charts by key, thinned to what a page can hold."""
     most = max(_MOST_RUNS // max(len(groups), 1), 1)
-    shown = {group.label: group.figures[:most] for group in groups}
+    shown = {group.label: group.runs[:most] for group in groups}
     tasks = max(_MOST_TASKS // max(sum(map(len, shown.values())), 1), _FEWEST_TASKS)
     lines = sum(
         len(runs) * (len(group.session.memory.services) + 1)
@@ -141,11 +142,11 @@ def _run_charts(groups: Sequence[Group]) -> tuple[list[RunCharts], dict[str, Any
             runs.append(typical)
         keys = []
         for figures in runs:
-            chart = run_chart(group, figures, points, tasks)
+            chart = charts.run_chart(group, figures, points, tasks)
             if chart is not None:
                 key = f"run-{number}-{figures.run.run_id}"
                 by_key[key] = chart
-                keys.append((key, figures.run.run_id))
+                keys.append((key, _run_name(figures)))
         if keys:
             first = f"run-{number}-{typical.run.run_id}"
             known = first if first in by_key else keys[0][0]
@@ -153,12 +154,18 @@ def _run_charts(groups: Sequence[Group]) -> tuple[list[RunCharts], dict[str, Any
     return found, by_key
 
 
+def _run_name(figures: RunFigures) -> str:
+    run = figures.run
+    return run.run_id if run.outcome == OK else f"{run.run_id}: {run.outcome}"
+
+
 def _runs_note(groups: Sequence[Group], runs: Sequence[RunCharts]) -> str:
-    note = "Shown first is the run whose makespan is the median."
+    note = "Shown first is the run whose makespan is the median. A run that did not go through"
+    note += " says how it ended; it is drawn to its last sample."
     if not any("tasks" in group.session.tables for group in groups):
         note += " Tasks and stage boundaries were not recorded."
-    if sum(len(group.figures) for group in groups) > sum(len(group.charts) for group in runs):
-        note += " Not all runs are on this page."
+    if sum(len(g.runs) for g in groups) > sum(len(group.charts) for group in runs):
+        note += " Not all runs are shown."
     return note
 
 
@@ -223,6 +230,7 @@ def _contents(
         ("makespans", "Makespans"),
         *([("comparisons", "Comparisons")] if comparisons else []),
         ("outcomes", "Outcomes"),
+        *([("connector", "In the connector")] if connector(groups) else []),
         *([("ledger", "Ledger")] if evidence.ledger(groups) else []),
         ("evidence-1", "How it was measured" if sessions else ""),
     ]

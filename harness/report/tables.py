@@ -1,131 +1,281 @@
-"""Tables for the terminal."""
+"""What is said of runs, as tables of text: bench, report, compare and the page show the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from harness.analysis.ledger import PARTS, ServiceLedger
-from harness.analysis.predicted import Comparison, ModePrediction
-from harness.analysis.summary import ModeSummary
+from harness.analysis.figures import PARTS, Group, Range, RunFigures, ScopeSummary
+from harness.analysis.predicted import Comparison, predictions
+from harness.analysis.session import OK, Session
 from harness.core.sizes import format_size
 
-
-def _size(size_bytes: float | None) -> str:
-    return "" if size_bytes is None else format_size(size_bytes)
+NOTHING = "-"
 
 
-def summary_table(summaries: Sequence[ModeSummary]) -> str:
-    """Return one row for each mode and service; the mode's own figures on its first row."""
-    rows: list[list[str]] = []
-    for summary in summaries:
-        first = [
-            summary.mode,
-            str(summary.runs),
-            f"{summary.makespan_s:.3f}",
-            f"{summary.objects_at_end} / {summary.objects_left}",
-        ]
-        for memory in summary.services:
-            name = memory.service
-            ledger = summary.ledgers.get(name)
-            rows.append(
-                [
-                    *first,
-                    f"{name} x {memory.containers}" if memory.containers > 1 else name,
-                    format_size(memory.peak_net_bytes),
-                    format_size(memory.mean_net_bytes),
-                    _size(ledger.after_bytes if ledger else None),
-                    _size(ledger.trimmed_bytes if ledger else None),
-                    format_size(memory.baseline_bytes),
-                    memory.peak_kind,
-                ]
-            )
-            first = [""] * len(first)
-        if not summary.services:
-            rows.append([*first, "-", "", "", "", "", "", "no samples"])
-    return tabulate(
-        rows,
-        headers=[
-            "mode",
-            "runs",
-            "makespan s",
-            "objects end/left",
-            "service",
-            "peak net",
-            "mean net",
-            "after",
-            "trimmed",
-            "baseline",
-            "peak from",
-        ],
+@dataclass(frozen=True)
+class Cell:
+    """A cell whose small print only the page has room for."""
+
+    text: str
+    small: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people.
+
+    Attributes:
+        name: for links and tests.
+        title: above it.
+        header: column titles; those that start with a blank are aligned to the right.
+        rows: its cells.
+        note: below it.
+    """
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
+    note: str = ""
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Which columns hold numbers."""
+        return tuple(title.startswith(" ") for title in self.header)
+
+
+def as_text(table: Table) -> str:
+    """Return a table for a terminal, with its title above and its note below."""
+    body = tabulate(
+        [[str(cell) for cell in row] for row in table.rows],
+        headers=[title.strip() for title in table.header],
         disable_numparse=True,
-        colalign=("left", "right", "right", "right", "left", *["right"] * 5, "left"),
+        colalign=["right" if right else "left" for right in table.right] if table.rows else None,
+    )
+    return "\n".join(part for part in (f"{table.title}\n", body, table.note) if part)
+
+
+def tables(groups: Sequence[Group]) -> list[Table]:
+    """Return what ``bench`` and ``report`` print, in this order."""
+    found = [summary(groups), services(groups)]
+    found += [table for table in (ledger(groups), connector(groups)) if table is not None]
+    if any(figures.run.outcome != OK for group in groups for figures in group.runs):
+        found.append(outcomes(groups))
+    return found
+
+
+_MEMORY = (
+    " net peak",
+    " net mean",
+    " after",
+    " leftover",
+    " baseline",
+    " peak",
+    " mean",
+    "view",
+    " covered",
+    "peak from",
+)
+
+
+def summary(groups: Sequence[Group]) -> Table:
+    """Return one row for each mode: makespan, and memory with and without its baseline."""
+    rows = []
+    for group in groups:
+        scope = group.topology
+        memory = _memory(scope) if scope else _no_memory(group)
+        makespan = _ranged(group.makespan, lambda value: f"{value:.3f}")
+        went, all_runs = len(group.figures), len(group.runs)
+        runs = str(went) if went == all_runs else f"{went} of {all_runs}"
+        rows.append((group.label, runs, makespan, *memory))
+    return Table(
+        "summary",
+        "Summary",
+        ("mode", " runs", " makespan s", *_MEMORY),
+        tuple(rows),
+        "Medians over a mode's runs that went through. Net peak, net mean, after and leftover are"
+        " net: less the use when the run started (baseline). After: use after the mode's clean-up,"
+        " as it is. Leftover: use when the phase after the run ended, once every process has given"
+        " back what is free. Covered: the share of the run that the samples cover.",
     )
 
 
-SUMMARY_NOTE = (
-    "Medians over a mode's runs. Net: less the service's own use when the run started; after and"
-    " trimmed are net too: what stays after the mode's clean-up, as it is and once every process"
-    " has given back what is free. Objects: in the connector when the clock stopped / after the"
-    " clean-up."
-)
+def services(groups: Sequence[Group]) -> Table:
+    """Return one row for each mode and service."""
+    rows: list[tuple[str | Cell, ...]] = []
+    for group in groups:
+        label = group.label
+        for scope in group.scopes:
+            rows.append((label, _name(scope), *_memory(scope)))
+            label = ""
+    return Table(
+        "services",
+        "Peaks by service",
+        ("mode", "service", *_MEMORY),
+        tuple(rows),
+        "The topology's peak is the simultaneous one, not the sum of the services'. A peak of the"
+        " kernel is exact; a sampled one can miss what is shorter than its interval.",
+    )
 
 
-def ledger_table(summaries: Sequence[ModeSummary]) -> str:
-    """Return where the memory was when the runs ended, net; empty without the cgroup view."""
-    rows = []
-    for summary in summaries:
-        mode = summary.mode
-        for memory in summary.services:
-            ledger: ServiceLedger | None = summary.ledgers.get(memory.service)
-            if ledger is not None:
-                parts = [_size(ledger.parts[part]) for part in PARTS]
-                rows.append([mode, memory.service, *parts])
-                mode = ""
+def _name(scope: ScopeSummary) -> str:
+    return f"{scope.scope} x {scope.containers}" if scope.containers > 1 else scope.scope
+
+
+def _memory(scope: ScopeSummary) -> tuple[str | Cell, ...]:
+    sizes = (
+        *(scope.net_peak, scope.net_mean, scope.after, scope.leftover),
+        *(scope.baseline, scope.peak, scope.mean),
+    )
+    covered = f"{scope.coverage.low:.0%}".replace("%", " %")
+    return (*map(_sizes, sizes), scope.view, covered, ", ".join(scope.peak_kinds))
+
+
+def _no_memory(group: Group) -> tuple[str | Cell, ...]:
+    reasons = [figures.absent for figures in group.runs if figures.absent]
+    missing: list[str | Cell] = [NOTHING] * (len(_MEMORY) - 1)
+    return (*missing, reasons[0] if reasons else NOTHING)
+
+
+def _sizes(value: Range | None) -> Cell:
+    return _ranged(value, format_size)
+
+
+def _ranged(value: Range | None, shown: Callable[[float], str]) -> Cell:
+    if value is None:
+        return Cell(NOTHING)
+    alone = value.low == value.high
+    return Cell(shown(value.median), "" if alone else between(shown(value.low), shown(value.high)))
+
+
+def ledger(groups: Sequence[Group]) -> Table | None:
+    """Return where the memory was when the runs ended, net; None without a ledger."""
+    rows: list[tuple[str | Cell, ...]] = []
+    for group in groups:
+        label = group.label
+        for scope in group.scopes:
+            if scope.parts:
+                rows.append((label, _name(scope), *(_sizes(scope.parts[part]) for part in PARTS)))
+                label = ""
     if not rows:
-        return ""
-    headers = ["at run_end, net", "service", "usage", "= anon", "+ shmem", "+ file", "+ kernel"]
-    headers.append("+ sock")
-    align = ("left", "left", *["right"] * 6)
-    return tabulate(rows, headers=headers, disable_numparse=True, colalign=align)
+        return None
+    return Table(
+        "ledger-net",
+        "Where the memory was when the runs ended",
+        ("mode", "service", " usage", " = anon", " + shmem", " + file", " + kernel", " + sock"),
+        tuple(rows),
+        "Medians over a mode's runs at the mark run_end, less what was there at run_start.",
+    )
 
 
-def prediction_table(predictions: Sequence[ModePrediction]) -> str:
-    """Return predicted and measured bytes in the connector side by side, with the difference."""
-    rows = [
-        [
-            found.mode,
-            *_comparison(found.at_end),
-            *_comparison(found.fullest),
-            _off(found.worst),
-            format_size(found.peak_bytes),
-            format_size(found.ideal_bytes),
-        ]
-        for found in predictions
-    ]
-    headers = ["in the connector", "at end: predicted", "measured", "off"]
-    headers += ["fullest stage: predicted", "measured", "off", "worst stage", "peak", "ideal"]
-    align = ("left", *["right"] * 9)
-    return tabulate(rows, headers=headers, disable_numparse=True, colalign=align)
+def connector(groups: Sequence[Group]) -> Table | None:
+    """Return predicted and measured bytes in the connector; None without predictions."""
+    rows = []
+    sessions = {group.session.path: group.session for group in groups}
+    labels = {(group.session.path, group.mode): group.label for group in groups}
+    for session in sessions.values():
+        for found in predictions(session):
+            held = NOTHING
+            if found.objects_at_end is not None:
+                held = f"{found.objects_at_end} / {found.objects_left}"
+            rows.append(
+                (
+                    labels.get((session.path, found.mode), found.mode),
+                    held,
+                    *_comparison(found.at_end),
+                    *_comparison(found.fullest),
+                    _off(found.worst),
+                    format_size(found.peak_bytes),
+                    format_size(found.ideal_bytes),
+                )
+            )
+    if not rows:
+        return None
+    return Table(
+        "connector",
+        "In the connector",
+        (
+            "mode",
+            " objects end/left",
+            " at end: predicted",
+            " measured",
+            " off",
+            " fullest stage: predicted",
+            " measured",
+            " off",
+            " worst stage",
+            " peak",
+            " ideal",
+        ),
+        tuple(rows),
+        "Objects: when the clock stopped / after the clean-up. Predicted: payload bytes, from the"
+        " flags alone; measured: serialised bytes, asked of the storage. Stages are counted with"
+        " --audit-stages and in warm-up runs. Peak: most that must be there at once; ideal: least"
+        " that any implementation holds at its fullest stage boundary.",
+    )
 
 
-PREDICTION_NOTE = (
-    "Payload bytes from the flags alone; measured: serialised bytes, asked of the storage. Stages"
-    " are counted with --audit-stages and in warm-up runs. Peak: most that must be there at once;"
-    " ideal: least that any implementation holds at its fullest stage boundary."
-)
-
-
-def _comparison(found: Comparison | None) -> list[str]:
+def _comparison(found: Comparison | None) -> tuple[str, ...]:
     if found is None:
-        return ["-", "-", "-"]
-    return [format_size(found.predicted_bytes), format_size(found.measured_bytes), _off(found)]
+        return (NOTHING, NOTHING, NOTHING)
+    return (format_size(found.predicted_bytes), format_size(found.measured_bytes), _off(found))
 
 
 def _off(found: Comparison | None) -> str:
     if found is None:
-        return "-"
-    if found.off_percent is None:
-        return "not 0"
-    return f"{found.off_percent:+.3f} %"
+        return NOTHING
+    return "not 0" if found.off_percent is None else f"{found.off_percent:+.3f} %"
+
+
+def outcomes(groups: Sequence[Group]) -> Table:
+    """Return how each run ended, its net peak until then, and what it left in the connector."""
+    sessions = {group.session.path: group.session for group in groups}
+    found = {
+        (group.session.path, figures.run.run_id): figures
+        for group in groups
+        for figures in group.runs
+    }
+    rows = []
+    for session in sessions.values():
+        objects = _by_run(session)
+        for run in session.runs:
+            figures = found.get((session.path, run.run_id))
+            if figures is not None:
+                rows.append((session.name, *_outcome(figures, objects.get(run.run_id))))
+    header = ("session", "run", " makespan s", " net peak", " objects at end", " left", "outcome")
+    # One session needs no column that says which.
+    first = 1 if len(sessions) == 1 else 0
+    shown = tuple(row[first:] for row in rows)
+    note = "The net peak of a run that did not go through is that until its end."
+    return Table("outcomes", "Runs and outcomes", header[first:], shown, note)
+
+
+def _outcome(figures: RunFigures, held: dict[str, object] | None) -> tuple[str, ...]:
+    run = figures.run
+    at_end = left = NOTHING
+    if held is not None:
+        at_end = f"{held['objects_at_end']} (predicted {held['objects_predicted']})"
+        left = str(held["objects_left"])
+    makespan = NOTHING if run.makespan_s is None else f"{run.makespan_s:.3f}"
+    peak = format_size(figures.topology.net_peak_bytes) if figures.topology else NOTHING
+    ended = run.outcome if run.outcome == OK else f"{run.outcome}: {run.reason}"
+    return (run.run_id, makespan, peak, at_end, left, ended)
+
+
+def _by_run(session: Session) -> dict[str, dict[str, object]]:
+    rows = session.tables.get("objects")
+    if rows is None:
+        return {}
+    return {row["run_id"]: row for row in rows.to_dicts()}
+
+
+def between(low: str, high: str) -> str:
+    """Return a range; a unit that both ends have is said once."""
+    number, _, unit = low.partition(" ")
+    return f"{number if unit and high.endswith(f' {unit}') else low} to {high}"

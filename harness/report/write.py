@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from harness.analysis.compare import Row, compare_groups
-from harness.analysis.groups import Group, reference
+from harness.analysis.compare import METRICS, Row, compare_groups
+from harness.analysis.figures import Group, RunFigures, ScopeFigures, reference
 from harness.analysis.session import Session
+from harness.analysis.statistics import spread
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UsageError
-from harness.report.comparisons import COMPARISON_NOTE, comparisons, runs_needed
-from harness.report.contents import Table
-from harness.report.figures import write_figures
+from harness.report.comparison import (
+    COMPARISON_NOTE,
+    comparison_json,
+    comparisons,
+    runs_needed,
+)
 from harness.report.page import write_page
 from harness.report.palette import mode_looks
-from harness.report.summary_json import write_summary
+from harness.report.plots import write_figures
+from harness.report.tables import Table
 
 PAGE = "report.html"
 SUMMARY = "summary.json"
 FIGURES = "figures"
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,86 @@ def _against_reference(groups: Sequence[Group], rules: Rules) -> list[tuple[str,
     return [
         (group.label, row)
         for group in groups
-        if group is not first
+        if group is not first and group.figures
         for row in compare_groups(first, group, rules)
     ]
+
+
+def write_summary(
+    path: Path,
+    sessions: Sequence[Session],
+    groups: Sequence[Group],
+    comparisons: Sequence[tuple[str, Row]],
+) -> None:
+    """Write all figures for programs, whole or not at all."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "sessions": [_session(session) for session in sessions],
+        "modes": [_group(group) for group in groups],
+        "comparisons": [{"mode": label} | comparison_json(row) for label, row in comparisons],
+    }
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    draft.replace(path)
+
+
+def _session(session: Session) -> dict[str, Any]:
+    return {
+        "directory": session.name,
+        "source": session.source,
+        "view": session.memory.view if session.memory else None,
+        "workload": asdict(session.workload)
+        | {
+            "payload_bytes": session.workload.payload_bytes,
+            "ideal_s": session.workload.ideal_s,
+        }
+        if session.workload
+        else None,
+        "runs": len(session.runs),
+        "problems": list(session.problems),
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    workload = group.session.workload
+    metrics: dict[str, Any] = {}
+    for metric in METRICS:
+        values = [metric.value(figures, workload) for figures in group.figures]
+        known = [value for value in values if value is not None]
+        if known:
+            found = spread(known)
+            metrics[metric.name] = {
+                "unit": metric.unit.value,
+                "median": found.median,
+                "low": found.low,
+                "high": found.high,
+                "least": min(known),
+                "most": max(known),
+            }
+    return {
+        "mode": group.label,
+        "directory": group.session.name,
+        "metrics": metrics,
+        "runs": [_run(figures) for figures in group.runs],
+    }
+
+
+def _run(figures: RunFigures) -> dict[str, Any]:
+    return {
+        "run_id": figures.run.run_id,
+        "outcome": figures.run.outcome,
+        "reason": figures.run.reason,
+        "makespan_s": figures.run.makespan_s,
+        "coverage": figures.coverage,
+        "memory_absent": figures.absent,
+        "memory": {name: _scope(scope) for name, scope in figures.scopes.items()},
+    }
+
+
+def _scope(figures: ScopeFigures) -> dict[str, Any]:
+    return asdict(figures) | {
+        "net_peak_bytes": figures.net_peak_bytes,
+        "net_mean_bytes": figures.net_mean_bytes,
+        "net_after_bytes": figures.net_after_bytes,
+        "leftover_bytes": figures.leftover_bytes,
+    }

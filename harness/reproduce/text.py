@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from harness.core.sizes import format_size
-from harness.report.comparisons import quantity
+from harness.report.comparison import quantity
 from harness.reproduce.format import printable
 from harness.reproduce.verdict import MetricVerdict, Reproduction
 

@@ -6,8 +6,6 @@ import dataclasses
 import inspect
 from typing import Any
 
-from tabulate import tabulate
-
 from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.memory import (
     CgroupRow,
@@ -72,7 +70,9 @@ up. A run is finished when its row is in `outcomes.csv`, which is written last;
 def schema_section(name: str, row_type: type[Any]) -> str:
     """Return one file's section in Markdown."""
     doc = inspect.cleandoc(row_type.__doc__ or "").partition(": ")[2].replace("``", "`")
-    rows = [
+    # Blanks: room for a heading that is longer than what is below it.
+    rows = [("column  ", "type  ", "meaning  ")]
+    rows += [
         (
             f"`{field.name}`",
             str(field.type).replace(" | None", ", may be empty"),
@@ -80,7 +80,13 @@ def schema_section(name: str, row_type: type[Any]) -> str:
         )
         for field in dataclasses.fields(row_type)
     ]
-    table = tabulate(rows, headers=("column", "type", "meaning"), tablefmt="github")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"| {' | '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))} |"
+        for row in rows
+    ]
+    lines.insert(1, f"|{'|'.join('-' * (width + 2) for width in widths)}|")
+    table = "\n".join(lines)
     return f"## {name}\n\n{doc[0].upper()}{doc[1:]}\n\n{table}\n"
 
 

@@ -18,6 +18,9 @@ SCHEMA_VERSION = 1
 
 def git_revision(directory: Path) -> str | None:
     """Return the commit a checkout is at, with ``-dirty`` where files differ from it."""
+    # An environment may lie in somebody else's checkout.
+    if not (directory / ".git").exists():
+        return None
     command = ["git", "-C", str(directory), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)

@@ -146,10 +146,10 @@ class LedgerRow:
     """A row of ``ledger.csv``: where the memory of one scope is at a mark.
 
     ``usage = anon + shmem + file + kernel + sock``, but for the kernel's charge stocks (up to
-    256 KiB for each CPU) and what changed between two reads; ``file`` is its active and inactive part and
-    the little that is on neither list. PSS and USS are summed over all processes in the scope,
-    the inside sampler's among them, and read on the host at baseline_end, after_start and trimmed
-    only: they walk page tables. Pressure and kills are cumulative.
+    256 KiB for each CPU) and what changed between two reads; ``file`` is its active and inactive
+    part and the little that is on neither list. PSS and USS are summed over all processes in the
+    scope, the inside sampler's among them, and read on the host at baseline_end, after_start and
+    trimmed only: they walk page tables. Pressure and kills are cumulative.
     """
 
     run_id: str = column("the run")
@@ -187,7 +187,7 @@ LABEL_KERNEL = "kernel"
 
 def peak_label(kind: str, interval_ns: int) -> str:
     """Return what stands beside a peak for people: ``kernel`` or ``sampled at N ms``."""
-    return f"sampled at {interval_ns / 1e6:g} ms" if kind == KIND_SAMPLED else LABEL_KERNEL
+    return f"sampled at {interval_ns / 1e6:.4g} ms" if kind == KIND_SAMPLED else LABEL_KERNEL
 
 
 # Samplers make thousands of rows a minute; this takes half the time of a getattr for each cell.

@@ -202,7 +202,9 @@ class HostSampler:
             if usage is None:
                 self._note_end(container)
                 continue
-            write(line(run, container.name, mono_ns(), unix_ns(), late_ns, usage, container.source))
+            write(
+                line % (run, container.name, mono_ns(), unix_ns(), late_ns, usage, container.source)
+            )
 
     def _sample(
         self, containers: Iterable[Container], late_ns: int | None, *, stat: bool, slow: bool

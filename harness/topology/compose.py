@@ -21,13 +21,13 @@ from docker import DockerClient
 from docker.errors import APIError
 from docker.models.containers import Container
 
-import harness
 from harness.core.errors import InfrastructureError, UsageError
 from harness.executors import executors
 from harness.plan import Plan
+from harness.topology.checkout import CHECKOUT
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 
-COMPOSE_DIR = Path(harness.__file__).resolve().parent.parent / "compose"
+COMPOSE_DIR = CHECKOUT / "compose"
 _IMAGE_VARIABLE = re.compile(r"\$\{(HARNESS_IMAGE_([A-Z0-9_]+))")
 # Only workers are more than one.
 _REPLICAS = re.compile(r"replicas: \$\{(\w+):-(\d+)\}")

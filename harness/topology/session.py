@@ -19,7 +19,8 @@ from harness.results.rows import OutcomeRow, RowWriter, read_rows
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership
 from harness.topology.at_once import clean_in_background
-from harness.topology.compose import COMPOSE_DIR, keep_sources, plan_files, services
+from harness.topology.checkout import CHECKOUT
+from harness.topology.compose import keep_sources, plan_files, services
 from harness.topology.images import Image
 from harness.topology.launch import Launch, LaunchedTopology, prepare
 from harness.topology.reserve import keep_reserve, release_reserve
@@ -245,7 +246,7 @@ class Bench:
         found = manifest.read_json(self.directory.manifest)
         found = found or manifest.base_manifest(self.plan.model_dump(mode="json"))
         found |= manifest.base_manifest(self.plan.model_dump(mode="json"))
-        found["git_revision"] = manifest.git_revision(COMPOSE_DIR.parent)
+        found["git_revision"] = manifest.git_revision(CHECKOUT)
         found |= {"host": manifest.machine() | {"software": manifest.software()}}
         manifest.write_manifest(self.directory.manifest, found | self._facts)
         for path in self.directory.temporary_files():

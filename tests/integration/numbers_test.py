@@ -67,7 +67,7 @@ def check_predictions(bench: Bench) -> None:
         assert int(row["size_bytes"]) == pytest.approx(size, rel=0.01)
         assert int(row["server_used_bytes"]) > size
         assert int(row["server_rss_bytes"]) > 0
-    assert "in the connector" in bench.out
+    assert "In the connector" in bench.out
 
 
 def test_calibration_holds_every_view_against_the_truth(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import harness
 from harness.core.errors import InfrastructureError, UsageError
+from harness.topology.checkout import CHECKOUT, package_sources
 from harness.topology.images.archive import files_tar
 
 EPOCH = 1760000000
@@ -65,18 +65,17 @@ class BaseRecipe:
 
 
 def repository_root() -> Path:
-    """Return the checkout the package is imported from.
+    """Return the folder that has the recipes: the checkout, or what the wheel brought along.
 
     Raises:
-        InfrastructureError: if there is no ``images/`` beside the package.
+        InfrastructureError: if there is no ``images/`` in it.
     """
-    root = Path(harness.__file__).resolve().parent.parent
-    if not (root / "images" / "Dockerfile").is_file():
+    if not (CHECKOUT / "images" / "Dockerfile").is_file():
         raise InfrastructureError(
-            f"no images/ folder beside the package in {root}: images are built from a checkout "
-            "(git clone, then `make bench` there)"
+            f"{CHECKOUT}: no images/ folder, of what the package brings along or lies beside: take"
+            " a whole checkout, or a wheel made from one"
         )
-    return root
+    return CHECKOUT
 
 
 def known_stacks(root: Path) -> list[str]:
@@ -135,7 +134,7 @@ def stack_files(root: Path, stack: str) -> dict[str, bytes]:
     }
     for step in (images / "steps").glob("*.sh"):
         files[f"steps/{step.name}"] = step.read_bytes()
-    package = root / "harness"
+    package = package_sources(root)
     for source in package.rglob("*.py"):
         path = source.relative_to(package)
         if _runs_in_containers(path):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
+from harness.topology.checkout import build_directory
 from harness.topology.images import docker_cli, recipe
 from harness.topology.images.base import ensure_base, find_base, load
 from harness.topology.images.build import Base, Wanted, build_image, wanted
@@ -184,9 +185,9 @@ def build_lock(root: Path, say: Callable[[str], None]) -> Iterator[Path]:
     """Hold a lock between processes; the kernel releases it if this one dies.
 
     Yields:
-        A directory of the checkout for logs and intermediate files.
+        A directory for logs and intermediate files.
     """
-    work = root / "build" / "images"
+    work = build_directory(root)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:

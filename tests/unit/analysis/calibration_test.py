@@ -14,7 +14,7 @@ from harness.analysis.calibration import (
     check,
 )
 from harness.analysis.detectable import detectable, t_quantile
-from harness.report.calibration import check_table
+from harness.report.evidence import check_table
 from harness.results.truth import TruthRow
 
 MIB = 1 << 20

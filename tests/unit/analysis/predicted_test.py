@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.analysis.own_files import read_rows
 from harness.analysis.predicted import Comparison, predictions
+from harness.analysis.session import Session
 from harness.plan import Workload
-from harness.report.tables import prediction_table
 from harness.results.directory import RunDirectory
-from harness.results.events import StorageRow
+from harness.results.events import PredictionRow, StorageRow
 from harness.results.rows import ObjectsRow, RowWriter
 from harness.workflow.runner import write_predictions
 
@@ -25,6 +27,18 @@ def directory(tmp_path: Path) -> RunDirectory:
     found = RunDirectory(tmp_path)
     write_predictions(found.predictions, WORKLOAD)
     return found
+
+
+def session(directory: RunDirectory) -> Session:
+    files: dict[str, tuple[Path, type[Any]]] = {
+        "predictions": (directory.predictions, PredictionRow),
+        "objects": (directory.objects, ObjectsRow),
+        "storage": (directory.storage, StorageRow),
+    }
+    tables = {
+        name: read_rows(path, kind).rows for name, (path, kind) in files.items() if path.exists()
+    }
+    return Session(directory.path, "harness", None, (), None, tables=tables)
 
 
 def test_the_difference_in_percent() -> None:
@@ -44,7 +58,7 @@ def test_the_worst_run_and_the_worst_stage_are_shown(directory: RunDirectory) ->
                 row = StorageRow(run_id, "stage", 0, stage, 1, 1, measured, None, None)
                 storage.write(row)
         storage.write(StorageRow("0003-owned-proxy-1", "run_end", None, None, 1, 1, 7, None, None))
-    default, owned = predictions(directory)
+    default, owned = predictions(session(directory))
     assert default.at_end == Comparison(3100, 3131)
     assert (default.fullest, default.audits) == (None, 0)
     assert (default.peak_bytes, default.ideal_bytes) == (3100, 2000)
@@ -53,10 +67,10 @@ def test_the_worst_run_and_the_worst_stage_are_shown(directory: RunDirectory) ->
     assert owned.fullest == Comparison(2000, 2000)
     assert owned.worst == Comparison(1000, 1020)
     assert owned.peak_bytes == 3000
-    table = prediction_table([default, owned])
-    assert "+1.000 %" in table
-    assert "+2.000 %" in table
+    assert (default.objects_at_end, default.objects_left) == (5, 0)
+    assert default.at_end.off_percent == 1.0
+    assert owned.worst.off_percent == 2.0
 
 
 def test_no_predictions_no_comparison(tmp_path: Path) -> None:
-    assert predictions(RunDirectory(tmp_path)) == []
+    assert predictions(session(RunDirectory(tmp_path))) == []

@@ -44,13 +44,14 @@ def test_two_readings_in_a_tick_keep_the_higher() -> None:
     assert memory.services["a"].tolist() == [1, 9, 4, 5, 6]
 
 
-def test_a_reading_holds_for_two_seconds_and_no_longer() -> None:
-    times = [0, 500, 1000, 1500, 5000, 5500]
-    memory = built(reading("a-1", "a", times, [1, 2, 3, 4, 5, 6]))
+def test_gaps_of_up_to_two_seconds_are_bridged_and_no_longer_ones() -> None:
+    times = [0, 500, 1000, 1500, 3500, 6000, 6500]
+    memory = built(reading("a-1", "a", times, [1, 2, 3, 4, 5, 6, 7]))
     levels = memory.services["a"]
-    assert levels[:8].tolist() == [1, 2, 3, 4, 4, 4, 4, 4]
-    assert np.isnan(levels[8:10]).all()
-    assert levels[10:].tolist() == [5, 6]
+    assert levels[:8].tolist() == [1, 2, 3, 4, 4, 4, 4, 5]
+    assert np.isnan(levels[8:12]).all()
+    assert levels[12:].tolist() == [6, 7]
+    assert memory.read["a"].tolist() == [1] * 8 + [0] * 4 + [1] * 2
 
 
 def test_a_container_that_is_gone_counts_nothing_while_others_go_on() -> None:
@@ -58,7 +59,17 @@ def test_a_container_that_is_gone_counts_nothing_while_others_go_on() -> None:
         reading("a-1", "a", [0, 1000], [7, 7]),
         reading("a-2", "a", [0, 1000, 2000, 3000, 4000, 5000], [1] * 6),
     )
-    assert memory.services["a"].tolist() == [8, 8, 8, 8, 1, 1]
+    assert memory.services["a"].tolist() == [8, 8, 1, 1, 1, 1]
+    assert memory.read["a"].tolist() == [2, 2, 1, 1, 1, 1]
+
+
+def test_one_that_takes_the_place_of_another_is_not_added_to_it() -> None:
+    memory = built(
+        reading("a-1", "a", [0, 100, 200], [7, 7, 7]),
+        reading("a-2", "a", [300, 400, 500], [7, 7, 7]),
+    )
+    assert memory.services["a"].tolist() == [7] * 6
+    assert memory.containers == {"a": 1}
 
 
 def test_levels_before_a_moment_are_exact_and_not_those_of_its_tick() -> None:

@@ -75,7 +75,7 @@ def test_several_published_directories_make_one_table(harness: Harness) -> None:
     assert done.returncode == 0
     rows = [line.split() for line in done.stdout.splitlines() if "-proxy" in line][:2]
     assert [row[0] for row in rows] == ["default-proxy", "manual-proxy"]
-    assert rows[0][7:9] == ["37.6", "GB"]
+    assert rows[0][3:5] == ["37.6", "GB"]
 
 
 def test_a_truncated_file_is_a_warning_and_the_rest_is_reported(
@@ -192,7 +192,7 @@ def test_plot_draws_one_figure(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--mode", "nope"], "--mode nope: no run of it went through; there is none"),
+        (["--mode", "nope"], "--mode nope: there is no run of it; there is none"),
         (["--service", "nope"], "--service nope: not one of redis, worker, topology"),
         (["--figure", "services", "--run", "9"], "--run 9: no such run"),
     ],

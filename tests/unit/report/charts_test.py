@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.groups import Group, group_runs
+from harness.analysis.figures import Group, group_runs
 from harness.analysis.readers import read_session
 from harness.report import charts
+from harness.report.charts import run_chart
 from harness.report.palette import Look, dark_colors, look, mode_looks
-from harness.report.run_chart import run_chart
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000
@@ -72,6 +72,17 @@ def test_a_runs_chart_stacks_services_and_shows_tasks(groups: list[Group]) -> No
     bars = [trace for trace in chart["data"] if trace["type"] == "bar"]
     assert bars[1]["x"] == pytest.approx([0.55] * 3)
     assert [shape["x0"] for shape in chart["layout"]["shapes"]] == pytest.approx([0.1, 0.92, 1.8])
+
+
+def test_pointing_at_a_task_tells_how_long_it_took(groups: list[Group]) -> None:
+    chart = run_chart(groups[1], groups[1].figures[0], 2000, 100)
+    assert chart is not None
+    resolving, working = (trace for trace in chart["data"] if trace["type"] == "bar")
+    # Of a bar that starts elsewhere than at 0, x would be its end.
+    assert working["base"][0] == pytest.approx(0.25)
+    assert "%{x" not in working["hovertemplate"]
+    assert "%{customdata} s" in working["hovertemplate"]
+    assert (resolving["customdata"], working["customdata"]) == (["0.100"] * 3, ["0.550"] * 3)
 
 
 def test_of_many_tasks_the_first_are_shown_and_said(groups: list[Group]) -> None:

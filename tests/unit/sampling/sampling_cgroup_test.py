@@ -371,11 +371,11 @@ def test_a_hundred_containers_fit_in_1024_descriptors(tmp_path: Path) -> None:
         (inner / "memory.swap.current").write_text("0\n")
         members.append(container(inner, name, service=name))
     top = str(v2(tmp_path / "top", usage=90_000, peak=9))
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     sampler = HostSampler(
         config(tmp_path / "run", *members, service_parents=parents, topology_parent=top)
     )
-    used = len(os.listdir("/proc/self/fd")) - before
+    used = len(list(Path("/proc/self/fd").iterdir())) - before
     assert (len(sampler.names), sampler.absent) == (100, {})
     assert used <= descriptors_needed(100, 101) <= 1024
     sampler.close()

@@ -13,11 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from harness.analysis.curves import band, baseline_of, run_curve, typical_run
-from harness.analysis.groups import Group
-from harness.analysis.metrics import RunFigures
+from harness.analysis.curves import band, baseline_of, run_curve, thin_together, typical_run
+from harness.analysis.figures import Group, RunFigures
 from harness.analysis.series import TOPOLOGY
-from harness.analysis.thin import thin_together
 from harness.analysis.timeline import boundaries, steps, task_bars
 from harness.report.palette import MATPLOTLIB_DASHES, MATPLOTLIB_MARKERS, Look, service_looks
 
@@ -64,7 +62,7 @@ def write_figures(
     """
     directory.mkdir(exist_ok=True)
     drawings: dict[str, Callable[[Axes], None]] = {}
-    if any(group.topology for group in groups):
+    if any(figures.scopes for group in groups for figures in group.runs):
         drawings["memory-net"] = lambda axes: draw_memory(axes, groups, looks, net=True)
         drawings["memory-absolute"] = lambda axes: draw_memory(axes, groups, looks, net=False)
         drawings["peaks"] = lambda axes: draw_peaks(axes, groups, looks)
@@ -141,7 +139,7 @@ def draw_memory(
             linewidth=1.4,
             label=name_of(group),
         )
-        if len(group.figures) > 1:
+        if len(group.figures or group.runs) > 1:
             low, high = found.low[kept], found.high[kept]
             axes.fill_between(t_s, low, high, color=style.color, alpha=0.18, linewidth=0)
     axes.set_xlabel("Time since the start of the run (s)")

@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis.compare import SessionComparison, compare_sessions
 from harness.analysis.readers import read_session
-from harness.report.formats import as_json, as_junit, as_markdown, as_table, headline
+from harness.report.comparison import as_json, as_junit, as_markdown, as_table, headline
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.groups import group_runs
+from harness.analysis.figures import group_runs
 from harness.analysis.readers import read_session
 from harness.report import evidence
-from harness.report.contents import between, outcomes, services, summary
-from harness.report.terminal import as_text
+from harness.report.tables import as_text, between, outcomes, services, summary
 from harness.results.rows import OutcomeRow, RowWriter
 from tests.rundirs import write_peaks, write_run_directory
 
@@ -39,8 +38,8 @@ def test_the_summary_states_memory_with_and_without_its_baseline(tmp_path: Path)
     said = dict(zip((title.strip() for title in table.header), map(str, row), strict=True))
     assert said["mode"] == "none"
     assert (said["runs"], said["makespan s"]) == ("3", "2.000")
-    assert (said["baseline"], said["peak"], said["net peak"]) == ("110 MB", "140 MB", "30 MB")
-    assert said["peak from"] == "kernel (max_usage), sampled at 20 ms"
+    assert (said["baseline"], said["peak"], said["net peak"]) == ("110 MB", "140 MB", "30.0 MB")
+    assert said["peak from"] == "kernel, sampled at 20 ms"
     text = as_text(table)
     assert text.count("\n") >= 4
     assert "Medians" in text
@@ -65,9 +64,9 @@ def test_outcomes_tell_what_failed_and_why(tmp_path: Path) -> None:
     directory = write_run_directory(tmp_path / "run", {"none": [MB]})
     with RowWriter(directory.outcomes, OutcomeRow) as rows:
         rows.write(OutcomeRow("0002-none-2", "none", 2, "failed", "a worker died"))
-    one, two = outcomes([read_session(directory.path)]).rows
-    assert list(map(str, one)) == ["0001-none-1", "2.000", "0 (predicted 0)", "0", "ok"]
-    assert list(map(str, two)) == ["0002-none-2", "-", "-", "-", "failed: a worker died"]
+    one, two = outcomes(group_runs([read_session(directory.path)])).rows
+    assert list(map(str, one)) == ["0001-none-1", "2.000", "1.00 MB", "0 (predicted 0)", "0", "ok"]
+    assert list(map(str, two)) == ["0002-none-2", *["-"] * 4, "failed: a worker died"]
 
 
 def test_the_evidence_is_the_samplers_ledgers_and_manifests(tmp_path: Path) -> None:
@@ -77,7 +76,7 @@ def test_the_evidence_is_the_samplers_ledgers_and_manifests(tmp_path: Path) -> N
     ledger = evidence.ledger(group_runs([session]))
     assert ledger is not None
     first = [str(cell) for cell in ledger.rows[0]]
-    assert first[:5] == ["none", "run_start", "redis", "110 MB", "90 MB"]
+    assert first[:5] == ["none", "run_start", "redis", "10.0 MB", "90.0 MB"]
     assert first[9] == "-", "what was not read is not zero"
     sampling = evidence.sampling(session)
     assert sampling is not None
@@ -87,10 +86,16 @@ def test_the_evidence_is_the_samplers_ledgers_and_manifests(tmp_path: Path) -> N
     assert agreement is not None
     assert agreement.rows == (
         (
-            *("usage = anon + shmem + file + kernel + sock", "1200", "200 KB", "1.5 MB", "3 MB"),
+            *(
+                "usage = anon + shmem + file + kernel + sock",
+                "1200",
+                "200 KB",
+                "1.50 MB",
+                "3.00 MB",
+            ),
             *("worker-1 at 3.2 s", "yes"),
         ),
-        ("inside against cgroup", "0", "-", "1.5 MB", "-", "-", "nothing to compare"),
+        ("inside against cgroup", "0", "-", "1.50 MB", "-", "-", "nothing to compare"),
     )
     assert "Longest gap: cgroup 25 ms. Baselines: 3 settled, 1 timed out." in agreement.note
     assert evidence.calibration(session) is None
