@@ -91,7 +91,7 @@ class InsideRow:
     t_mono_ns: int = column("CLOCK_MONOTONIC of the reading")
     t_unix_ns: int = column("CLOCK_REALTIME of the reading")
     late_ns: int = column("how late the tick woke")
-    n_procs: int = column("processes in the sums: neither the sampler nor docker exec")
+    n_procs: int = column("processes in the sums: neither the sampler nor docker exec's")
     rss_sum_bytes: int = column("sum of the resident set sizes")
     uss_sum_bytes: int | None = column("sum of the unique set sizes, at marks only")
     pss_sum_bytes: int | None = column("sum of the proportional set sizes, at marks only")

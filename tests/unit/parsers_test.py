@@ -26,7 +26,6 @@ from harness.results.memory import MarkRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter, read_rows
 from harness.results.settled import parse_settled
 from harness.sampling import cgroup_files, cgroup_paths, docker_stats, identity, marks, meminfo
-from harness.topology.progress import last_run
 from harness.topology.resume import read_bench_file
 from harness.topology.stacks import stacks_in
 
@@ -90,7 +89,6 @@ def test_bytes_of_the_kernel_and_of_marks(parse: Callable[[bytes], object]) -> N
         cgroup_paths.parse_mountinfo,
         docker_stats.parse_time,
         identity.parse_nameserver,
-        last_run,
         lambda text: parse_settled(text, "0001-none-1"),
         lambda text: cgroup_paths.memory_cgroup(text, text),
     ],
