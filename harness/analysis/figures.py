@@ -23,7 +23,7 @@ from harness.results.memory import KIND_SAMPLED, SCOPE_CONTAINER, peak_label
 
 REFERENCE_MODE = "none"
 CGROUP = "cgroup"
-PARTS = ("usage_bytes", "anon_bytes", "shmem_bytes", "file_bytes", "kernel_bytes")
+PARTS = ("usage_bytes", "anon_bytes", "shmem_bytes", "file_bytes", "kernel_bytes", "sock_bytes")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ScopeFigures:
         after_bytes: use after the mode's clean-up, as it is; None if it was not read then.
         left_bytes: use when the phase after the run ended, once every process has given back what
             is free; None if it was not read then.
-        parts: usage, anon, shmem, file and kernel at run_end, net; empty without a ledger.
+        parts: usage, anon, shmem, file, kernel and sock at run_end, net; empty without a ledger.
     """
 
     scope: str

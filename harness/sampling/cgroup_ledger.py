@@ -121,6 +121,7 @@ class _Reading:
             psi_full_us=pressure.full_us if pressure else None,
             oom_kill=self.oom_kill,
             file_bytes=stat.file_bytes if stat else None,
+            sock_bytes=stat.sock_bytes if stat else None,
             t_mono_ns=self.t_mono_ns,
         )
 
@@ -138,12 +139,12 @@ def _read(container: Container, mark: str) -> _Reading:
 
 
 def _read_parent(scope: Scope) -> _Reading | None:
-    if scope.own is None:
-        return None
-    now_ns = time.monotonic_ns()
-    usage = scope.own.usage()
-    pressure = scope.own.pressure()
-    return _Reading(now_ns, usage, scope.own.stat(), pressure, scope.oom_now(), None)
+    with scope.own() as own:
+        if own is None:
+            return None
+        now_ns = time.monotonic_ns()
+        usage, pressure, stat = own.usage(), own.pressure(), own.stat()
+    return _Reading(now_ns, usage, stat, pressure, scope.oom_now(), None)
 
 
 def _total(values: Iterable[int | None]) -> int | None:
@@ -175,6 +176,7 @@ def _sum(members: list[_Reading]) -> _Reading:
             inactive_file_bytes=_total(stat.inactive_file_bytes for stat in stats),
             active_file_bytes=_total(stat.active_file_bytes for stat in stats),
             swap_bytes=_total(stat.swap_bytes for stat in stats),
+            sock_bytes=_total(stat.sock_bytes for stat in stats),
         ),
         pressure=None,
         oom_kill=_total(member.oom_kill for member in members),
