@@ -19,12 +19,12 @@ def test_a_runner_that_grows_has_not_settled() -> None:
     thread = threading.Thread(target=grow)
     thread.start()
     try:
-        verdict = settle_own_processes(0.2, 2**20, 1.0)("0001-none-1")
+        settled = settle_own_processes(0.2, 2**20, 1.0)("0001-none-1")
     finally:
         stop.set()
         thread.join()
-    assert verdict.state == TIMED_OUT
+    assert settled.verdict == TIMED_OUT
 
 
 def test_a_runner_that_rests_has_settled() -> None:
-    assert settle_own_processes(0.1, 2**22, 30.0)("0001-none-1").state == SETTLED
+    assert settle_own_processes(0.1, 2**22, 30.0)("0001-none-1").verdict == SETTLED
