@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.results.marks import AFTER_START, BASELINE_END, TRIMMED
 from harness.results.memory import SCOPE_CONTAINER, LedgerRow
 from harness.sampling.cgroup_files import MemoryStat, Pressure
+from harness.sampling.meminfo import proc_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # Set sizes are read where nothing is being measured: 11 ms for each GiB of small pages.
 _SET_SIZE_MARKS = frozenset({BASELINE_END, AFTER_START, TRIMMED})
 _SET_SIZE_LIMIT_BYTES = 16 * 1024**3
-_USS_FIELDS = (b"\nPrivate_Clean:", b"\nPrivate_Dirty:", b"\nPrivate_Hugetlb:")
+_USS_FIELDS = (b"Private_Clean", b"Private_Dirty", b"Private_Hugetlb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,11 @@ def parse_rollup(text: bytes) -> SetSizes | None:
 
     The unique set size is what is private to the process, as psutil defines it.
     """
-    pss = _kib(text, b"\nPss:")
-    parts = [_kib(text, field) for field in _USS_FIELDS]
+    pss = proc_size(text, b"Pss")
+    parts = [proc_size(text, field) for field in _USS_FIELDS]
     if pss is None:
         return None
     return SetSizes(pss, sum(part for part in parts if part is not None))
-
-
-def _kib(text: bytes, key: bytes) -> int | None:
-    start = text.find(key)
-    if start < 0:
-        return None
-    start += len(key)
-    return int(text[start : text.index(b"kB", start)]) * 1024
 
 
 def set_sizes(cgroup_directory: str) -> SetSizes | None:

@@ -103,7 +103,7 @@ def descriptors(limit: int, needed: int | None) -> Check:
     if needed is not None:
         found += f", the plan's memory sampler needs {needed}"
         if limit < needed:
-            remedy = f"raise the hard limit (ulimit -Hn {needed}, as root), or fewer --workers"
+            remedy = f"raise the hard limit (ulimit -Hn {needed}, as root), or start fewer workers"
             return Check("descriptors", Verdict.FAIL, found, remedy)
     return Check("descriptors", Verdict.OK, found)
 

@@ -18,7 +18,7 @@ from docker.errors import APIError
 from harness.core.errors import InfrastructureError, UsageError
 from harness.plan import Plan
 from harness.sampling.cgroup_reader import descriptors_needed
-from harness.sampling.meminfo import parse_meminfo
+from harness.sampling.meminfo import proc_size
 from harness.topology import checks, leftovers
 from harness.topology.ahead import Ahead, available_bytes, look_ahead
 from harness.topology.cgroups import obstacle
@@ -98,6 +98,8 @@ def preflight(plan: Plan) -> list[str]:
 def _descriptors(ahead: Ahead | None) -> Check:
     # The sampler raises its own limit as far as it may.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if limit == resource.RLIM_INFINITY:
+        return Check("descriptors", Verdict.OK, "a process may open as many files as it likes")
     if ahead is None:
         return checks.descriptors(limit, None)
     services = ahead.services
@@ -163,22 +165,13 @@ def _run_directory(run_dir: str, needs: Estimate | None) -> Check:
 
 
 def _of_this_machine() -> Iterator[Check]:
-    memory = parse_meminfo(_MEMINFO.read_bytes()) if _MEMINFO.exists() else None
-    if memory is not None:
-        swap = _swap(_text(_MEMINFO))
-        yield checks.swap(*swap)
+    if _MEMINFO.exists():
+        meminfo = _MEMINFO.read_bytes()
+        total, free = (proc_size(meminfo, name) or 0 for name in (b"SwapTotal", b"SwapFree"))
+        yield checks.swap(total, free)
     yield checks.huge_pages(_text(_HUGE_PAGES))
     yield checks.load(os.getloadavg()[0], os.cpu_count() or 1)
     yield _private_ca()
-
-
-def _swap(meminfo: str) -> tuple[int, int]:
-    values = dict.fromkeys(("SwapTotal", "SwapFree"), 0)
-    for line in meminfo.splitlines():
-        name, _, rest = line.partition(":")
-        if name in values and rest.split():
-            values[name] = int(rest.split()[0]) * 1024
-    return values["SwapTotal"], values["SwapFree"]
 
 
 def _private_ca() -> Check:
