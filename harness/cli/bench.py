@@ -121,8 +121,9 @@ def _say(line: str) -> None:
 def _conclude(directory: RunDirectory, report: ReportAhead) -> None:
     """Say what came of it, and write the report if one is wanted and there is anything."""
     quality = write_quality(directory)
-    if directory.outcomes.exists():
-        print(f"\n{report.write(directory.path)}\n")
+    tables, place = report.write(directory.path) if directory.outcomes.exists() else ("", "")
+    if tables:
+        print(f"\n{tables}\n")
     for note in notes(directory.manifest):
         print(f"Note: {note}")
     for view, lacks in quality["absent"].items():
@@ -130,3 +131,5 @@ def _conclude(directory: RunDirectory, report: ReportAhead) -> None:
             print(f"{view} view: {what}: {why}")
     ownership.give_to_user(directory.path, ownership.current_owner())
     print(f"\nRun directory: {directory.path}")
+    if place:
+        print(place)

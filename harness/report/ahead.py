@@ -40,8 +40,8 @@ class ReportAhead:
                 start_new_session=True,
             )
 
-    def write(self, directory: Path) -> str:
-        """Write the report and return tables and its place, or one line that says why not.
+    def write(self, directory: Path) -> tuple[str, str]:
+        """Write the report, and return the tables and one line: where it is, or why there is none.
 
         Nothing is raised.
         """
@@ -54,9 +54,10 @@ class ReportAhead:
             self._process.kill()
             said = f"took longer than {_LONGEST_S} s"
         if self._process.returncode == 0:
-            return said.rstrip("\n")
+            tables, _, place = said.rstrip("\n").rpartition("\n")
+            return (tables, place) if self._page else (said.rstrip("\n"), "")
         lines = said.strip().splitlines() or ["its process said nothing"]
-        return f"No report ({lines[-1]}): 'harness report {directory}' makes one"
+        return "", f"No report ({lines[-1]}): 'harness report {directory}' makes one"
 
 
 def main() -> int:

@@ -74,6 +74,17 @@ def test_a_runs_chart_stacks_services_and_shows_tasks(groups: list[Group]) -> No
     assert [shape["x0"] for shape in chart["layout"]["shapes"]] == pytest.approx([0.1, 0.92, 1.8])
 
 
+def test_pointing_at_a_task_tells_how_long_it_took(groups: list[Group]) -> None:
+    chart = run_chart(groups[1], groups[1].figures[0], 2000, 100)
+    assert chart is not None
+    resolving, working = (trace for trace in chart["data"] if trace["type"] == "bar")
+    # Of a bar that starts elsewhere than at 0, x would be its end.
+    assert working["base"][0] == pytest.approx(0.25)
+    assert "%{x" not in working["hovertemplate"]
+    assert "%{customdata} s" in working["hovertemplate"]
+    assert (resolving["customdata"], working["customdata"]) == (["0.100"] * 3, ["0.550"] * 3)
+
+
 def test_of_many_tasks_the_first_are_shown_and_said(groups: list[Group]) -> None:
     chart = run_chart(groups[1], groups[1].figures[0], 2000, 2)
     assert chart is not None

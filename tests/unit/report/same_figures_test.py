@@ -37,8 +37,8 @@ def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """A copy of a real run directory with the report that the end of a bench writes into it."""
     place = tmp_path_factory.mktemp("same") / str(request.param)
     shutil.copytree(DATA / request.param, place)
-    said = ReportAhead(page=True).write(place)
-    assert "\nReport: " in said, said
+    said, where = ReportAhead(page=True).write(place)
+    assert where == f"Report: {place}/report.html"
     (place / "said.txt").write_text(said)
     return place
 

@@ -112,3 +112,36 @@ def test_where_nothing_can_be_written_is_one_line(report: Path, tmp_path: Path) 
     with pytest.raises(UsageError, match=r"cannot be written .*--output"):
         write_report(tmp_path / "file", [session], group_runs([session]))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_runs_that_were_killed_are_on_the_page_with_their_outcome(tmp_path: Path) -> None:
+    directory = write_run_directory(
+        tmp_path / "run", {"none": [30 * MB, 20 * MB], "owned-proxy": [10 * MB]}
+    )
+    killed = {"0002-none-2": "memory", "0003-owned-proxy-1": "timeout"}
+    outcomes, marks = directory.outcomes.read_text(), directory.marks.read_text().splitlines()
+    for run_id, outcome in killed.items():
+        outcomes = re.sub(rf"^({run_id},.*),ok,", rf"\1,{outcome},a reason", outcomes, flags=re.M)
+    directory.outcomes.write_text(outcomes)
+    ended = [f"{run_id},{mark}" for run_id in killed for mark in ("run_end", "after_end")]
+    kept = [line for line in marks if not line.startswith(tuple(ended))]
+    directory.marks.write_text("\n".join(kept) + "\n")
+    results = directory.results.read_text().splitlines(keepends=True)
+    directory.results.write_text("".join(results[:2]))
+    session = read_session(directory.path)
+    write_report(directory.path, [session], group_runs([session]))
+    page = (directory.path / "report.html").read_text()
+    for run_id, outcome in killed.items():
+        assert f">{run_id}: {outcome}</option>" in page or f"Run {run_id}: {outcome}</p>" in page
+        assert f"{outcome}: a reason" in page
+    charts = json.loads(re.findall(r'<script type="application/json" id="charts">(.*?)<', page)[0])
+    assert {"run-0-0001-none-1", "run-0-0002-none-2", "run-1-0003-owned-proxy-1"} <= set(charts)
+    names = [trace["name"] for trace in charts["memory"]["data"]]
+    assert "owned-proxy (1 run, none went through)" in names
+    summary = json.loads((directory.path / "summary.json").read_text())
+    none, owned = summary["modes"]
+    assert none["metrics"]["net_peak"]["most"] == 30 * MB, "a killed run counts in no figure"
+    assert none["runs"][1]["memory"]["topology"]["net_peak_bytes"] == 20 * MB
+    assert (owned["metrics"], owned["runs"][0]["outcome"]) == ({}, "timeout")
+    assert summary["comparisons"] == []
+    assert (directory.path / "figures" / "services-owned-proxy.png").stat().st_size > 1000
