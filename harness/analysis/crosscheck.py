@@ -23,6 +23,8 @@ from harness.sampling.grid import Histogram
 INSIDE_REACH_NS = 25_000_000
 DOCKER_REACH_NS = 60_000_000
 PARTS = ("anon_bytes", "shmem_bytes", "file_bytes", "kernel_bytes")
+# Empty on cgroup v1, which does not charge it, and missing in files from before it was read.
+SOCK = "sock_bytes"
 
 
 @dataclass
@@ -145,7 +147,7 @@ def crosscheck(directory: RunDirectory) -> CrossCheck:
             continue
         container, usage, run_id = row["container"], int(row["usage_bytes"]), row["run_id"]
         if all(row[part] for part in PARTS):
-            parts = sum(int(row[part]) for part in PARTS)
+            parts = sum(int(row[part]) for part in PARTS) + int(row.get(SOCK) or 0)
             identity.add(usage - parts, f"{container} {run_id}".strip())
         inside.cgroup_sample(container, int(row["t_mono_ns"]), usage, run_id)
         docker.cgroup_sample(container, int(row["t_unix_ns"]), usage, run_id)

@@ -18,12 +18,12 @@ import numpy as np
 from harness.analysis.coverage import MIN_COVERAGE, coverage
 from harness.analysis.series import HOST, TOPOLOGY, Memory
 from harness.analysis.session import Run, Session
-from harness.results.marks import AFTER_START, RUN_END, RUN_START
+from harness.results.marks import AFTER_START, RUN_END, RUN_START, STOP
 from harness.results.memory import KIND_SAMPLED, SCOPE_CONTAINER, peak_label
 
 REFERENCE_MODE = "none"
 CGROUP = "cgroup"
-PARTS = ("usage_bytes", "anon_bytes", "shmem_bytes", "file_bytes", "kernel_bytes")
+PARTS = ("usage_bytes", "anon_bytes", "shmem_bytes", "file_bytes", "kernel_bytes", "sock_bytes")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ScopeFigures:
         after_bytes: use after the mode's clean-up, as it is; None if it was not read then.
         left_bytes: use when the phase after the run ended, once every process has given back what
             is free; None if it was not read then.
-        parts: usage, anon, shmem, file and kernel at run_end, net; empty without a ledger.
+        parts: usage, anon, shmem, file, kernel and sock at run_end, net; empty without a ledger.
     """
 
     scope: str
@@ -234,17 +234,24 @@ def run_figures(session: Session, run: Run, ledger: Ledger) -> RunFigures:
 
 
 def _end_ns(session: Session, run: Run) -> int | None:
-    """Return when a run ended; one that was killed, with its last sample before the next run."""
+    """Return when a run ended; one that was killed, with the last sample of its own topology.
+
+    That is the last one before a gap, a ``stop`` or the next run: after a run that did not go
+    through its topology is replaced.
+    """
     if run.end_ns is not None or run.start_ns is None or session.memory is None:
         return run.end_ns
     memory = session.memory
-    begun = [min(other.marks.values()) for other in session.runs if other.marks]
-    until = min([t for t in begun if t > run.start_ns] + [memory.end_ns])
+    marks = session.tables.get("marks")
+    bounds = [min(other.marks.values()) for other in session.runs if other.marks]
+    bounds += [r["t_mono_ns"] for r in (marks.to_dicts() if marks else []) if r["mark"] == STOP]
+    until = min([t for t in bounds if t > run.start_ns] + [memory.end_ns])
     window = memory.window(run.start_ns, until - 1)
-    there = np.flatnonzero(memory.counts(TOPOLOGY)[window])
-    if not len(there):
-        return None
-    return memory.start_ns + (int(window.start) + int(there[-1])) * memory.tick_ns
+    there = memory.counts(TOPOLOGY)[window] > 0
+    begins = int(there.argmax()) if len(there) else 0
+    gaps = np.flatnonzero(~there[begins:])
+    last = begins + (int(gaps[0]) if len(gaps) else len(there) - begins) - 1
+    return memory.start_ns + (int(window.start) + last) * memory.tick_ns if last >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -269,7 +276,9 @@ class _Window:
         # What the recording does not reach counts as ticks without a reading.
         ticks = self.memory.tick(self.end_ns) - self.memory.tick(self.start_ns) + 1
         counts = self.memory.counts(scope)[self.memory.window(self.start_ns, self.end_ns)]
-        return coverage(counts, self.containers(scope), ticks)
+        # In a run that did not go through it is no surprise that a container was gone.
+        expected = self.containers(scope) if self.run.measured else min(1, self.containers(scope))
+        return coverage(counts, expected, ticks)
 
     def figures(self, scope: str) -> ScopeFigures:
         """Return the figures of a scope that is covered."""

@@ -105,7 +105,7 @@ class RedisConfig(ConnectorConfig):
     def held(self, connector: Connector[Any]) -> Held:  # noqa: ARG002
         """Count the server's keys and their values' sizes."""
         with self._client() as client:
-            keys = list(client.scan_iter(count=1000))
+            keys = set(client.scan_iter(count=1000))  # SCAN may name a key twice
             pipe = client.pipeline(transaction=False)
             for key in keys:
                 pipe.strlen(key)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from proxystore.utils.data import readable_to_bytes
 
 _UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")
+
+# Stricter than float(), which reads "1_000", "1e3" and digits of every script.
+_SIZE = re.compile(r"\s*-?([0-9]+\.?[0-9]*|\.[0-9]+)\s*[A-Za-z]*\s*")
 
 
 def parse_size(text: str) -> int:
@@ -14,6 +19,8 @@ def parse_size(text: str) -> int:
         ValueError: one line that says what a size looks like.
     """
     try:
+        if _SIZE.fullmatch(text) is None:
+            raise ValueError
         size = int(text) if text.strip().isdigit() else readable_to_bytes(text)
     except (ValueError, ArithmeticError):
         raise ValueError(f"{text!r} is not a size: write 1000, 10KB, 1.5MB or 2GiB") from None

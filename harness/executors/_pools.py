@@ -57,7 +57,10 @@ def warm_pool(
 
 def trim_pool(executor: Executor, workers: int, trim: Callable[[], Any]) -> tuple[str, ...]:
     """Call ``trim`` in every worker; return in words which were not reached in a second or two."""
-    seen = _call_in_each(executor, workers, trim, _TRIM_TIMEOUT_S)
+    try:
+        seen = _call_in_each(executor, workers, trim, _TRIM_TIMEOUT_S)
+    except RuntimeError:  # the pool broke: that is the run's outcome, not trimming's
+        seen = 0
     return () if seen >= workers else (f"{workers - seen} of {workers} pool workers",)
 
 
@@ -73,7 +76,9 @@ def _call_in_each(
     seen: set[tuple[str, int, int]] = set()
     while len(seen) < workers and time.monotonic() <= deadline:
         futures = [executor.submit(_call_and_linger, call, linger_s) for _ in range(workers)]
-        done, _ = wait(futures, timeout=max(0.0, deadline - time.monotonic()))
+        done, open_ = wait(futures, timeout=max(0.0, deadline - time.monotonic()))
+        for future in open_:
+            future.cancel()
         seen.update(future.result() for future in done)
         linger_s = min(1.0, 2 * linger_s)
     return len(seen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import secrets
 import time
@@ -67,7 +66,7 @@ class Auth:
         kind, _, encoded = authorization.partition(" ")
         try:
             given = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
+        except ValueError:  # not base64, or not even ASCII
             return False
         wanted = f"{self._client.client_id}:{self._client.client_secret}".encode()
         return kind.lower() == "basic" and hmac.compare_digest(given, wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
@@ -56,6 +57,8 @@ class Relay:
         self._settings = settings
         self._secrets = secrets
         self._state = state
+        # A purge between a task's being remembered and its being queued would lose it.
+        self._queueing: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._vigil = Vigil(settings.start_timeout_s, settings.lost_after_s)
         self._link = link(
             secrets.broker_url("service", settings.broker),
@@ -110,17 +113,18 @@ class Relay:
         group = submission.task_group_id or uuid4()
         user_endpoint = self._state.user_endpoint(endpoint, submission.user_endpoint_config)
         await self.open_group(group)
-        await self._link.declare(_tasks(user_endpoint.id), self._settings.queue_expiry_s)
         ids = {function: [uuid4() for _ in tasks] for function, tasks in submission.tasks.items()}
         every = [task for tasks in ids.values() for task in tasks]
-        self._state.add_tasks(every, group, user_endpoint.id)
-        self._vigil.expect(user_endpoint.id, time.monotonic())
-        try:
-            await self._queue_all(user_endpoint, submission, frames, ids)
-            await self._start(user_endpoint, submission)
-        except BrokerAwayError:
-            self._state.forget_tasks(every)
-            raise
+        async with self._queueing[user_endpoint.id]:
+            await self._link.declare(_tasks(user_endpoint.id), self._settings.queue_expiry_s)
+            self._state.add_tasks(every, group, user_endpoint.id)
+            self._vigil.expect(user_endpoint.id, time.monotonic())
+            try:
+                await self._queue_all(user_endpoint, submission, frames, ids)
+                await self._start(user_endpoint, submission)
+            except BrokerAwayError:
+                self._state.forget_tasks(every)
+                raise
         return {
             "request_id": str(uuid4()),
             "task_group_id": str(group),
@@ -252,12 +256,15 @@ class Relay:
 
     async def _fail_open(self, user_endpoint: UserEndpoint, code: str, reason: str) -> None:
         """Fail what a user endpoint will never answer, so that no future waits for ever."""
-        open_tasks = self._state.open_tasks(user_endpoint.id)
-        if not open_tasks:
-            return
-        logger.warning("%s: %d tasks of %s: %s", code, len(open_tasks), user_endpoint.name, reason)
-        await self._link.declare(_tasks(user_endpoint.id), self._settings.queue_expiry_s)
-        await self._link.purge(_tasks(user_endpoint.id))
+        async with self._queueing[user_endpoint.id]:
+            open_tasks = self._state.open_tasks(user_endpoint.id)
+            if not open_tasks:
+                return
+            logger.warning(
+                "%s: %d tasks of %s: %s", code, len(open_tasks), user_endpoint.name, reason
+            )
+            await self._link.declare(_tasks(user_endpoint.id), self._settings.queue_expiry_s)
+            await self._link.purge(_tasks(user_endpoint.id))
         for task in open_tasks:
             await self._finish(task, messages.failed_result(task, code, reason), failed=True)
 

@@ -14,6 +14,7 @@ from harness.executors import executors
 from harness.plan.options import General, Topology
 from harness.plan.plan import Plan
 from harness.plan.workload import Mode, Workload
+from harness.results.directory import name_refusal
 
 
 def add_plan_flags(parser: argparse.ArgumentParser, *, containers: bool) -> None:
@@ -52,6 +53,10 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
         InfrastructureError: if the connector needs what is not there.
     """
     given = vars(args)
+    general = from_args(General, given)
+    refusal = name_refusal(general.csv_file, general.log_file)
+    if refusal:
+        raise UsageError(refusal)
     executor = from_args(executors.get(args.executor), given)
     executor.check(containers=containers)
     connector = connectors.get(args.ps_connector).from_flags(given, containers=containers)
@@ -68,7 +73,7 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
         connector_name=args.ps_connector,
         connector=connector,
         workload=workload,
-        general=from_args(General, given),
+        general=general,
         topology=from_args(Topology, given) if containers else None,
     )
 

@@ -16,7 +16,7 @@ from harness.core.sizes import format_size
 from harness.report.tables import NOTHING, Table
 
 _PAIRS = {
-    "identity": "usage = anon + shmem + file + kernel",
+    "identity": "usage = anon + shmem + file + kernel + sock",
     "inside_against_cgroup": "inside against cgroup",
     "docker_against_cgroup": "docker against cgroup",
 }
@@ -27,6 +27,7 @@ _LEDGER = {
     "active_file_bytes": "active file",
     "inactive_file_bytes": "inactive file",
     "kernel_bytes": "kernel",
+    "sock_bytes": "sock",
     "pss_bytes": "PSS",
     "uss_bytes": "USS",
     "swap_bytes": "swap",
@@ -56,8 +57,8 @@ def ledger(groups: Sequence[Group]) -> Table | None:
         "Ledger",
         ("mode", "mark", "service", *(f" {title}" for title in _LEDGER.values())),
         tuple(rows),
-        "Medians over a mode's runs. Usage = anon + shmem + file + kernel, but for the kernel's"
-        " charge stocks. PSS and USS are read at few marks: they walk page tables.",
+        "Medians over a mode's runs. Usage = anon + shmem + file + kernel + sock, but for the"
+        " kernel's charge stocks. PSS and USS are read at few marks: they walk page tables.",
     )
 
 

@@ -168,7 +168,7 @@ def ledger(groups: Sequence[Group]) -> Table | None:
     return Table(
         "ledger-net",
         "Where the memory was when the runs ended",
-        ("mode", "service", " usage", " = anon", " + shmem", " + file", " + kernel"),
+        ("mode", "service", " usage", " = anon", " + shmem", " + file", " + kernel", " + sock"),
         tuple(rows),
         "Medians over a mode's runs at the mark run_end, less what was there at run_start.",
     )

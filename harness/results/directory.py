@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -161,6 +162,45 @@ class RunDirectory:
     def memory(self, view: str) -> Path:
         """Samples of one view: ``inside``, ``docker`` or ``cgroup``."""
         return self.path / f"memory-{view}.csv"
+
+
+_CHOSEN = re.compile(r"[A-Za-z0-9_@+=-][A-Za-z0-9_.@+=,~#%:(){}\[\] -]{0,99}")
+# What is added to a run directory after the run, or by a topology.
+_ADDED = ("report.html", "summary.json", "reproduction.json", "calibration.json", "bundle.json")
+_VIEWS = ("inside", "docker", "cgroup")
+
+
+def _own_names() -> frozenset[str]:
+    """Return the names that are ours whatever a user chooses, in small letters."""
+    directory = RunDirectory(Path())
+    paths = [
+        getattr(directory, name)
+        for name, member in vars(RunDirectory).items()
+        if isinstance(member, property) and name not in ("results", "log")
+    ]
+    paths += [directory.memory(view) for view in _VIEWS]
+    return frozenset(path.name.lower() for path in paths) | frozenset(_ADDED)
+
+
+def name_refusal(csv_name: str, log_name: str) -> str | None:
+    """Return in one line why files of these names cannot be in a run directory."""
+    for flag, name in (("--csv-file", csv_name), ("--log-file", log_name)):
+        if not _CHOSEN.fullmatch(name) or name.endswith((" ", ".")):
+            return (
+                f"{flag} {name!r}: is not a plain file name in the run directory: use up to 100"
+                " ASCII letters, digits and the like, no path, and no dot at the start"
+            )
+        if name.lower() in _own_names():
+            return f"{flag} {name}: is a name of the harness's own files; choose another"
+    if not csv_name.endswith(".csv"):
+        return f"--csv-file {csv_name}: must end in .csv"
+    directory = RunDirectory(Path(), csv_name, log_name)
+    others = {directory.results.name.lower(), directory.host_memory.name.lower()}
+    if log_name.lower() in others:
+        return f"--log-file {log_name}: is what --csv-file {csv_name} makes; choose another"
+    if directory.host_memory.name.lower() in _own_names() - {"results-memory.csv"}:
+        return f"--csv-file {csv_name}: its memory file would have a name of ours; choose another"
+    return None
 
 
 def create(parent: str, csv_name: str, log_name: str, now: datetime | None = None) -> RunDirectory:

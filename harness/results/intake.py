@@ -342,12 +342,14 @@ class Intake:
         Results have no run in them; they come in the order of the outcomes.
         """
         self._there = there
-        outcomes = self.directory.outcomes.name
-        rows = self.shared.read(outcomes, _MOST_BYTES) or b""
-        for line in rows.decode("utf-8", "replace").splitlines():
+        refused = self.refused.copy()
+        # By lines, never as a whole: a container says how large the file is.
+        outcomes = self.directory.outcomes
+        for line in self._new_lines(_Source(outcomes.name, outcomes, OutcomeRow)):
             cells = line.split(",")
             if len(cells) > 3 and cells[0] in there and cells[3] in FINISHED:
                 self._results_there += 1
+        self.refused = refused  # counted when the rows are taken in
 
     def _is_there(self, source: _Source, line: str) -> bool:
         if source.row_type is ResultRow:

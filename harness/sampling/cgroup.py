@@ -26,6 +26,7 @@ from harness.results.memory import (
     CgroupRow,
     LedgerRow,
     PeakRow,
+    partial_line,
     row_line,
 )
 from harness.results.rows import columns
@@ -39,11 +40,12 @@ from harness.sampling.cgroup_paths import (
     container_cgroup,
     pressure_above,
 )
+from harness.sampling.cgroup_reader import NO_DESCRIPTORS, descriptors_needed
 from harness.sampling.cgroup_scopes import Container, Scope
 from harness.sampling.doorbell import Doorbell
 from harness.sampling.grid import Every, Grid
 from harness.sampling.marks import AckWriter, MarksTail
-from harness.sampling.priority import raise_priority
+from harness.sampling.priority import raise_descriptor_limit, raise_priority
 from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
 from harness.sampling.settling import Flatness
 from harness.sampling.writer import RowWriter
@@ -56,12 +58,23 @@ if TYPE_CHECKING:
 # How often standard input is looked at for its end, and the marks without being told of one.
 _PARENT_CHECK_NS = 100_000_000
 _MARKS_CHECK_NS = 100_000_000
+# What a row has on a tick that reads nothing but the usage.
+_USAGE_CELLS = (
+    "run_id",
+    "container",
+    "t_mono_ns",
+    "t_unix_ns",
+    "late_ns",
+    "usage_bytes",
+    "source",
+)
 
 
 class HostSampler:
     """All containers and scopes, and the files they are written to.
 
-    Raises OSError if the output cannot be written; what cannot be read is in ``absent``.
+    Raises OSError if the output cannot be written or descriptors run out; what else cannot be
+    read is in ``absent``.
     """
 
     def __init__(self, config: SamplerConfig) -> None:
@@ -81,6 +94,7 @@ class HostSampler:
         # A view that can read nothing leaves no file, so that an empty one is never mistaken for
         # a quiet one.
         self._samples: RowWriter | None = None
+        self._usage_line = partial_line(CgroupRow, _USAGE_CELLS)
         self._peaks: RowWriter | None = None
         self._ledger: RowWriter | None = None
         self._settled_file = Path(config.settled)
@@ -109,6 +123,8 @@ class HostSampler:
             try:
                 containers.append(Container(each.name, each.service, found))
             except OSError as error:
+                if error.errno in NO_DESCRIPTORS:
+                    raise
                 self.absent[each.name] = f"{found.directory}: {error.strerror}"
         return containers
 
@@ -178,16 +194,16 @@ class HostSampler:
 
     def _sample_usage(self, late_ns: int) -> None:
         # The fast path, most rows of all: only the usage is read, and the line is put together
-        # without a dataclass. The empty cells are all columns that are read more slowly.
+        # without a dataclass.
         run, mono_ns, unix_ns, write = self._run, time.monotonic_ns, time.time_ns, self._write
+        line = self._usage_line
         for container in self._containers:
             usage = container.read_usage()
             if usage is None:
                 self._note_end(container)
                 continue
             write(
-                f"{run},{container.name},{mono_ns()},{unix_ns()},{late_ns},"
-                f"{usage},,,,,,,,,{container.source},,\n"
+                line % (run, container.name, mono_ns(), unix_ns(), late_ns, usage, container.source)
             )
 
     def _sample(
@@ -219,6 +235,7 @@ class HostSampler:
                 source=container.source,
                 active_file_bytes=parts.active_file_bytes if parts else None,
                 swap_bytes=parts.swap_bytes if parts else None,
+                sock_bytes=parts.sock_bytes if parts else None,
             )
             self._write(row_line(row))
 
@@ -310,6 +327,7 @@ def _parent_is_gone() -> bool:
 def run(config: SamplerConfig) -> None:
     """Sample as configured until told to stop, then write the report."""
     priority = raise_priority()
+    raise_descriptor_limit()
     bell = Doorbell(config.marks)
     sampler = HostSampler(config)
     answer = {"ready": True, "priority": priority, "names": sampler.names, "absent": sampler.absent}
@@ -364,7 +382,11 @@ def main() -> int:
     try:
         run(config)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"harness.sampling.cgroup: {error}\n")
+        remedy = ""
+        if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
+            needed = descriptors_needed(len(config.containers), len(config.service_parents) + 1)
+            remedy = f": the sampler needs {needed} descriptors, raise the hard limit (ulimit -Hn)"
+        sys.stderr.write(f"harness.sampling.cgroup: {error}{remedy}\n")
         return 3
     return 0
 

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FileNames:
-    """Names of the files of one cgroup version; empty is what memory.stat has."""
+    """Names of the files of one cgroup version; empty is what memory.stat has.
+
+    ``prefix`` stands in ``memory.stat`` before the fields that include descendants; ``anon`` and
+    ``file`` are what it calls anonymous memory and page cache.
+    """
 
     source: str
     usage: str
@@ -22,6 +26,9 @@ class FileNames:
     peak: str
     oom: str
     swap: str
+    prefix: bytes
+    anon: bytes
+    file: bytes
 
 
 V1 = FileNames(
@@ -32,6 +39,9 @@ V1 = FileNames(
     peak="memory.max_usage_in_bytes",
     oom="memory.oom_control",
     swap="",
+    prefix=b"total_",
+    anon=b"rss",
+    file=b"cache",
 )
 V2 = FileNames(
     source="v2",
@@ -41,13 +51,23 @@ V2 = FileNames(
     peak="memory.peak",
     oom="memory.events",
     swap="memory.swap.current",
+    prefix=b"",
+    anon=b"anon",
+    file=b"file",
 )
+# What v2's memory.stat tells of kernel memory before it has the sum, ``kernel`` (Linux 5.18). None
+# of them holds another: a kernel stack is not counted as vmalloc, slab is its two kinds together.
+# Page tables are told from 5.11, percpu from 5.9, vmalloc from 5.17 on.
+_KERNEL_PARTS = (b"slab", b"kernel_stack", b"pagetables", b"percpu", b"vmalloc", b"sec_pagetables")
 PRESSURE = "memory.pressure"
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryStat:
-    """The parts of a cgroup's usage, descendants included, in bytes."""
+    """The parts of a cgroup's usage, descendants included, in bytes.
+
+    ``sock_bytes`` are the buffers of sockets; v1 charges them to no usage and tells none.
+    """
 
     anon_bytes: int | None
     file_bytes: int | None
@@ -56,6 +76,7 @@ class MemoryStat:
     inactive_file_bytes: int | None
     active_file_bytes: int | None = None
     swap_bytes: int | None = None
+    sock_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,44 +95,36 @@ def parse_bytes(text: bytes) -> int | None:
         return None
 
 
-def parse_stat_v1(
-    text: bytes, kernel_bytes: int | None = None, swap_bytes: int | None = None
+def parse_stat(
+    files: FileNames, text: bytes, kernel_bytes: int | None = None, swap_bytes: int | None = None
 ) -> MemoryStat:
-    """Parse a v1 ``memory.stat``; its ``total_`` fields include descendants.
+    """Parse ``memory.stat``: the fields that include descendants.
 
-    ``total_cache`` includes tmpfs and shared memory, which the ledger counts apart. Kernel memory
-    is in a file of its own and taken from ``kernel_bytes``.
-    """
-    cache = _field(text, b"\ntotal_cache ")
-    shmem = _field(text, b"\ntotal_shmem ")
-    return MemoryStat(
-        anon_bytes=_field(text, b"\ntotal_rss "),
-        file_bytes=_without(cache, shmem),
-        shmem_bytes=shmem,
-        kernel_bytes=kernel_bytes,
-        inactive_file_bytes=_field(text, b"\ntotal_inactive_file "),
-        active_file_bytes=_field(text, b"\ntotal_active_file "),
-        swap_bytes=_field(text, b"\ntotal_swap ") if swap_bytes is None else swap_bytes,
-    )
-
-
-def parse_stat_v2(
-    text: bytes, kernel_bytes: int | None = None, swap_bytes: int | None = None
-) -> MemoryStat:
-    """Parse a v2 ``memory.stat``, which is hierarchical; ``kernel`` is there from Linux 5.18.
-
-    Swap is in a file of its own and taken from ``swap_bytes``.
+    The page cache includes tmpfs and shared memory, which the ledger counts apart. What is in a
+    file of its own is passed: v1's kernel memory, v2's swap. v2's kernel memory is ``kernel``, or
+    before Linux 5.18 the sum of its parts as far as they are told.
     """
     text = b"\n" + text
-    shmem = _field(text, b"\nshmem ")
+
+    def field(name: bytes) -> int | None:
+        return _field(text, b"\n%b%b " % (files.prefix, name))
+
+    shmem = field(b"shmem")
+    v2 = files is V2
+    if kernel_bytes is None and v2:
+        kernel_bytes = field(b"kernel")
+        if kernel_bytes is None:
+            told = [part for part in map(field, _KERNEL_PARTS) if part is not None]
+            kernel_bytes = sum(told) if told else None
     return MemoryStat(
-        anon_bytes=_field(text, b"\nanon "),
-        file_bytes=_without(_field(text, b"\nfile "), shmem),
+        anon_bytes=field(files.anon),
+        file_bytes=_without(field(files.file), shmem),
         shmem_bytes=shmem,
-        kernel_bytes=_field(text, b"\nkernel ") if kernel_bytes is None else kernel_bytes,
-        inactive_file_bytes=_field(text, b"\ninactive_file "),
-        active_file_bytes=_field(text, b"\nactive_file "),
-        swap_bytes=swap_bytes,
+        kernel_bytes=kernel_bytes,
+        inactive_file_bytes=field(b"inactive_file"),
+        active_file_bytes=field(b"active_file"),
+        swap_bytes=swap_bytes if swap_bytes is not None or v2 else field(b"swap"),
+        sock_bytes=field(b"sock") if v2 else None,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.results.marks import AFTER_START, BASELINE_END, TRIMMED
 from harness.results.memory import SCOPE_CONTAINER, LedgerRow
 from harness.sampling.cgroup_files import MemoryStat, Pressure
+from harness.sampling.meminfo import proc_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # Set sizes are read where nothing is being measured: 11 ms for each GiB of small pages.
 _SET_SIZE_MARKS = frozenset({BASELINE_END, AFTER_START, TRIMMED})
 _SET_SIZE_LIMIT_BYTES = 16 * 1024**3
-_USS_FIELDS = (b"\nPrivate_Clean:", b"\nPrivate_Dirty:", b"\nPrivate_Hugetlb:")
+_USS_FIELDS = (b"Private_Clean", b"Private_Dirty", b"Private_Hugetlb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,11 @@ def parse_rollup(text: bytes) -> SetSizes | None:
 
     The unique set size is what is private to the process, as psutil defines it.
     """
-    pss = _kib(text, b"\nPss:")
-    parts = [_kib(text, field) for field in _USS_FIELDS]
+    pss = proc_size(text, b"Pss")
+    parts = [proc_size(text, field) for field in _USS_FIELDS]
     if pss is None:
         return None
     return SetSizes(pss, sum(part for part in parts if part is not None))
-
-
-def _kib(text: bytes, key: bytes) -> int | None:
-    start = text.find(key)
-    if start < 0:
-        return None
-    start += len(key)
-    return int(text[start : text.index(b"kB", start)]) * 1024
 
 
 def set_sizes(cgroup_directory: str) -> SetSizes | None:
@@ -121,6 +114,7 @@ class _Reading:
             psi_full_us=pressure.full_us if pressure else None,
             oom_kill=self.oom_kill,
             file_bytes=stat.file_bytes if stat else None,
+            sock_bytes=stat.sock_bytes if stat else None,
             t_mono_ns=self.t_mono_ns,
         )
 
@@ -138,12 +132,12 @@ def _read(container: Container, mark: str) -> _Reading:
 
 
 def _read_parent(scope: Scope) -> _Reading | None:
-    if scope.own is None:
-        return None
-    now_ns = time.monotonic_ns()
-    usage = scope.own.usage()
-    pressure = scope.own.pressure()
-    return _Reading(now_ns, usage, scope.own.stat(), pressure, scope.oom_now(), None)
+    with scope.own() as own:
+        if own is None:
+            return None
+        now_ns = time.monotonic_ns()
+        usage, pressure, stat = own.usage(), own.pressure(), own.stat()
+    return _Reading(now_ns, usage, stat, pressure, scope.oom_now(), None)
 
 
 def _total(values: Iterable[int | None]) -> int | None:
@@ -175,6 +169,7 @@ def _sum(members: list[_Reading]) -> _Reading:
             inactive_file_bytes=_total(stat.inactive_file_bytes for stat in stats),
             active_file_bytes=_total(stat.active_file_bytes for stat in stats),
             swap_bytes=_total(stat.swap_bytes for stat in stats),
+            sock_bytes=_total(stat.sock_bytes for stat in stats),
         ),
         pressure=None,
         oom_kill=_total(member.oom_kill for member in members),

@@ -1,7 +1,8 @@
 """Reading one cgroup again and again: descriptors opened once, then one ``pread`` per file.
 
 A cgroup's directory vanishes when its container ends, and descriptors kept from before then
-answer ENODEV. That is a state here (``ended``), not an error.
+answer ENODEV. That is a state here (``ended``), not an error. Having no descriptor left is one:
+a file that merely cannot be opened would pass for one that the kernel does not have.
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ from typing import TYPE_CHECKING
 from harness.results.memory import KIND_MAX_USAGE, KIND_PEAK, KIND_PEAK_FD
 from harness.sampling.cgroup_files import (
     PRESSURE,
-    V1,
     V2,
     MemoryStat,
     Pressure,
     parse_bytes,
     parse_oom_kill,
     parse_pressure,
-    parse_stat_v1,
-    parse_stat_v2,
+    parse_stat,
 )
 
 if TYPE_CHECKING:
@@ -32,10 +31,25 @@ if TYPE_CHECKING:
 _STAT_BYTES = 16 * 1024
 _LINE_BYTES = 512
 _GONE = frozenset({errno.ENODEV, errno.ENOENT})
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+# A reader's files (usage, stat, kernel or swap, OOM kills, pressure) and the high-water mark.
+_OF_A_CONTAINER = 6
+# Standard streams, marks, what is written, and a parent's files while they are read.
+_OF_THE_SAMPLER = 30
+
+
+def descriptors_needed(containers: int, parents: int) -> int:
+    """Return how many files the sampler has open at most for so many cgroups.
+
+    Of a parent (a service, the topology) only the high-water mark is open all along.
+    """
+    return containers * _OF_A_CONTAINER + parents + _OF_THE_SAMPLER
 
 
 class CgroupReader:
-    """The files of one memory cgroup. Raises OSError if its usage cannot be opened.
+    """The files of one memory cgroup.
+
+    Raises OSError if its usage cannot be opened, or if descriptors run out.
 
     Files that this kernel lacks read as ``None``. After the cgroup is gone every reading is
     ``None`` and ``ended`` is true.
@@ -45,7 +59,7 @@ class CgroupReader:
         files = cgroup.files
         self.source = files.source
         self.ended = False
-        self._parse_stat = parse_stat_v1 if files is V1 else parse_stat_v2
+        self._files = files
         self._usage = _open(Path(cgroup.directory, files.usage))
         self._stat = _open_if_there(Path(cgroup.directory, files.stat))
         self._kernel = _open_if_there(Path(cgroup.directory, files.kernel)) if files.kernel else -1
@@ -62,7 +76,8 @@ class CgroupReader:
         text = self._read(self._stat, _STAT_BYTES)
         if text is None:
             return None
-        return self._parse_stat(text, self._number(self._kernel), self._number(self._swap))
+        kernel, swap = self._number(self._kernel), self._number(self._swap)
+        return parse_stat(self._files, text, kernel, swap)
 
     def pressure(self) -> Pressure | None:
         """Return the cumulative stall times."""
@@ -166,5 +181,7 @@ def _open(path: Path, mode: int = os.O_RDONLY) -> int:
 def _open_if_there(path: Path) -> int:
     try:
         return _open(path)
-    except OSError:
+    except OSError as error:
+        if error.errno in NO_DESCRIPTORS:
+            raise
         return -1

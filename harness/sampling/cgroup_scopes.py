@@ -8,13 +8,16 @@ none, the highest sampled sum takes its place.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.results.memory import KIND_SAMPLED, SCOPE_CONTAINER, PeakRow, peak_label
 from harness.sampling.cgroup_files import V2
-from harness.sampling.cgroup_reader import CgroupReader, HighWaterMark
+from harness.sampling.cgroup_reader import NO_DESCRIPTORS, CgroupReader, HighWaterMark
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.sampling.cgroup_files import MemoryStat, Pressure
     from harness.sampling.cgroup_paths import MemoryCgroup
 
@@ -69,21 +72,44 @@ class Scope:
         self.name = name
         self.members = members
         self._mark: HighWaterMark | None = None
-        self.own: CgroupReader | None = None
-        self._hierarchical_oom = False
+        self._cgroup = cgroup
+        self._hierarchical_oom = cgroup is not None and cgroup.files is V2
         self.reason = ""
         if cgroup is not None:
-            self.own = CgroupReader(cgroup)
-            self._hierarchical_oom = cgroup.files is V2
             try:
                 self._mark = HighWaterMark(cgroup)
             except OSError as error:
+                if error.errno in NO_DESCRIPTORS:
+                    raise
                 self.reason = f"{cgroup.files.peak}: {error.strerror}"
         self._usage_peak: int | None = None
         self._anon_peak: int | None = None
         self._baseline: int | None = None
         self._oom_start: int | None = None
         self.over = False
+
+    @contextmanager
+    def own(self) -> Iterator[CgroupReader | None]:
+        """Read the scope's own cgroup, if it has one.
+
+        A container's files are open all along. A parent's are needed at marks only, so they are
+        opened then: descriptors are few.
+        """
+        if self.kind == SCOPE_CONTAINER:
+            yield self.members[0].reader
+            return
+        reader = None
+        try:
+            if self._cgroup is not None:
+                reader = CgroupReader(self._cgroup)
+        except OSError as error:
+            if error.errno in NO_DESCRIPTORS:
+                raise
+        try:
+            yield reader
+        finally:
+            if reader is not None:
+                reader.close()
 
     def start(self) -> None:
         """Begin a run: reset the high-water mark, then note baseline and counters.
@@ -92,9 +118,10 @@ class Scope:
         part in this run and gets no row.
         """
         self.over = self.kind == SCOPE_CONTAINER and all(m.reader.ended for m in self.members)
-        if self._mark is not None:
-            self._mark.reset()
-        self._baseline = None if self.own is None else self.own.usage()
+        with self.own() as own:
+            if self._mark is not None:
+                self._mark.reset()
+            self._baseline = None if own is None else own.usage()
         if self._baseline is None:
             self._baseline = self._sum_usage()
         self._usage_peak = None
@@ -152,8 +179,9 @@ class Scope:
     def oom_now(self) -> int | None:
         """Return the OOM kills so far, as far as they can be counted."""
         # A v2 parent counts its descendants' kills and outlives them; v1 counts each cgroup's own.
-        if self._hierarchical_oom and self.own is not None:
-            counted = self.own.oom_kill()
+        if self._hierarchical_oom:
+            with self.own() as own:
+                counted = None if own is None else own.oom_kill()
             if counted is not None:
                 return counted
         counts = [member.oom_kill for member in self.members if member.oom_kill is not None]

@@ -7,6 +7,7 @@ import os
 import psutil
 
 from harness.results.settled import Settle, Settled
+from harness.sampling.process_memory import SampledProcess
 from harness.sampling.process_tree import ProcessTree
 from harness.sampling.settling import settle_by_reading
 
@@ -18,14 +19,19 @@ def settle_own_processes(window_s: float, bound_bytes: int, timeout_s: float) ->
     """
 
     def settle(_run_id: str) -> Settled:
-        processes = ProcessTree(os.getpid())
+        below = ProcessTree(os.getpid())
+        runner = SampledProcess(os.getpid())
 
         def read() -> int | None:
             try:
-                return processes.rss().rss_bytes
+                below.refresh()  # a worker that starts now counts, too
+                return runner.rss() + below.rss().rss_bytes
             except psutil.Error:
                 return None
 
-        return settle_by_reading(read, window_s, bound_bytes, timeout_s)
+        try:
+            return settle_by_reading(read, window_s, bound_bytes, timeout_s)
+        finally:
+            runner.close()
 
     return settle

@@ -1,8 +1,9 @@
-"""Waking on time although the machine is busy."""
+"""What a sampler asks of the system: to wake on time, and descriptors enough."""
 
 from __future__ import annotations
 
 import os
+import resource
 
 
 def raise_priority() -> str:
@@ -21,3 +22,12 @@ def raise_priority() -> str:
         return f"nice {os.nice(-10)}"
     except OSError:
         return "normal"
+
+
+def raise_descriptor_limit() -> None:
+    """Raise this process's limit of open files as far as it may be: to the hard limit.
+
+    The soft limit is often 1,024, for the sake of programs that use ``select``; ours do not.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -27,6 +27,7 @@ from harness.results.marks import (
 from harness.results.rows import RowWriter
 from harness.results.settled import HostsVerdict
 from harness.results.truth import TruthRow
+from harness.sampling.meminfo import proc_size
 
 MIB = 1 << 20
 PULSE_BYTES = 512 * MIB
@@ -40,16 +41,8 @@ PROBES = ("idle", "pulses", "shm", "file", "forks")
 _SETTLE_TIMEOUT_S = 5.0
 
 
-def page_table_bytes(status: str) -> int:
-    """Return VmPTE of ``/proc/self/status`` in bytes, 0 where it is not told."""
-    for line in status.splitlines():
-        if line.startswith("VmPTE:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
 def _own_page_tables() -> int:
-    return page_table_bytes(Path("/proc/self/status").read_text(encoding="ascii"))
+    return proc_size(Path("/proc/self/status").read_bytes(), b"VmPTE") or 0
 
 
 def _anonymous(size: int) -> mmap.mmap:

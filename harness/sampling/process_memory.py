@@ -75,17 +75,20 @@ class SampledProcess:
 
 
 class ProcessSums:
-    """All processes of this PID namespace except this one and those without a parent in it.
+    """The processes below the one that this one descends from, in a container the first; not this.
 
-    Without a parent is what the engine put into a running container: health checks and ``docker
-    exec``. What was found is kept because finding processes costs ten times what reading them
-    does; ``refresh`` looks for new ones.
+    What the engine puts into a running container, health checks and ``docker exec``, has no parent
+    in it: neither that nor what it starts is counted. What was found is kept because finding
+    processes costs ten times what reading them does; ``refresh`` looks for new ones.
     """
 
     def __init__(self) -> None:
         self._own_pid = os.getpid()
         self._own = SampledProcess(self._own_pid)
         self._known: dict[int, SampledProcess] = {}
+        self._foreign: set[psutil.Process] = set()
+        own = self._own.process
+        self._first = [own, *own.parents()][-1]
         self.refresh()
 
     def refresh(self) -> None:
@@ -101,6 +104,7 @@ class ProcessSums:
             if known.get(pid) is not process:
                 process.close()
         self._known = known
+        self._foreign = {process for process in self._foreign if process.is_running()}
 
     def _found(self, pid: int) -> SampledProcess | None:
         if pid == self._own_pid:
@@ -123,7 +127,16 @@ class ProcessSums:
 
     def _is_counted(self, process: psutil.Process) -> bool:
         """Return whether a process that is new belongs into the sums. Raises psutil.Error."""
-        return process.ppid() != 0
+        # A process that outlives what started it becomes a child of the first one; one that was
+        # seen before stays foreign, then too.
+        if process == self._first or process in self._foreign:
+            return False
+        above = process.parents()
+        if self._first in above and self._foreign.isdisjoint(above):
+            return True
+        if above or process.ppid() == 0:  # else its parent ended just now: look again
+            self._foreign.add(process)
+        return False
 
     def rss(self) -> RssSum:
         """Return the sum of the resident set sizes; processes that vanish are dropped."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.results.directory import RunDirectory
+from harness.sampling.meminfo import proc_size
 
 if TYPE_CHECKING:
     from harness.sampling.grid import GridReport
@@ -72,10 +73,7 @@ def own_rss_max_bytes() -> int | None:
         status = Path("/proc/self/status").read_bytes()
     except OSError:
         return None
-    start = status.find(b"VmHWM:")
-    if start < 0:
-        return None
-    return int(status[start + 6 :].split(None, 1)[0]) * 1024
+    return proc_size(status, b"VmHWM")
 
 
 def write_report(directory: Path, report: ViewReport) -> None:

@@ -97,6 +97,17 @@ def disk(name: str, free_bytes: int, needed_bytes: int | None) -> Check:
     return Check(name, Verdict.OK, found)
 
 
+def descriptors(limit: int, needed: int | None) -> Check:
+    """Check how many files a process may open against what the sampler of a plan needs."""
+    found = f"a process may open {limit} files"
+    if needed is not None:
+        found += f", the plan's memory sampler needs {needed}"
+        if limit < needed:
+            remedy = f"raise the hard limit (ulimit -Hn {needed}, as root), or start fewer workers"
+            return Check("descriptors", Verdict.FAIL, found, remedy)
+    return Check("descriptors", Verdict.OK, found)
+
+
 def clock(offset_s: float, source: str) -> Check:
     """Check the engine's clock against this one's, and the clock itself."""
     found = f"{source or 'unknown'}, the engine's is {offset_s:+.1f} s off"

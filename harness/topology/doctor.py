@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -16,9 +17,10 @@ from docker.errors import APIError
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.plan import Plan
-from harness.sampling.meminfo import parse_meminfo
+from harness.sampling.cgroup_reader import descriptors_needed
+from harness.sampling.meminfo import proc_size
 from harness.topology import checks, leftovers
-from harness.topology.ahead import available_bytes, look_ahead
+from harness.topology.ahead import Ahead, available_bytes, look_ahead
 from harness.topology.cgroups import obstacle
 from harness.topology.checks import Check, Verdict
 from harness.topology.compose import new_project_name
@@ -39,7 +41,8 @@ def examine(plan: Plan | None, run_dir: str) -> Iterator[Check]:
         plan: whose needs are compared with what is there.
         run_dir: where run directories go.
     """
-    needs = None if plan is None else look_ahead(plan).estimate
+    ahead = None if plan is None else look_ahead(plan)
+    needs = None if ahead is None else ahead.estimate
     try:
         client = connect()
     except InfrastructureError as error:
@@ -49,6 +52,7 @@ def examine(plan: Plan | None, run_dir: str) -> Iterator[Check]:
         yield from _of_the_engine(client, needs)
     yield checks.compose(_compose_version())
     yield _run_directory(run_dir, needs)
+    yield _descriptors(ahead)
     yield from _of_this_machine()
 
 
@@ -64,7 +68,8 @@ def preflight(plan: Plan) -> list[str]:
     """
     assert plan.topology is not None
     engine = describe(connect())
-    needs = look_ahead(plan).estimate
+    ahead = look_ahead(plan)
+    needs = ahead.estimate
     memory = checks.memory(available_bytes(engine.memory_bytes), needs.peak_bytes)
     if memory.verdict == Verdict.FAIL and not plan.topology.force:
         raise UsageError(
@@ -74,6 +79,7 @@ def preflight(plan: Plan) -> list[str]:
     found = [
         checks.api(engine.api_version),
         checks.compose(_compose_version()),
+        _descriptors(ahead),
         *_of_this_machine(),
     ]
     place = Path(plan.general.run_dir)
@@ -87,6 +93,17 @@ def preflight(plan: Plan) -> list[str]:
         for check in found
         if check.verdict == Verdict.WARN
     ]
+
+
+def _descriptors(ahead: Ahead | None) -> Check:
+    # The sampler raises its own limit as far as it may.
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if limit == resource.RLIM_INFINITY:
+        return Check("descriptors", Verdict.OK, "a process may open as many files as it likes")
+    if ahead is None:
+        return checks.descriptors(limit, None)
+    services = ahead.services
+    return checks.descriptors(limit, descriptors_needed(sum(services.values()), len(services) + 1))
 
 
 def _of_the_engine(client: DockerClient, needs: Estimate | None) -> Iterator[Check]:
@@ -148,22 +165,13 @@ def _run_directory(run_dir: str, needs: Estimate | None) -> Check:
 
 
 def _of_this_machine() -> Iterator[Check]:
-    memory = parse_meminfo(_MEMINFO.read_bytes()) if _MEMINFO.exists() else None
-    if memory is not None:
-        swap = _swap(_text(_MEMINFO))
-        yield checks.swap(*swap)
+    if _MEMINFO.exists():
+        meminfo = _MEMINFO.read_bytes()
+        total, free = (proc_size(meminfo, name) or 0 for name in (b"SwapTotal", b"SwapFree"))
+        yield checks.swap(total, free)
     yield checks.huge_pages(_text(_HUGE_PAGES))
     yield checks.load(os.getloadavg()[0], os.cpu_count() or 1)
     yield _private_ca()
-
-
-def _swap(meminfo: str) -> tuple[int, int]:
-    values = dict.fromkeys(("SwapTotal", "SwapFree"), 0)
-    for line in meminfo.splitlines():
-        name, _, rest = line.partition(":")
-        if name in values and rest.split():
-            values[name] = int(rest.split()[0]) * 1024
-    return values["SwapTotal"], values["SwapFree"]
 
 
 def _private_ca() -> Check:

@@ -164,7 +164,7 @@ def test_quality_says_how_well_the_views_agree(bench: Bench) -> None:
     assert quality["inside_against_cgroup"]["median_bytes"] < 1e6
     assert quality["clocks"]["cgroup"]["interval_ns"] == 20_000_000
     assert sum(quality["baseline"]["verdicts"].values()) == 8
-    assert "usage = anon + shmem + file + kernel" in bench.out
+    assert "usage = anon + shmem + file + kernel + sock" in bench.out
 
 
 def test_every_run_has_the_kernels_peak_of_container_service_and_topology(bench: Bench) -> None:

@@ -5,6 +5,7 @@ An input that crashes a sampler ends a view; one that crashes a command is a tra
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 from collections.abc import Callable
@@ -25,7 +26,6 @@ from harness.results.memory import MarkRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter, read_rows
 from harness.results.settled import parse_settled
 from harness.sampling import cgroup_files, cgroup_paths, docker_stats, identity, marks, meminfo
-from harness.topology.progress import last_run
 from harness.topology.resume import read_bench_file
 from harness.topology.stacks import stacks_in
 
@@ -65,15 +65,14 @@ VALUES = st.sampled_from(
     "parse",
     [
         cgroup_files.parse_bytes,
-        cgroup_files.parse_stat_v1,
-        cgroup_files.parse_stat_v2,
+        functools.partial(cgroup_files.parse_stat, cgroup_files.V1),
+        functools.partial(cgroup_files.parse_stat, cgroup_files.V2),
         cgroup_files.parse_oom_kill,
         cgroup_files.parse_pressure,
         meminfo.parse_meminfo,
         marks.parse_marks,
         stacks_in,
     ],
-    ids=lambda parse: parse.__name__,
 )
 def test_bytes_of_the_kernel_and_of_marks(parse: Callable[[bytes], object]) -> None:
     @given(st.binary(max_size=200) | KERNEL_LINES.map(lambda text: text.encode(errors="replace")))
@@ -90,7 +89,6 @@ def test_bytes_of_the_kernel_and_of_marks(parse: Callable[[bytes], object]) -> N
         cgroup_paths.parse_mountinfo,
         docker_stats.parse_time,
         identity.parse_nameserver,
-        last_run,
         lambda text: parse_settled(text, "0001-none-1"),
         lambda text: cgroup_paths.memory_cgroup(text, text),
     ],
@@ -106,7 +104,7 @@ def test_texts_of_the_kernel_and_the_engine(parse: Callable[[str], object]) -> N
 @given(st.integers(0, 2**62), st.integers(0, 2**62), st.booleans())
 def test_a_count_of_the_kernel_is_read_as_it_is(anon: int, shmem: int, trailing: bool) -> None:
     text = f"anon {anon}\nfile {shmem}\nshmem {shmem}\n" + ("x" if trailing else "")
-    found = cgroup_files.parse_stat_v2(text.encode())
+    found = cgroup_files.parse_stat(cgroup_files.V2, text.encode())
     assert (found.anon_bytes, found.shmem_bytes) == (anon, shmem)
     assert cgroup_files.parse_bytes(f"{anon}\n".encode()) == anon
 

@@ -18,8 +18,8 @@ AHEAD_NS = 10**18  # the wall clock's lead over the monotonic one
 RUN = "0001-none-1"
 
 
-def cgroup(time_ms: int, usage: int, parts: tuple[int, int, int, int] | None = None) -> str:
-    anon, file, shmem, kernel = parts or (None,) * 4
+def cgroup(time_ms: int, usage: int, parts: tuple[int, ...] | None = None) -> str:
+    anon, file, shmem, kernel, sock = (*(parts or (None,) * 4), None)[:5]
     row = CgroupRow(
         run_id=RUN,
         container="worker-1",
@@ -36,6 +36,7 @@ def cgroup(time_ms: int, usage: int, parts: tuple[int, int, int, int] | None = N
         psi_full_us=None,
         oom_kill=None,
         source="v1",
+        sock_bytes=sock,
     )
     return row_line(row)
 
@@ -102,6 +103,25 @@ def test_the_identity_is_checked_on_every_sample_that_has_the_parts(tmp_path: Pa
     write(directory, "cgroup", CgroupRow, rows)
     found = crosscheck(directory).identity
     assert (found.readings, found.largest_bytes) == (2, -100)
+
+
+def test_sockets_are_a_part_where_the_kernel_charges_them(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    rows = [cgroup(0, 1000, (400, 300, 200, 100)), cgroup(20, 1050, (400, 300, 200, 100, 50))]
+    write(directory, "cgroup", CgroupRow, rows)
+    found = crosscheck(directory).identity
+    assert (found.readings, found.largest_bytes) == (2, 0)
+
+
+def test_files_from_before_sockets_were_read_are_checked_without(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    rows = [cgroup(0, 1010, (400, 300, 200, 100))]
+    write(directory, "cgroup", CgroupRow, rows)
+    path = directory.memory("cgroup")
+    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in path.open()))
+    assert "sock" not in path.read_text()
+    found = crosscheck(directory).identity
+    assert (found.readings, found.largest_bytes) == (1, 10)
 
 
 def test_a_line_that_a_crash_cut_short_is_left_out(directory: RunDirectory) -> None:

@@ -149,6 +149,29 @@ def test_a_killed_run_is_shown_to_its_last_sample_and_counts_nowhere(tmp_path: P
     assert not group.session.problems
 
 
+def test_a_killed_runs_end_is_not_looked_for_in_the_next_topology(tmp_path: Path) -> None:
+    directory = write_run_directory(tmp_path / "run", {"none": [10 * MB, 30 * MB]})
+    died, up = START_NS + 1200 * MS, START_NS + PERIOD_NS - 350 * MS
+
+    def sampled(row: dict[str, str]) -> bool:
+        # One worker dies first; the next topology is sampled before its first mark.
+        t_ns = int(row["t_mono_ns"])
+        early = row["container"] == "worker-2" and t_ns > START_NS + 700 * MS
+        return t_ns >= up or (t_ns < died and not early)
+
+    keep_rows(directory.memory("cgroup"), sampled)
+    keep_rows(directory.marks, lambda row: not START_NS < int(row["t_mono_ns"]) < up)
+    text = directory.outcomes.read_text()
+    directory.outcomes.write_text(text.replace("none,1,ok,", "none,1,killed,worker-2 is gone"))
+    one, two = group_of(directory).runs
+    assert one.end_ns is not None
+    assert (one.end_ns - START_NS) / 1e9 == pytest.approx(1.2, abs=0.05)
+    assert one.topology is not None
+    # Before the worker died: with it went more than what came after.
+    assert (one.topology.net_peak_bytes, one.topology.containers) == (5 * MB, 3)
+    assert two.topology is not None
+
+
 def test_a_mode_of_which_no_run_went_through_is_drawn_all_the_same(tmp_path: Path) -> None:
     directory = write_run_directory(tmp_path / "run", {"none": [10 * MB]})
     directory.outcomes.write_text(directory.outcomes.read_text().replace(",ok,", ",timeout,slow"))

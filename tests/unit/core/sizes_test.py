@@ -23,7 +23,26 @@ def test_sizes_as_the_reference_reads_them(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["10XB", "", "MB", "-1", "-5KB", "nan", "inf", "1 2 3", "0x10"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10XB",
+        "",
+        "MB",
+        "-1",
+        "-5KB",
+        "nan",
+        "inf",
+        "1 2 3",
+        "0x10",
+        "1_000",
+        "1_0KB",
+        "1e3KB",
+        "+1KB",
+        "٣KB",
+        "٣",
+    ],
+)
 def test_what_is_no_size_says_what_is(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         parse_size(text)

@@ -17,6 +17,7 @@ from globus_compute_common.messagepack.message_types import EPStatusReport, Resu
 from starlette.applications import Starlette
 
 from harness.globus_service.credentials import Secrets, ensure_secrets
+from harness.globus_service.messages import Submission
 from harness.globus_service.relay import Relay
 from harness.globus_service.routes import Routes
 from harness.globus_service.settings import Settings
@@ -286,3 +287,41 @@ def test_settings_come_from_the_environment() -> None:
     assert (found.lost_after_s, found.port) == (7.5, 443)
     with pytest.raises(ValueError, match="HARNESS_GLOBUS_PORT: 'x' is not a number"):
         Settings.from_environment({"HARNESS_GLOBUS_PORT": "x"})
+
+
+def test_a_header_that_is_not_ascii_is_a_wrong_secret(service: Service) -> None:
+    answer = service.request(
+        "POST",
+        "/v2/oauth2/token",
+        data={"grant_type": "client_credentials", "scope": SCOPE},
+        headers={b"Authorization": b"Basic \xe9\xe9"},
+    )
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+
+
+def test_a_task_that_arrives_while_others_are_given_up_is_not_lost(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, function = service.register()
+    service.submit(endpoint, function, "A")
+    (giving_up,) = service.state.user_endpoints_of(UUID(endpoint))
+    purge = service.link.purge
+
+    async def slow_purge(queue: str) -> None:
+        await asyncio.sleep(0.05)
+        await purge(queue)
+
+    monkeypatch.setattr(service.link, "purge", slow_purge)
+
+    async def both() -> dict[str, Any]:
+        failing = asyncio.create_task(service.relay._fail_open(giving_up, "LOST", "silent"))
+        await asyncio.sleep(0.01)
+        answer = await service.relay.submit(
+            UUID(endpoint), Submission(tasks={UUID(function): ["B"]})
+        )
+        await failing
+        return answer
+
+    (task,) = asyncio.run(both())["tasks"][function]
+    (queued,) = unpacked(Task, service.task_queue())
+    assert str(queued.task_id) == task

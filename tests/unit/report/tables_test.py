@@ -86,7 +86,13 @@ def test_the_evidence_is_the_samplers_ledgers_and_manifests(tmp_path: Path) -> N
     assert agreement is not None
     assert agreement.rows == (
         (
-            *("usage = anon + shmem + file + kernel", "1200", "200 KB", "1.50 MB", "3.00 MB"),
+            *(
+                "usage = anon + shmem + file + kernel + sock",
+                "1200",
+                "200 KB",
+                "1.50 MB",
+                "3.00 MB",
+            ),
             *("worker-1 at 3.2 s", "yes"),
         ),
         ("inside against cgroup", "0", "-", "1.50 MB", "-", "-", "nothing to compare"),

@@ -289,3 +289,24 @@ def test_a_run_that_was_taken_in_by_half_is_taken_in_whole(directory: RunDirecto
     assert finished_runs(directory) == {"0001-none-1"}
     assert len(read_rows(directory.marks, MarkRow)) == 1
     assert len(read_rows(directory.results, ResultRow)) == 1
+
+
+def test_a_huge_file_of_outcomes_is_not_read_whole_when_a_bench_goes_on(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = intake_of(directory)
+    write_run(intake.shared.path, "0001-none-1", 100.0)
+    intake.take()
+    with (intake.shared.path / "outcomes.csv").open("ab") as file:
+        file.truncate(8 << 30)
+    read: list[int] = []
+    whole = SharedFolder.read
+
+    def counted(shared: SharedFolder, name: str, most_bytes: int) -> bytes | None:
+        read.append(most_bytes)
+        return whole(shared, name, min(most_bytes, 1 << 20))
+
+    monkeypatch.setattr(SharedFolder, "read", counted)
+    assert finished_runs(directory) == {"0001-none-1"}
+    assert max(read, default=0) <= 64 << 20
+    assert len(read_rows(directory.results, ResultRow)) == 1

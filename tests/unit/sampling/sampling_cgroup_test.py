@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +15,13 @@ import pytest
 
 from harness.results.marks import MarkWriter
 from harness.results.memory import CgroupRow, LedgerRow, PeakRow
+from harness.results.rows import optional_column
 from harness.results.settled import HostsVerdict, Settled
+from harness.sampling import cgroup as sampler_module
+from harness.sampling.cgroup import HostSampler
 from harness.sampling.cgroup_config import MS, ContainerConfig
 from harness.sampling.cgroup_process import CgroupSamplerProcess
+from harness.sampling.cgroup_reader import descriptors_needed
 from harness.sampling.marks import MarksTail
 from harness.sampling.report import merge_reports
 from tests.unit.sampling.cgroup_dirs import (
@@ -334,3 +341,62 @@ def test_marks_written_before_it_started_are_handled(tmp_path: Path) -> None:
     with CgroupSamplerProcess(config(run, container(one, "worker-1"))):
         ack = run / ".marks-ack"
         wait_until("acknowledgement", lambda: ack.exists() and ack.stat().st_size == 1)
+
+
+def test_a_column_that_is_added_to_the_schema_loses_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = [(field.name, field.type, field) for field in dataclasses.fields(CgroupRow)]
+    added = ("added_bytes", "int | None", optional_column("another figure"))
+    wider = dataclasses.make_dataclass("CgroupRow", [*fields, added], frozen=True)
+    monkeypatch.setattr(sampler_module, "CgroupRow", wider)
+    run = tmp_path / "run"
+    sampler = HostSampler(config(run, container(v2(tmp_path / "c", usage=100), "worker-1")))
+    for index in range(20):
+        sampler.tick(index, 0)
+    sampler.close()
+    lines = (run / "memory-cgroup.csv").read_text().splitlines()
+    assert len(lines) == 21
+    assert {line.count(",") for line in lines} == {len(fields)}
+    assert {row["usage_bytes"] for row in read(run / "memory-cgroup.csv", wider)} == {"100"}
+
+
+def test_a_hundred_containers_fit_in_1024_descriptors(tmp_path: Path) -> None:
+    names = [f"worker-{number}" for number in range(100)]
+    # The most there can be: each is a service with a parent of its own.
+    members, parents = [], {}
+    for name in names:
+        parents[name] = str(v2(tmp_path / "top" / name, usage=900, peak=9))
+        inner = v2(tmp_path / "top" / name / "c", usage=500, peak=8)
+        (inner / "memory.swap.current").write_text("0\n")
+        members.append(container(inner, name, service=name))
+    top = str(v2(tmp_path / "top", usage=90_000, peak=9))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    sampler = HostSampler(
+        config(tmp_path / "run", *members, service_parents=parents, topology_parent=top)
+    )
+    used = len(list(Path("/proc/self/fd").iterdir())) - before
+    assert (len(sampler.names), sampler.absent) == (100, {})
+    assert used <= descriptors_needed(100, 101) <= 1024
+    sampler.close()
+
+
+def test_running_out_of_descriptors_is_one_line_and_no_sampler_that_reads_half(
+    tmp_path: Path,
+) -> None:
+    members = [container(v2(tmp_path / str(n), usage=1), f"worker-{n}") for n in range(30)]
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64));"
+        "from harness.sampling import cgroup; sys.exit(cgroup.main())"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        input=config(tmp_path / "run", *members).to_json(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert len(ended.stderr.splitlines()) == 1
+    assert "ulimit -Hn" in ended.stderr

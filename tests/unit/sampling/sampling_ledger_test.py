@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from harness.sampling.cgroup_ledger import SetSizes, parse_rollup, set_sizes
-from harness.sampling.probe import page_table_bytes
+from harness.sampling.meminfo import proc_size
 
 ROLLUP = b"""562678b75000-7ffd6b8c7000 ---p 00000000 00:00 0                          [rollup]
 Rss:                1748 kB
@@ -45,6 +45,17 @@ def test_processes_that_cannot_be_seen_leave_the_cell_empty(tmp_path: Path) -> N
     assert set_sizes(str(tmp_path)) is None
 
 
-def test_page_tables_of_a_process() -> None:
-    assert page_table_bytes("VmRSS:\t 12 kB\nVmPTE:\t      52 kB\n") == 52 * 1024
-    assert page_table_bytes("VmRSS:\t 12 kB\n") == 0
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        (b"VmPTE:\t      52 kB\n", 52 * 1024),
+        (b"VmRSS:\t 12 kB\nVmPTE:\t      52 kB\n", 52 * 1024),
+        (b"VmRSS:\t 12 kB\n", None),
+        (b"XVmPTE: 1 kB\nVmPTE: 2 kB\n", 2 * 1024),
+        (b"VmPTE:\t      52", None),
+        (b"VmPTE: 52\nVmRSS: 12 kB\n", None),
+        (b"", None),
+    ],
+)
+def test_a_size_in_procfs(text: bytes, size: int | None) -> None:
+    assert proc_size(text, b"VmPTE") == size

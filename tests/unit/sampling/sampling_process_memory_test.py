@@ -95,3 +95,32 @@ def test_without_a_descriptor_psutil_is_asked() -> None:
     assert sampled.ended
     with pytest.raises(psutil.NoSuchProcess):
         SampledProcess(process.pid)
+
+
+def test_what_the_engine_puts_into_a_container_is_not_counted_nor_what_it_starts() -> None:
+    """Play ``docker exec``: a process whose first ancestor is not the sampler's."""
+    starts_one = (
+        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'input()'],"
+        " stdin=subprocess.PIPE); print(child.pid, flush=True); input(); child.wait()"
+    )
+    with (
+        idle_process() as service,
+        subprocess.Popen(
+            [sys.executable, "-c", starts_one],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as executed,
+    ):
+        assert executed.stdout is not None
+        child = int(executed.stdout.readline())
+        sums = Some(service)
+        sums._foreign.add(psutil.Process(executed.pid))
+        sums.pids += [executed.pid, child]
+        sums.refresh()
+        assert set(sums._known) == {service.pid}
+        executed.kill()
+        executed.wait()
+        # The orphan is another's child now, and is still nobody of the service.
+        sums.refresh()
+        assert set(sums._known) == {service.pid}

@@ -28,6 +28,15 @@ def test_memory_and_disk_are_held_against_the_plan() -> None:
     assert checks.disk("disk", 10**9, 10**10).verdict == Verdict.FAIL
 
 
+def test_descriptors_for_the_sampler() -> None:
+    assert checks.descriptors(1024, None).verdict == Verdict.OK
+    assert checks.descriptors(1024, 1024).verdict == Verdict.OK
+    short = checks.descriptors(1023, 1024)
+    assert short.verdict == Verdict.FAIL
+    assert "1023" in short.found
+    assert "ulimit -Hn 1024" in short.remedy
+
+
 def test_what_makes_figures_worse_is_a_warning_with_a_remedy() -> None:
     for check in (
         checks.clock(3600.0, "tsc"),
