@@ -16,6 +16,7 @@ from docker.models.containers import Container
 from requests.exceptions import RequestException
 
 from harness.core.errors import InfrastructureError
+from harness.images import Image, ensure
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake, Known
@@ -37,7 +38,6 @@ from harness.topology.compose import (
 )
 from harness.topology.engine import Engine, answers_in_time, connect, describe
 from harness.topology.events import Event, events
-from harness.topology.images import Image, ensure
 from harness.topology.judge import ENGINE, Judge
 from harness.topology.processes import BenchProcess
 from harness.topology.progress import last_run
