@@ -22,11 +22,6 @@ from harness.core.errors import (
     HarnessError,
     InfrastructureError,
     UsageError,
-    own_fault,
-)
-    OWN_FAULT,
-    HarnessError,
-    UsageError,
     missing_package,
     own_fault,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.results.shared import clean
+from harness.results.shared import clean, write_whole
 
 SCHEMA_VERSION = 1
 
