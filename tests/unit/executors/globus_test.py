@@ -114,7 +114,7 @@ def test_payloads_beyond_the_limit_are_refused_where_bytes_travel() -> None:
         f" --globus-compute-endpoint {UUID_}",
         containers=False,
     )
-    assert "a task returns 9 MB" in said
+    assert "a task returns 9.00 MB" in said
 
 
 @pytest.mark.parametrize("size", [0, 1, 56, 57, 58, 1000, 123_457])
