@@ -14,8 +14,9 @@ from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import INSIDE_INTERVAL_S
 from harness.results.directory import RunDirectory, create
+from harness.results.documents import write_json
 from harness.results.logs import BENCH, init_logging
-from harness.results.manifest import base_manifest, git_revision, machine, software, write_manifest
+from harness.results.manifest import base_manifest, git_revision, machine, software
 from harness.results.marks import MarkWriter
 from harness.results.settled import HostsVerdict, Settle
 from harness.sampling.collect import collect_reports
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         manifest["git_revision"] = git_revision(Path(__file__).parent)
         manifest |= {"machine": machine(), "runner": software(), "executor": facts}
         manifest["notes"] = list(plan.executor.notes())
-        write_manifest(directory.manifest, manifest)
+        write_json(directory.manifest, manifest)
         if not in_topology:  # there, other containers' samplers still write
             collect_reports(directory)
     logger.log(BENCH, "All logs and results saved to: %s", directory.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from harness.analysis.curves import band, baseline_of, run_curve, thin_together,
 from harness.analysis.figures import Group, RunFigures
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.timeline import boundaries, steps, task_bars
+from harness.core.files import write_whole
 from harness.report.palette import MATPLOTLIB_DASHES, MATPLOTLIB_MARKERS, Look, service_looks
 
 # One column of a two-column paper is 3.3 inches wide, a figure over both 7.
@@ -98,7 +100,9 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a figure in the format its name ends with; nothing in it depends on the time."""
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
     with mpl.rc_context(_STYLE):
-        figure.savefig(path, metadata=metadata)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=path.suffix[1:], metadata=metadata)
+    write_whole(path, drawn.getvalue())
     return path
 
 

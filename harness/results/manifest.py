@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.results.documents import read_document
 
 SCHEMA_VERSION = 1
 
@@ -90,27 +90,11 @@ def base_manifest(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write a JSON object whole or not at all."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(manifest, indent=2, sort_keys=False) + "\n")
-    draft.replace(path)
-
-
 def notes(path: Path) -> list[str]:
     """Return the sentences that every report of a run must show.
 
     Args:
         path: of the run's manifest.
     """
-    found = read_json(path) or {}
-    return [str(note) for note in found.get("notes", [])]
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or ``None`` if there is none or it is not whole."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    found, _ = read_document(path, "manifest")
+    return [str(note) for note in found.get("notes") or []]

@@ -10,22 +10,16 @@ reads.
 from __future__ import annotations
 
 import errno
-import math
 import os
 import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from harness.core.text import one_line
 
 # A container needs only its own user's rights here; the umask of whoever starts a bench is not
 # asked, so that its files are the same on every machine.
 _FOLDER_MODE = 0o755
 _FILE_MODE = 0o644
-_TEXT_CHARACTERS = 10_000
-_JSON_DEPTH = 12
 
 
 class NotPlainError(OSError):
@@ -158,19 +152,3 @@ def write_for_containers(path: Path, data: bytes = b"") -> None:
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, _FILE_MODE)
         file.write(data)
-
-
-def clean(value: Any, depth: int = _JSON_DEPTH) -> Any:
-    """Return what JSON from a container says: safe text, finite numbers, no deeper than ``depth``.
-
-    Whatever is none of these becomes None.
-    """
-    if isinstance(value, str):
-        return one_line(value[:_TEXT_CHARACTERS])
-    if isinstance(value, int | float):  # True and False are integers here
-        return value if math.isfinite(value) and abs(value) < 2**63 else None
-    if depth > 0 and isinstance(value, list):
-        return [clean(each, depth - 1) for each in value]
-    if depth > 0 and isinstance(value, dict):
-        return {clean(str(key)): clean(each, depth - 1) for key, each in value.items()}
-    return None

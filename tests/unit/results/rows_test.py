@@ -41,5 +41,5 @@ def test_a_broken_row_is_named(tmp_path: Path) -> None:
         writer.write(OutcomeRow("0001-none-1", "none", 1, "ok", ""))
     with path.open("a") as file:
         file.write("0002-none-2,no")
-    with pytest.raises(UsageError, match=r"outcomes\.csv: line 3"):
+    with pytest.raises(UsageError, match=r"outcomes\.csv: row 3: cut short"):
         read_rows(path, OutcomeRow)
