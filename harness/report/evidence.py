@@ -203,7 +203,12 @@ def images(session: Session) -> Table | None:
     if not found:
         return None
     rows = tuple(
-        (stack, str(image.get("reference")), str(image.get("id")), format_size(image["size_bytes"]))
+        (
+            stack,
+            str(image.get("reference")),
+            str(image.get("id")),
+            _ledger_cell("size_bytes", image.get("size_bytes")),
+        )
         for stack, image in found.items()
     )
     return Table("images", "Images", ("stack", "image", "identity", " size"), rows)

@@ -69,7 +69,7 @@ SHAPES: Mapping[str, Shape] = {
         "machine": {"cpus": _positive},
         "host": {"cpus": _positive},
         "runner": {"packages": {"*": str}, "environment": dict},
-        "images": {"*": {"size_bytes!": _number}},
+        "images": {"*": {"size_bytes": _number}},
         "cgroup_view_lacks": {"*": str},
         "topologies": [{"project!": str}],
     },
