@@ -13,6 +13,10 @@ from pydantic import ValidationError
 
 from harness.core.errors import HarnessError, InfrastructureError
 from harness.core.pairs import pair_refusal
+from harness.images import Image, docker_cli, ensure
+from harness.images.base import load
+from harness.images.oci import OciImage
+from harness.images.recipe import REPOSITORY
 from harness.plan import Plan
 from harness.reproduce import images as bundled
 from harness.reproduce.contents import read_manifest
@@ -23,10 +27,6 @@ from harness.reproduce.verdict import Reproduction, judge
 from harness.results.directory import RunDirectory, create
 from harness.results.documents import write_json
 from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files
-from harness.topology.images import Image, docker_cli, ensure
-from harness.topology.images.base import load
-from harness.topology.images.oci import OciImage
-from harness.topology.images.recipe import REPOSITORY
 from harness.topology.session import Bench
 
 REPORT = "reproduction.json"

@@ -142,13 +142,3 @@ class SharedFolder:
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):  # another topology's is there
             self.path.parent.rmdir()
-
-
-def write_for_containers(path: Path, data: bytes = b"") -> None:
-    """Write a file of the host that containers are to read, whatever the umask. Raises OSError."""
-    descriptor = os.open(
-        path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE
-    )
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, _FILE_MODE)
-        file.write(data)

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.errors import UsageError
 from harness.core.files import write_whole
-from harness.topology.images import recipe
-from harness.topology.images.oci import Layer, OciImage
+from harness.images import recipe
+from harness.images.oci import Layer, OciImage
 
 FILE = "images.lock"
 FORMAT = 1
