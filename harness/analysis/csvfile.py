@@ -160,7 +160,7 @@ def read_csv(
     cut = reader.cut_number and bool(len(whole)) and bool(whole[-1])
     if cut:
         whole[-1] = False
-    numbers = np.array(reader.numbers, np.int64)
+    numbers = np.concatenate(reader.numbers)
     bad = numbers[~whole].tolist()
     last = not reader.ended and bool(bad) and bad[-1] == numbers[-1]
     problems = left_out(path, bad, int(whole.sum()), cut=last)
@@ -175,7 +175,7 @@ class _Reader:
     Attributes:
         problem: why the file is of no use; empty if it is.
         found: the columns that it has.
-        numbers: of the lines that were read, in the file.
+        numbers: of the lines that were read, in the file, from 1.
         ended: whether the last line has its end.
         cut_number: whether it has none, and its last cell is a number that was asked for.
     """
@@ -183,7 +183,7 @@ class _Reader:
     def __init__(self, path: Path, names: Sequence[str], required: Collection[str]) -> None:
         self.problem = ""
         self.found: set[str] = set()
-        self.numbers: list[int] = []
+        self.numbers: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
         self.ended = True
         self.cut_number = False
         self._path = path
@@ -208,10 +208,11 @@ class _Reader:
                     yield self._cells(whole + end)
                 if len(rest) > _LONGEST_ROW:
                     rest = b"?"  # no row; what follows in this line is none either
-            if rest.strip():
+            cells, wide = self._cells(rest + b"\n")
+            if len(wide):
                 self.ended = False
                 self.cut_number = self._header[-1] in self._names
-                yield self._cells(rest + b"\n")
+                yield cells, wide
 
     def _cells(self, block: bytes) -> tuple[list[_Cells], _Bools]:
         """Return the cells of whole lines; those of each row at once if the rows are alike."""
@@ -228,7 +229,7 @@ class _Reader:
             sizes = table - starts
             sizes[:, -1] -= (letters[table[:, -1] - 1] == ord("\r")) & (sizes[:, -1] > 0)
             if sizes.max(initial=0) <= _WIDEST_CELL and not (width == 1 and not sizes.all()):
-                self.numbers += range(self._next, self._next + len(table))
+                self.numbers.append(np.arange(self._next, self._next + len(table)))
                 self._next += len(table)
                 places = [self._place(name) for name in self._names]
                 empty: _Cells = np.zeros(len(table), "S1")
@@ -244,7 +245,8 @@ class _Reader:
 
     def _of_lines(self, block: bytes) -> tuple[list[_Cells], _Bools]:
         found: list[list[bytes]] = [[] for _ in self._names]
-        wide = []
+        wide: list[bool] = []
+        numbers: list[int] = []
         for line in block.split(b"\n")[:-1]:
             self._next += 1
             if not line.strip():
@@ -254,7 +256,7 @@ class _Reader:
                 self._header = cells
                 self.found.update(cells)
                 continue
-            self.numbers.append(self._next - 1)
+            numbers.append(self._next - 1)
             width = len(self._header)
             wide.append(len(cells) >= width and not any(cells[width:]))
             for name, column in zip(self._names, found, strict=True):
@@ -262,6 +264,7 @@ class _Reader:
                 cell = cells[place] if place is not None and place < len(cells) else ""
                 # Bytes of zero at the end of a cell would be lost.
                 column.append(cell[:_WIDEST_CELL].replace("\0", "?").encode())
+        self.numbers.append(np.array(numbers, np.int64))
         return [np.array(column, np.bytes_) for column in found], np.array(wide, bool)
 
 
@@ -286,7 +289,7 @@ def _parsed(kind: ColumnType, name: str, cells: _Cells) -> Column:
         return Column(
             codes.astype(np.uint16 if len(words) < 1 << 16 else np.uint32),
             there,
-            tuple(one_line(word.decode(errors="replace")) for word in words.tolist()),
+            tuple(one_line(word.decode(errors="replace")).strip() for word in words.tolist()),
         )
     letters = np.ascontiguousarray(cells).view(np.uint8).reshape(len(cells), cells.itemsize)
     allowed = np.zeros(256, bool)

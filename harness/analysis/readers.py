@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.analysis.coverage import MIN_COVERAGE
 from harness.analysis.csvfile import INTEGER, REAL, WORD, Rows, read_csv
 from harness.analysis.figures import uncovered
 from harness.analysis.runs import PSBENCH, Records, read_records
@@ -199,12 +200,12 @@ def _shift(times: Times, runs: Iterable[Run]) -> int:
         (r.start_ns, r.end_ns) for r in runs if r.start_ns is not None and r.end_ns is not None
     ]
     spans = [(start, end) for start, end in spans if end > start]
-    if not len(times) or not spans or _covered(times, spans):
+    if not len(times) or not spans or any(_covered(times, span) for span in spans):
         return 0
     quarters = [n for n in range(-_FARTHEST_QUARTERS, _FARTHEST_QUARTERS + 1) if n]
     # Nearly all clocks differ by whole hours: another shift counts only where none of these does.
     for candidates in ([n for n in quarters if n % 4 == 0], quarters):
-        found = {n: _covered(times + n * _QUARTER_NS, spans) for n in candidates}
+        found = {n: _well_covered(times + n * _QUARTER_NS, spans) for n in candidates}
         most = max(found.values())
         best = [n for n, covered in found.items() if covered == most]
         if most:
@@ -212,14 +213,18 @@ def _shift(times: Times, runs: Iterable[Run]) -> int:
     return 0
 
 
-def _covered(times: Times, spans: Iterable[tuple[int, int]]) -> int:
-    """Return for how many nanoseconds of some spans there are samples."""
-    covered = 0
-    for start, end in spans:
-        first, last = np.searchsorted(times, (start, end))
-        within = np.diff(np.concatenate(([start], times[first:last], [end])))
-        covered += int(within[within <= _BRIDGED_NS].sum()) if last > first else 0
-    return covered
+def _well_covered(times: Times, spans: Iterable[tuple[int, int]]) -> int:
+    """Return for how many of some spans there are samples enough for a figure."""
+    return sum(_covered(times, (s, e)) >= MIN_COVERAGE * (e - s) for s, e in spans)
+
+
+def _covered(times: Times, span: tuple[int, int]) -> int:
+    """Return for how many nanoseconds of a span there are samples."""
+    first, last = np.searchsorted(times, span)
+    if first == last:
+        return 0
+    within = np.diff(np.concatenate((span[:1], times[first:last], span[1:])))
+    return int(within[within <= _BRIDGED_NS].sum())
 
 
 def _until_a_gap(run: Run, times: Times) -> Run:

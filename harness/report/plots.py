@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,10 @@ def write_figures(
     for group in groups:
         run = typical_run(group)
         if run.topology is not None:
-            name = "services-" + "".join(
-                c if c.isalnum() or c in "-_" else "-" for c in group.label
-            )
+            # A label may be anybody's: not every file system, or locale, has its letters.
+            name = "services-" + re.sub(r"[^A-Za-z0-9_-]", "-", group.label)[:100]
+            if name in drawings:
+                name = f"{name}-{len(drawings)}"
             drawings[name] = lambda axes, g=group, r=run: draw_services(axes, g, r)  # type: ignore[misc]
     written = []
     for name, draw in drawings.items():

@@ -380,7 +380,7 @@ class _Cell:
                 if self.filled:
                     raise ValueError("empty")
                 return None
-            return one_line(text[:_LONGEST_TEXT])
+            return one_line(text[:_LONGEST_TEXT]).strip()
         if not text:
             if self.optional or self.missing is not None:
                 return self.missing
@@ -414,9 +414,11 @@ def parse_row(row_type: type[R], header: Sequence[str], cells: Sequence[str]) ->
     Args:
         row_type: dataclass of the schema.
         header: names of the file's columns, in their order; others than the schema's are allowed.
-        cells: as many as the header has names; empty ones beyond are allowed.
+        cells: as many as the header has names; empty ones may be beyond, and optional ones missing
+            at the end.
     """
-    if len(cells) < len(header) or any(cells[len(header) :]):
+    optional = {cell.name for cell in _schema(row_type)} - set(required_columns(row_type))
+    if any(cells[len(header) :]) or not optional.issuperset(header[len(cells) :]):
         return None
     found = dict(zip(header, cells, strict=False))
     try:
@@ -469,6 +471,8 @@ def most_of(name: str, *, integer: bool) -> float:
 
 def _survives_a_cut(row: Any, line: CsvLine) -> bool:
     """Return whether a row whose line has no end says what it did before, if it was cut."""
+    if len(line.cells) < len(line.header):
+        return False
     numbers = [cell.name for cell in _schema(type(row)) if cell.kind != "str"]
     if line.header[-1] not in numbers or not line.cells[-1]:
         return True
