@@ -101,6 +101,8 @@ def sample_rows(path: Path, *names: str) -> Iterator[tuple[str, str, list[int | 
         path: the file.
         names: of the columns; without the first the file is another.
     """
+    # There are few different names.
+    safe: dict[str, str] = {}
     header: list[str] = []
     places: list[int | None] = []
     try:
@@ -112,13 +114,18 @@ def sample_rows(path: Path, *names: str) -> Iterator[tuple[str, str, list[int | 
             cells = line.cells
             if line.ended and len(cells) == len(header):
                 numbers = [None if place is None else _number(cells[place]) for place in places]
-                yield one_line(cells[run]), one_line(cells[container]), numbers
+                for name in (cells[run], cells[container]):
+                    if name not in safe:
+                        safe[name] = one_line(name)
+                yield safe[cells[run]], safe[cells[container]], numbers
     except (OSError, ForeignFileError):
         return
 
 
 def _number(cell: str) -> int | None:
-    if cell.isascii() and cell.isdigit() and len(cell) < _DIGITS:
+    if not cell:
+        return None
+    if cell.isdigit() and cell.isascii() and len(cell) < _DIGITS:
         return int(cell)
     value = parse_integer(cell)
     return value if value is not None and 0 <= value < 2**63 else None

@@ -107,7 +107,7 @@ def _from_file(argv: Sequence[str]) -> tuple[Plan, RunDirectory, range | None]:
         raise UsageError("--plan takes one file and no other flags but --places")
     path = Path(args.plan)
     try:
-        plan = Plan.model_validate_json(path.read_text())
+        plan = Plan.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--plan {path}: {error.strerror}") from None
     except (ValidationError, KeyError) as error:

@@ -41,7 +41,7 @@ def write_login(directory: Path, login: ClientLogin, ca: bytes | None = None) ->
 def read_login(directory: Path) -> ClientLogin | None:
     """Return the client identity in a directory, None if there is none."""
     try:
-        return ClientLogin(**json.loads((directory / _CLIENT_FILE).read_text()))
+        return ClientLogin(**json.loads((directory / _CLIENT_FILE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
 

@@ -47,7 +47,7 @@ def software() -> dict[str, Any]:
 def cpu_model() -> str | None:
     """Return what the processor is called; None where the kernel does not say."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -70,7 +70,7 @@ def machine() -> dict[str, Any]:
         "clocksource": "/sys/devices/system/clocksource/clocksource0/current_clocksource",
     }.items():
         try:
-            facts[key] = Path(path).read_text().strip()
+            facts[key] = Path(path).read_text(encoding="utf-8").strip()
         except OSError:
             facts[key] = None
     return facts

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, Self, TypeVar
 
 from harness.core.errors import UsageError
 from harness.core.text import one_line
@@ -28,6 +28,7 @@ R = TypeVar("R", bound="DataclassInstance")
 
 _LONGEST_LINE = 1 << 20
 _LONGEST_TEXT = 1000
+_SPACE = re.compile(r"\s")
 _RULES = ("signed", "filled", "missing", "most")
 _INTEGER = re.compile(r"([+-]?[0-9]{1,19})(?:\.0*)?")
 _REAL = re.compile(r"[+-]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,3})?")
@@ -237,8 +238,7 @@ class ForeignFileError(Exception):
     """A file that is not what its name says; the message is one line."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class CsvLine:
+class CsvLine(NamedTuple):
     """One line of a file.
 
     Attributes:
@@ -266,18 +266,20 @@ def csv_lines(path: Path, required: Collection[str]) -> Iterator[CsvLine]:
         ForeignFileError: if it has no header, or another.
     """
     header: list[str] = []
+    names: frozenset[str] = frozenset()
     with open_regular(path) as file:
         for number, text, ended in _lines(file):
             if number == 1:
                 header = parse_header(text)
+                names = frozenset(header)
                 if lacks := missing_columns(header, required):
                     raise ForeignFileError(foreign(path, text, lacks))
                 continue
-            if not text.strip():
+            if not text or text.isspace():
                 continue
             cells = split_line(text)
-            if cells[0] in header and not missing_columns(cells, required):
-                header = cells
+            if cells[0] in names and not missing_columns(cells, required):
+                header, names = cells, frozenset(cells)
                 continue
             yield CsvLine(number, header, cells, ended)
     if not header:
@@ -315,7 +317,9 @@ def split_line(line: str) -> list[str]:
         with suppress(csv.Error):
             rows = list(csv.reader([line], strict=True, skipinitialspace=True))
             return [cell.strip() for cell in rows[0]]
-    return [cell.strip() for cell in line.split(",")]
+    cells = line.split(",")
+    # Nearly all lines are the harness's own, which have no spaces.
+    return cells if _SPACE.search(line) is None else [cell.strip() for cell in cells]
 
 
 def required_columns(row_type: type[Any]) -> list[str]:

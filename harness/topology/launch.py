@@ -338,7 +338,7 @@ class LaunchedTopology:
         resolved = self.launch.directory.path / "compose"
         resolved.mkdir(exist_ok=True)
         name = "project.yaml" if self.number == 1 else f"project-{self.number}.yaml"
-        (resolved / name).write_text(project.config())
+        write_whole(resolved / name, project.config())
 
     def _watch(
         self,
