@@ -25,15 +25,25 @@ _RUN_ID = b"run_id"
 _WARM_UP_OF = b"-of-"
 
 
-def finished_runs(directory: RunDirectory) -> frozenset[str]:
+def finished_runs(
+    directory: RunDirectory, say: Callable[[str], None] = lambda _line: None
+) -> frozenset[str]:
     """Make the directory whole; return the runs that are not to be done again.
+
+    Args:
+        directory: what an earlier bench left.
+        say: called with a line for each file with rows that are none.
 
     Raises:
         UsageError: if a file is not what it should be.
     """
     try:
         _cut(directory)
-        take_leftovers(directory)
+        for line in take_leftovers(directory):
+            say(line)
+        for path, row_type in ((directory.outcomes, OutcomeRow), (directory.results, ResultRow)):
+            for line in read_table(path, row_type).problems if path.exists() else ():
+                say(f"warning: {line}; the run is done again")
         return _repair(directory)
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from None

@@ -73,7 +73,11 @@ def test_a_run_whose_row_is_torn_is_done_again(tmp_path: Path) -> None:
         results=RESULTS + result(100.001).replace("1.0\r", "garbage\r") + result(200.001),
         marks=MARKS + marks("0001-a-1", 100) + marks("0002-a-2", 200),
     )
-    assert finished_runs(directory) == {"0002-a-2"}
+    said: list[str] = []
+    assert finished_runs(directory, said.append) == {"0002-a-2"}
+    (line,) = said
+    assert "results.csv: row 2: " in line
+    assert line.endswith("; the run is done again")
     assert "0001-a-1" not in directory.outcomes.read_text()
     assert directory.results.read_bytes().decode() == RESULTS + result(200.001)
 
