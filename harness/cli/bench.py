@@ -77,7 +77,7 @@ def _resume(argv: Sequence[str]) -> int:
             _say(line)
         require_images(images)
         clear_the_way(directory, _say)
-        done = finished_runs(directory)
+        done = finished_runs(directory, _say)
         left = len(plan.runs()) - len(done)
         _say(f"{len(done)} of {len(plan.runs())} runs are done, {left} are left")
         return _bench(plan, directory, bool(left), images=images)

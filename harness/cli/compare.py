@@ -14,6 +14,7 @@ from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UsageError
+from harness.core.files import write_whole
 from harness.core.parser import Parser
 from harness.report.comparison import FORMATS, headline
 from harness.reproduce.opened import opened
@@ -135,7 +136,7 @@ def _write(text: str, output: Path | None) -> None:
         print(text)
         return
     try:
-        output.write_text(text + "\n")
+        write_whole(output, text + "\n")
     except OSError as error:
         raise UsageError(f"--output {output}: cannot be written ({error.strerror})") from None
 

@@ -56,7 +56,7 @@ def _load(name: str) -> ModuleType:
 
 def _summary(name: str) -> str:
     """Return the first line of a command's docstring, without importing what it imports."""
-    source = (Path(__file__).parent / f"{name}.py").read_text()
+    source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 

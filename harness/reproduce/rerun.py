@@ -25,7 +25,7 @@ from harness.reproduce.inspection import check
 from harness.reproduce.reader import Bundle, opened_bundle
 from harness.reproduce.verdict import Reproduction, judge
 from harness.results.directory import RunDirectory, create
-from harness.results.manifest import write_manifest
+from harness.results.documents import write_json
 from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files
 from harness.topology.session import Bench
 
@@ -224,4 +224,4 @@ def _record(directory: RunDirectory, bundle: Bundle, found: Reproduction, thresh
             {"what": d.what, "published": d.a, "again": d.b} for d in found.environment
         ],
     }
-    write_manifest(directory.path / REPORT, document)
+    write_json(directory.path / REPORT, document)

@@ -145,6 +145,21 @@ class RunDirectory:
         return self.path / "quality.json"
 
     @property
+    def page(self) -> Path:
+        """The report's page."""
+        return self.path / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        """The report's figures, for programs."""
+        return self.path / "summary.json"
+
+    @property
+    def calibration(self) -> Path:
+        """What a calibration found; it may lie beside the run directories instead."""
+        return self.path / "calibration.json"
+
+    @property
     def fragments(self) -> Path:
         """A folder of one report for each sampler, until they are merged into ``sampling``."""
         return self.path / ".sampling"
@@ -166,7 +181,7 @@ class RunDirectory:
 
 _CHOSEN = re.compile(r"[A-Za-z0-9_@+=-][A-Za-z0-9_.@+=,~#%:(){}\[\] -]{0,99}")
 # What is added to a run directory after the run, or by a topology.
-_ADDED = ("report.html", "summary.json", "reproduction.json", "calibration.json", "bundle.json")
+_ADDED = ("reproduction.json", "bundle.json")
 _VIEWS = ("inside", "docker", "cgroup")
 
 

@@ -94,13 +94,13 @@ def keep_sources(files: Sequence[Path], directory: Path) -> None:
 
 def image_stacks(files: Sequence[Path]) -> dict[str, str]:
     """Return environment variable -> image stack for the images that compose files name."""
-    found = (_IMAGE_VARIABLE.findall(path.read_text()) for path in files)
+    found = (_IMAGE_VARIABLE.findall(path.read_text(encoding="utf-8")) for path in files)
     return {variable: stack.lower() for pairs in found for variable, stack in pairs}
 
 
 def services(files: Sequence[Path]) -> list[str]:
     """Return the services that compose files define, by their cgroup variables."""
-    found = (_SERVICE_VARIABLE.findall(path.read_text()) for path in files)
+    found = (_SERVICE_VARIABLE.findall(path.read_text(encoding="utf-8")) for path in files)
     return sorted({name.lower() for names in found for name in names})
 
 
@@ -109,7 +109,7 @@ def service_counts(plan: Plan, files: Sequence[Path]) -> dict[str, int]:
     counts = dict.fromkeys(services(files), 1)
     env = plan.executor.topology_env()
     for path in files:
-        for variable, default in _REPLICAS.findall(path.read_text()):
+        for variable, default in _REPLICAS.findall(path.read_text(encoding="utf-8")):
             counts["worker"] = int(env.get(variable, default))
     return counts
 

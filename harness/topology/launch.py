@@ -16,13 +16,14 @@ from docker.models.containers import Container
 from requests.exceptions import RequestException
 
 from harness.core.errors import InfrastructureError
+from harness.core.files import write_whole
 from harness.images import Image, ensure
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake, Known
 from harness.results.marks import STOP, mark_line
 from harness.results.outcomes import Ending, Outcome
-from harness.results.shared import SharedFolder, write_whole
+from harness.results.shared import SharedFolder
 from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership, records, sampling, stacks
@@ -337,7 +338,7 @@ class LaunchedTopology:
         resolved = self.launch.directory.path / "compose"
         resolved.mkdir(exist_ok=True)
         name = "project.yaml" if self.number == 1 else f"project-{self.number}.yaml"
-        (resolved / name).write_text(project.config())
+        write_whole(resolved / name, project.config())
 
     def _watch(
         self,

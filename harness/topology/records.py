@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.core.files import write_whole
 from harness.topology.processes import BenchProcess, State
 
 _APPLICATION = "workflow-memory-harness"
@@ -50,9 +51,7 @@ def write(record: Record) -> None:
     path = directory() / f"{record.project}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps(asdict(record)) + "\n")
-        new.replace(path)
+        write_whole(path, json.dumps(asdict(record)) + "\n")
     except OSError:
         return
 
@@ -87,7 +86,7 @@ def all_records() -> list[Record]:
         return []
     for path in paths:
         try:
-            record = parse(path.read_text(errors="replace"))
+            record = parse(path.read_text(encoding="utf-8", errors="replace"))
         except OSError:
             continue
         # A note's name must be its project's: what it says is going to be removed.

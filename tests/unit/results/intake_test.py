@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.results.directory import RunDirectory
+from harness.results.documents import clean
 from harness.results.events import TaskRow
 from harness.results.intake import Intake, Known, accept
 from harness.results.memory import InsideRow, MarkRow
@@ -27,7 +28,7 @@ from harness.results.rows import (
     csv_line,
     read_rows,
 )
-from harness.results.shared import NotPlainError, SharedFolder, clean, open_plain
+from harness.results.shared import NotPlainError, SharedFolder, open_plain
 
 KNOWN = Known(frozenset({"0001-none-1", "0002-none-2"}), {"none"}, {"worker-1"})
 SAMPLE = InsideRow("0001-none-1", "worker-1", 10, 20, 0, 2, 100, None, None, 5, 120, None, None)
@@ -56,7 +57,9 @@ def write_run(folder: Path, run_id: str, start_s: float, outcome: str | None = "
     """Write a run's rows as the runner does."""
     inside = RunDirectory(folder)
     with RowWriter(inside.marks, MarkRow) as marks, RowWriter(inside.results, ResultRow) as results:
-        marks.write(MarkRow(run_id, "run_start", 1, 2))
+        start_ns = round(start_s * 1e9)
+        marks.write(MarkRow(run_id, "run_start", start_ns, start_ns))
+        marks.write(MarkRow(run_id, "run_end", start_ns + 10**9, start_ns + 10**9))
         if outcome:
             results.write(result(start_s))
     with RowWriter(inside.objects, ObjectsRow) as objects:
@@ -79,7 +82,7 @@ def test_rows_are_taken_in_as_they_come_and_once(directory: RunDirectory) -> Non
         100,
         200,
     ]
-    assert len(read_rows(directory.marks, MarkRow)) == 2
+    assert len(read_rows(directory.marks, MarkRow)) == 4
     assert intake.warnings() == []
 
 
@@ -288,7 +291,7 @@ def test_a_run_that_was_taken_in_by_half_is_taken_in_whole(directory: RunDirecto
     with RowWriter(intake.shared.path / "outcomes.csv", OutcomeRow) as outcomes:
         outcomes.write(OutcomeRow("0001-none-1", "none", 1, "ok", ""))
     assert finished_runs(directory) == {"0001-none-1"}
-    assert len(read_rows(directory.marks, MarkRow)) == 1
+    assert len(read_rows(directory.marks, MarkRow)) == 2
     assert len(read_rows(directory.results, ResultRow)) == 1
 
 
