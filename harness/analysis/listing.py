@@ -18,6 +18,7 @@ from harness.core.sizes import format_size
 from harness.core.text import one_line
 from harness.results.directory import RunDirectory
 from harness.results.documents import find_directory, read_document
+from harness.results.repair import take_if_left
 
 UNKNOWN = "?"
 
@@ -52,7 +53,9 @@ def entries(parent: Path) -> list[Entry]:
 
 def _entry(path: Path) -> Entry | None:
     try:
+        left = take_if_left(path)
         directory, problems = find_directory(path)
+        problems += left
         manifest, _ = read_document(RunDirectory(path).manifest)
     except OSError as error:
         line = one_line(f"{path}: cannot be read ({error.strerror})")

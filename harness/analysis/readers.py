@@ -24,6 +24,7 @@ from harness.core.errors import UsageError
 from harness.core.text import one_line
 from harness.results.directory import RunDirectory
 from harness.results.documents import find_directory, read_document
+from harness.results.repair import take_if_left
 
 # Longest time between two samples between which the earlier one holds, as in `series`.
 _BRIDGED_NS = 2_000_000_000
@@ -47,7 +48,9 @@ def read_session(path: Path, *, series: bool = True) -> Session:
         raise UsageError(
             f"{path}: not a directory; name a run directory, such as runs/workflow-memory-..."
         )
+    left = take_if_left(path)
     directory, problems = find_directory(path)
+    problems += left
     if directory is None:
         raise UsageError(
             f"{path}: has no results.csv, marks.csv or outcomes.csv; name a run directory, such as"

@@ -96,6 +96,12 @@ def _measured(row: dict[str, Any]) -> str:
     return str(run[warm_up.end() :] if warm_up else run)
 
 
+def _plain_name(document: Mapping[str, Any] | None, key: str) -> str:
+    """Return a file's name; nothing if it leads elsewhere: anybody may have made it up."""
+    name = (document or {}).get(key)
+    return name if isinstance(name, str) and name == Path(name).name else ""
+
+
 @functools.lru_cache
 def _cells(row_type: Any) -> list[tuple[str, str, bool]]:
     """Return name, type and whether it may be empty of each of a schema's columns."""
@@ -216,6 +222,10 @@ class Intake:
             return None
         runs, modes, containers = (frozenset(map(str, each or [])) for each in names)
         known = Known(runs, modes, containers)
+        csv_name, log_name = (_plain_name(found, key) for key in ("csv_name", "log_name"))
+        directory = RunDirectory(
+            directory.path, csv_name or directory.csv_name, log_name or directory.log_name
+        )
         return cls(SharedFolder(directory.shared / name), directory, known)
 
     def targets(self) -> list[Path]:
@@ -224,8 +234,13 @@ class Intake:
 
     def keep_known(self) -> None:
         """Write down what is known, for whoever takes rows in after a crash of this process."""
-        known = {key: sorted(value) for key, value in vars(self.known).items()}
+        known: dict[str, Any] = {key: sorted(value) for key, value in vars(self.known).items()}
+        known |= {"csv_name": self.directory.csv_name, "log_name": self.directory.log_name}
         write_json(self.directory.replies / self.shared.path.name / KNOWN, known)
+
+    def keep_folder(self) -> None:
+        """Leave the folder to containers that are kept: everything is taken in, and once."""
+        (self.directory.replies / self.shared.path.name / KNOWN).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the topology's folders: everything is taken in."""

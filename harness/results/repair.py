@@ -7,6 +7,7 @@ mixes two attempts.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Sequence, Set
@@ -78,9 +79,44 @@ def take_leftovers(directory: RunDirectory) -> list[str]:
             intake.end(folder.name.rpartition("-")[2])
             warnings += intake.warnings()
             intake.remove()
-        else:
-            SharedFolder(folder).remove()
     return warnings
+
+
+def take_if_left(path: Path) -> list[str]:
+    """Take in what a bench that was killed left, if no bench writes there; see take_leftovers.
+
+    Args:
+        path: a run directory, or any other.
+
+    Returns:
+        A line for each thing that is wrong.
+    """
+    directory = RunDirectory(path)
+    if not directory.shared.is_dir():
+        return []
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return []  # whoever reads it says so
+    try:
+        # Held by the bench that writes there; the kernel lets go of it when that dies.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _cut(directory)
+        return take_leftovers(directory)
+    except BlockingIOError:
+        return [f"{path}: a bench writes there; what it has not done yet is missing"]
+    except OSError as error:
+        where = error.filename or path
+        return [f"{where}: {error.strerror}; rows that a killed bench left are missing"]
+    finally:
+        os.close(descriptor)
+
+
+def remove_folders(directory: RunDirectory) -> None:
+    """Remove what the containers of a bench that is gone have shared, following no link."""
+    for folder in directory.shared.glob("topology-*"):
+        SharedFolder(folder).remove()
+    shutil.rmtree(directory.replies, ignore_errors=True)
 
 
 def _repair(directory: RunDirectory) -> frozenset[str]:

@@ -254,6 +254,7 @@ class LaunchedTopology:
         records.write(replace(self.record(), kept=True))
         if self._intake is not None:
             self._intake.end(str(self.number))
+            self._intake.keep_folder()
         self._stack.pop_all()
 
     def record(self) -> records.Record:

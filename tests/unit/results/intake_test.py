@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import json
 import os
 import socket
@@ -18,7 +20,7 @@ from harness.results.documents import clean
 from harness.results.events import TaskRow
 from harness.results.intake import Intake, Known, accept
 from harness.results.memory import InsideRow, MarkRow
-from harness.results.repair import finished_runs
+from harness.results.repair import finished_runs, take_if_left
 from harness.results.rows import (
     ObjectsRow,
     OutcomeRow,
@@ -334,3 +336,41 @@ def test_an_outcome_that_comes_while_other_files_are_read_waits_for_its_rows(
     intake.take()
     assert len(read_rows(directory.outcomes, OutcomeRow)) == 2
     assert len(read_rows(directory.objects, ObjectsRow)) == 2
+
+
+def left_by_a_killed_bench(directory: RunDirectory) -> RunDirectory:
+    inside = dataclasses.replace(directory, csv_name="mine.csv", log_name="mine.log")
+    intake = intake_of(inside)
+    write_run(intake.shared.path, "0001-none-1", 100.0)
+    (intake.shared.path / "results.csv").rename(intake.shared.path / "mine.csv")
+    return inside
+
+
+def test_a_reader_finds_what_a_killed_bench_left(directory: RunDirectory) -> None:
+    inside = left_by_a_killed_bench(directory)
+    assert take_if_left(directory.path) == []
+    assert [row.run_id for row in read_rows(inside.outcomes, OutcomeRow)] == ["0001-none-1"]
+    assert len(read_rows(inside.results, ResultRow)) == 1
+    assert not directory.shared.exists()
+
+
+def test_a_reader_leaves_the_rows_of_a_bench_that_runs(directory: RunDirectory) -> None:
+    inside = left_by_a_killed_bench(directory)
+    descriptor = os.open(directory.path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    (line,) = take_if_left(directory.path)
+    os.close(descriptor)
+    assert "a bench writes there" in line
+    assert not inside.outcomes.exists()
+    assert directory.shared.exists()
+
+
+def test_names_that_lead_out_of_the_directory_are_not_written_to(
+    directory: RunDirectory, tmp_path: Path
+) -> None:
+    intake = intake_of(directory)
+    write_run(intake.shared.path, "0001-none-1", 100.0)
+    known = directory.replies / "topology-1" / "known.json"
+    known.write_text(json.dumps(json.loads(known.read_text()) | {"csv_name": "../x.csv"}))
+    take_if_left(directory.path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
