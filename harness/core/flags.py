@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -78,9 +78,12 @@ def _element_type(annotation: Any) -> tuple[type, bool]:
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, title: str, models: Iterable[type[BaseModel]]
+    parser: argparse.ArgumentParser,
+    title: str,
+    models: Iterable[type[BaseModel]],
+    only: Container[str] | None = None,
 ) -> None:
-    """Add one argument group with the flags of some models, each flag once.
+    """Add one argument group with the flags of some models, or of ``only`` some fields, once each.
 
     Every option defaults to ``argparse.SUPPRESS``: an option that was not given is not in the
     name space, so that the model's own default (and only that) applies.
@@ -89,7 +92,7 @@ def add_flags(
     seen: set[str] = set()
     for model in models:
         for name, flag in flags_of(model).items():
-            if flag.name in seen:
+            if flag.name in seen or (only is not None and name not in only):
                 continue
             seen.add(flag.name)
             _add_flag(group, model.model_fields[name], flag)

@@ -14,3 +14,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         """Raise the message as a usage error instead of printing the whole usage."""
         raise UsageError(f"{message} (see '{self.prog} --help')")
+
+
+def share(text: str) -> float:
+    """Parse a part of a whole, the same for all commands: ``5%`` or ``0.05``.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is neither, or not between 0 and 1.
+    """
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share: write 5% or 0.05")
+    return value
