@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from harness.images import docker_cli
 from harness.reproduce import images as bundled
 from harness.reproduce.contents import read_manifest
 from harness.reproduce.format import Refused
@@ -26,7 +27,6 @@ from harness.reproduce.inspection import check, inspect
 from harness.reproduce.pack import pack
 from harness.reproduce.reader import opened_bundle
 from harness.reproduce.rerun import load_images
-from harness.topology.images import docker_cli
 
 T = TypeVar("T")
 

@@ -34,8 +34,8 @@ import docker
 from docker import DockerClient
 
 from harness.core import interrupt
+from harness.images import ensure
 from harness.topology.compose import ComposeProject, image_stacks, new_project_name, topology_files
-from harness.topology.images import ensure
 
 WORKERS = 4
 BURST = 512

@@ -30,8 +30,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from harness.topology.images.lock import FILE, ImagesLock
-from harness.topology.images.recipe import REPOSITORY, base_recipe, repository_root
+from harness.images.lock import FILE, ImagesLock
+from harness.images.recipe import REPOSITORY, base_recipe, repository_root
 
 ROOT = repository_root()
 ENGINE = str(ROOT / "scripts" / "second-engine")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import zstandard
 
+from harness.images.oci import ImageConfig, Layer, OciImage, assemble
 from harness.reproduce import images as bundled
 from harness.reproduce.contents import claims, read_manifest
 from harness.reproduce.format import (
@@ -30,7 +31,6 @@ from harness.reproduce.format import (
     trailer,
 )
 from harness.reproduce.writer import Content, write_bundle
-from harness.topology.images.oci import ImageConfig, Layer, OciImage, assemble
 
 REFERENCE = "workflow-memory-harness/dask:0123456789ab"
 

@@ -22,7 +22,7 @@ _Bytes = npt.NDArray[np.uint8]
 _Cells = npt.NDArray[np.bytes_]
 _Bools = npt.NDArray[np.bool_]
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 20
 # No number is longer. Rows with a longer cell are taken apart one by one.
 _WIDEST_CELL = 256
 
@@ -220,13 +220,11 @@ class _Reader:
     def _cells(self, block: bytes) -> list[_Cells]:
         """Return the cells of whole lines; those of each row at once if the rows are alike."""
         letters = np.frombuffer(block, np.uint8)
-        ends = np.flatnonzero((letters == ord(",")) | (letters == ord("\n")))
-        regular = not len(ends) % self._width and b"\0" not in block
-        if regular:
+        breaks = letters == ord("\n")
+        ends, lines = np.flatnonzero(breaks | (letters == ord(","))), np.flatnonzero(breaks)
+        regular = len(ends) == len(lines) * self._width and b"\0" not in block
+        if regular and (ends[self._width - 1 :: self._width] == lines).all():
             table = ends.reshape(-1, self._width)
-            lines = letters[table] == ord("\n")
-            regular = bool(lines[:, -1].all()) and not lines[:, :-1].any()
-        if regular:
             starts = np.concatenate(([0], ends[:-1] + 1)).reshape(-1, self._width)
             sizes = table - starts
             sizes[:, -1] -= (letters[table[:, -1] - 1] == ord("\r")) & (sizes[:, -1] > 0)
@@ -250,10 +248,11 @@ def _cut_out(
 ) -> _Cells:
     """Return cells of different sizes as an array, filled up with bytes of zero."""
     widest = max(int(sizes.max(initial=0)), 1)
-    found = np.zeros((len(starts), widest), np.uint8)
-    for place in range(widest):
-        there = place < sizes
-        found[there, place] = letters[starts[there] + place]
+    places = np.arange(widest)
+    # Beyond a short cell there are letters of the next one, until they are wiped.
+    found = letters.take(starts[:, None] + places, mode="clip")
+    if int(sizes.min(initial=widest)) < widest:
+        found[places >= sizes[:, None]] = 0
     return found.view(f"S{widest}").ravel()
 
 

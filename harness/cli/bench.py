@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.analysis.quality import write_quality
 from harness.core.errors import HarnessError, UsageError
 from harness.core.flags import Parser
+from harness.images import Image
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.report.ahead import ReportAhead
 from harness.report.dry_run import dry_run_text
@@ -20,7 +21,6 @@ from harness.results.repair import finished_runs
 from harness.topology import ownership
 from harness.topology.admission import admit
 from harness.topology.ahead import look_ahead
-from harness.topology.images import Image
 from harness.topology.resume import (
     clear_the_way,
     only_bench_of,

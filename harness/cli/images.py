@@ -10,12 +10,12 @@ from pathlib import Path
 from tabulate import tabulate
 
 from harness.core.flags import Parser
-from harness.topology.images import Image, ensure, installed, known_stacks
-from harness.topology.images.fetch import fetch
-from harness.topology.images.lock import AS_LOCKED, DIFFERS
-from harness.topology.images.offline import packages_in
-from harness.topology.images.registry import pull, push
-from harness.topology.images.verify import Verified, lock, verify
+from harness.images import Image, ensure, installed, known_stacks
+from harness.images.lock import AS_LOCKED, DIFFERS
+from harness.images.packages import packages_in
+from harness.images.registry import pull, push
+from harness.images.store import fetch
+from harness.images.verify import Verified, lock, verify
 
 
 def main(argv: Sequence[str]) -> int:

@@ -20,6 +20,7 @@ from harness.core import interrupt
 from harness.core.errors import (
     OWN_FAULT,
     HarnessError,
+    InfrastructureError,
     UsageError,
     missing_package,
     own_fault,
@@ -105,6 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except KeyboardInterrupt:
         message, code = "interrupted; rows so far are kept", INTERRUPTED
+    except MemoryError:
+        message, code = "error: not enough memory on this machine", InfrastructureError.exit_code
+    except OSError as error:
+        # A disk that is full, a folder that may not be written: the machine's, wherever it shows.
+        where = f"{error.filename}: " if error.filename else ""
+        message = f"error: {where}{error.strerror or error}"
+        code = InfrastructureError.exit_code
     except Exception as error:  # noqa: BLE001  # the last catch: Python's own would exit with 1
         message, code = f"error: {own_fault(error)}", OWN_FAULT
     print(f"harness {args[0]}: {message}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.core.flags import Flag
 from harness.plan.workload import MOST_BYTES, MOST_SECONDS, FlagModel
@@ -136,6 +136,14 @@ class General(FlagModel):
             " warm-up runs do it anyway",
         ),
     ] = False
+
+    @field_validator("csv_file", "log_file")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        # Plan files and bundles come past here, too, and they may be a stranger's.
+        if "/" in name or name in ("", ".", ".."):
+            raise ValueError(f"{name!r} is not a file name: it goes into the run directory")
+        return name
 
 
 class Topology(FlagModel):

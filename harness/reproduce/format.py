@@ -18,8 +18,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.errors import UsageError
-from harness.topology.images.oci import canonical_json
-from harness.topology.images.recipe import EPOCH
+from harness.images.oci import canonical_json
+from harness.images.recipe import EPOCH
 
 KIND = "workflow-memory-harness bundle"
 VERSION = 1

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import InfrastructureError
-from harness.reproduce.format import IMAGES, BundleIndex, ImageEntry, Refused
-from harness.reproduce.reader import Bundle
-from harness.topology.images.oci import (
+from harness.images.oci import (
     Layer,
     OciImage,
     blob_path,
@@ -19,8 +17,10 @@ from harness.topology.images.oci import (
     distinct_layers,
     layout_documents,
 )
-from harness.topology.images.recipe import REPOSITORY
-from harness.topology.images.saved import save
+from harness.images.recipe import REPOSITORY
+from harness.images.saved import save
+from harness.reproduce.format import IMAGES, BundleIndex, ImageEntry, Refused
+from harness.reproduce.reader import Bundle
 
 _REFERENCE = re.compile(rf"{REPOSITORY}/(?P<stack>[a-z0-9_]+):[A-Za-z0-9_.-]{{1,128}}")
 

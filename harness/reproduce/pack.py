@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import UsageError
+from harness.images import recipe
+from harness.images.lock import FILE as IMAGES_LOCK
+from harness.images.oci import OciImage
+from harness.images.packages import DEBIAN, WHEELS
 from harness.reproduce import images as bundled
 from harness.reproduce.contents import claims, read_manifest
 from harness.reproduce.crate import Publication, crate
@@ -25,10 +29,6 @@ from harness.reproduce.format import (
 )
 from harness.reproduce.sbom import sbom
 from harness.reproduce.writer import Content, write_bundle
-from harness.topology.images import recipe
-from harness.topology.images.lock import FILE as IMAGES_LOCK
-from harness.topology.images.oci import OciImage
-from harness.topology.images.offline import DEBIAN, WHEELS
 
 _REQUIREMENTS = "opt/venv/requirements.lock"
 

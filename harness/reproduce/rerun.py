@@ -13,6 +13,10 @@ from pydantic import ValidationError
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.text import one_line
+from harness.images import Image, docker_cli, ensure
+from harness.images.base import load
+from harness.images.oci import OciImage
+from harness.images.recipe import REPOSITORY
 from harness.plan import Plan
 from harness.reproduce import images as bundled
 from harness.reproduce.contents import read_manifest
@@ -25,10 +29,6 @@ from harness.results.directory import RunDirectory, create
 from harness.results.manifest import write_manifest
 from harness.topology.admission import admit
 from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files
-from harness.topology.images import Image, docker_cli, ensure
-from harness.topology.images.base import load
-from harness.topology.images.oci import OciImage
-from harness.topology.images.recipe import REPOSITORY
 from harness.topology.session import Bench
 
 REPORT = "reproduction.json"

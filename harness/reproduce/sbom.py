@@ -17,9 +17,9 @@ from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from harness.topology.images.lock import debian_packages
-from harness.topology.images.oci import OciImage
-from harness.topology.images.recipe import EPOCH
+from harness.images.lock import debian_packages
+from harness.images.oci import OciImage
+from harness.images.recipe import EPOCH
 
 _METADATA = ".dist-info/METADATA"
 

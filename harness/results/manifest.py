@@ -7,11 +7,13 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.results.shared import clean, write_whole
 
 SCHEMA_VERSION = 1
 
@@ -91,10 +93,8 @@ def base_manifest(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write a JSON object whole or not at all."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(manifest, indent=2, sort_keys=False) + "\n")
-    draft.replace(path)
+    """Write a JSON object whole or not at all. Raises OSError."""
+    write_whole(path, json.dumps(manifest, indent=2, sort_keys=False) + "\n")
 
 
 def notes(path: Path) -> list[str]:
@@ -103,14 +103,26 @@ def notes(path: Path) -> list[str]:
     Args:
         path: of the run's manifest.
     """
-    found = read_json(path) or {}
-    return [str(note) for note in found.get("notes", [])]
+    notes = (read_json(path) or {}).get("notes")
+    return [str(note) for note in notes] if isinstance(notes, list) else []
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or ``None`` if there is none or it is not whole."""
+    """Return a JSON object, made safe; ``None`` if there is none or it is not whole.
+
+    It may be anybody's: text in it is on one line and rid of what terminals act on, numbers are
+    finite. See :func:`section` for what is in it.
+    """
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        found = clean(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def section(document: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
+    """Return an object within a document; an empty one where there is none, or something else."""
+    found: Any = document
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, dict) else {}

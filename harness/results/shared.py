@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import secrets
 import shutil
 import stat
 from contextlib import suppress
@@ -150,14 +151,27 @@ class SharedFolder:
             self.path.parent.rmdir()
 
 
-def write_for_containers(path: Path, data: bytes = b"") -> None:
-    """Write a file of the host that containers are to read, whatever the umask. Raises OSError."""
-    descriptor = os.open(
-        path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE
-    )
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, _FILE_MODE)
-        file.write(data)
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file of the host whole or not at all, in UTF-8, whatever the locale and the umask.
+
+    Readers find the old file or the new one. What cannot be said in UTF-8 is escaped.
+
+    Raises:
+        OSError: if it cannot be written; the old file is still there then.
+    """
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    # A name that nobody can have put anything under beforehand.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.draft")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(draft, flags, _FILE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, _FILE_MODE)
+            file.write(data)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def clean(value: Any, depth: int = _JSON_DEPTH) -> Any:

@@ -23,8 +23,8 @@ from docker.models.containers import Container
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.executors import executors
+from harness.images.checkout import CHECKOUT
 from harness.plan import Plan
-from harness.topology.checkout import CHECKOUT
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 
 COMPOSE_DIR = CHECKOUT / "compose"

@@ -18,11 +18,11 @@ from docker.errors import APIError
 from docker.types import Mount
 
 from harness.core.errors import InfrastructureError
+from harness.images.address import settle
 from harness.plan import Plan
 from harness.sampling.cgroup_reader import descriptors_needed
 from harness.sampling.meminfo import proc_size
 from harness.topology import checks, leftovers
-from harness.topology.address import settle
 from harness.topology.ahead import Ahead, available_bytes, look_ahead
 from harness.topology.cgroups import obstacle
 from harness.topology.checks import Check, Verdict

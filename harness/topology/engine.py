@@ -11,7 +11,7 @@ from docker.errors import DockerException
 from urllib3.exceptions import HTTPError
 
 from harness.core.errors import InfrastructureError
-from harness.topology.address import settle
+from harness.images.address import settle
 
 RUN_LABEL = "org.workflow-memory-harness.run"
 ROLE_LABEL = "org.workflow-memory-harness.role"

@@ -16,12 +16,13 @@ from docker.models.containers import Container
 from requests.exceptions import RequestException
 
 from harness.core.errors import InfrastructureError
+from harness.images import Image, ensure
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake, Known
 from harness.results.marks import STOP, mark_line
 from harness.results.outcomes import Ending, Outcome
-from harness.results.shared import SharedFolder, write_for_containers
+from harness.results.shared import SharedFolder, write_whole
 from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership, records, sampling, stacks
@@ -37,7 +38,6 @@ from harness.topology.compose import (
 )
 from harness.topology.engine import Engine, answers_in_time, connect, describe
 from harness.topology.events import Event, events
-from harness.topology.images import Image, ensure
 from harness.topology.judge import ENGINE, Judge
 from harness.topology.processes import BenchProcess
 from harness.topology.progress import last_run
@@ -106,7 +106,7 @@ def prepare(
     client = connect()
     engine = describe(client)
     plan_text = plan.in_topology().model_dump_json(indent=2)
-    write_for_containers(directory.plan, f"{plan_text}\n".encode())
+    write_whole(directory.plan, f"{plan_text}\n")
     variables = image_stacks(files)
     images = images or ensure(sorted(set(variables.values())), say)
     launch = Launch(
@@ -287,13 +287,14 @@ class LaunchedTopology:
     def _make_replies(self) -> None:
         replies = self._replies
         replies.path.mkdir(parents=True)
-        write_for_containers(replies.marks_ack)
-        write_for_containers(replies.settled)
+        write_whole(replies.marks_ack, b"")
+        write_whole(replies.settled, b"")
 
     def _known(self, project: ComposeProject, containers: Sequence[Container]) -> Intake:
         plan, directory = self.launch.plan, self.launch.directory
+        runs = plan.runs()[self.places.start : self.places.stop]
         known = Known(
-            runs=self.launch.runs or frozenset(plan.runs()[place].run_id for place in self.places),
+            runs=self.launch.runs or frozenset(run.run_id for run in runs),
             modes=frozenset(plan.workload.modes),
             containers=frozenset(project.short_name(container) for container in containers),
         )

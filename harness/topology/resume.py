@@ -14,12 +14,12 @@ from docker import DockerClient
 from pydantic import ValidationError
 
 from harness.core.errors import InfrastructureError, UsageError
+from harness.images import Image, docker_cli
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.manifest import write_manifest
 from harness.topology import leftovers, records
 from harness.topology.engine import connect
-from harness.topology.images import Image, docker_cli
 from harness.topology.processes import State
 
 _SCHEMA_VERSION = 1

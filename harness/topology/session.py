@@ -11,6 +11,8 @@ from typing import Any
 
 from harness.core import interrupt
 from harness.core.errors import InfrastructureError
+from harness.images import Image
+from harness.images.checkout import CHECKOUT
 from harness.plan import Plan
 from harness.results import manifest
 from harness.results.directory import RunDirectory
@@ -19,9 +21,7 @@ from harness.results.rows import OutcomeRow, RowWriter, read_rows
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership
 from harness.topology.at_once import clean_in_background
-from harness.topology.checkout import CHECKOUT
 from harness.topology.compose import keep_sources, plan_files
-from harness.topology.images import Image
 from harness.topology.launch import Launch, LaunchedTopology, prepare
 from harness.topology.reserve import keep_reserve, release_reserve
 from harness.topology.resume import write_bench_file

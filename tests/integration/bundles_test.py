@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.images import docker_cli, ensure
+from harness.images import registry as registry_module
+from harness.images import verify as verify_module
+from harness.images.lock import ImagesLock
+from harness.images.recipe import base_recipe, repository_root
+from harness.images.registry import pull, push
+from harness.images.verify import lock
 from harness.reproduce.reader import opened_bundle
-from harness.topology.images import docker_cli, ensure
-from harness.topology.images import registry as registry_module
-from harness.topology.images import verify as verify_module
-from harness.topology.images.lock import ImagesLock
-from harness.topology.images.recipe import base_recipe, repository_root
-from harness.topology.images.registry import pull, push
-from harness.topology.images.verify import lock
 from tests.integration.conftest import Bench, run_bench
 
 # Some build images, bench twice and compress 200 MB: half a minute, on a busy machine several.

@@ -19,8 +19,8 @@ import pytest
 from docker import DockerClient
 from proxystore.endpoint.config import EndpointConfig, write_config
 
+from harness.images import ensure
 from harness.topology.engine import RUN_LABEL
-from harness.topology.images import ensure
 from tests.integration.conftest import Bench, left_behind, run_bench
 
 MODES = ["none", "default-proxy", "manual-proxy", "owned-proxy"]

@@ -19,8 +19,8 @@ from docker import DockerClient
 from docker.models.containers import Container
 from docker.models.networks import Network
 
+from harness.images import ensure
 from harness.topology.engine import RUN_LABEL
-from harness.topology.images import ensure
 
 LABELS = {RUN_LABEL: "test-external"}
 SHIFT_S = 1000

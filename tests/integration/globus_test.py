@@ -16,8 +16,8 @@ from docker import DockerClient
 from docker.models.containers import Container
 from globus_compute_sdk.serialize import ComputeSerializer
 
+from harness.images import ensure
 from harness.topology.compose import ComposeProject, image_stacks, new_project_name, topology_files
-from harness.topology.images import ensure
 from tests.integration.conftest import (
     EXAMPLE,
     containers_of,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.topology.images import Image, docker_cli, ensure, known_stacks
-from harness.topology.images.lock import DIFFERS
-from harness.topology.images.verify import verify
+from harness.images import Image, docker_cli, ensure, known_stacks
+from harness.images.lock import DIFFERS
+from harness.images.verify import verify
 
 STACKS = ("dask", "redis")
 USER = "12345:54321"

@@ -14,8 +14,8 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
+from harness.images import ensure
 from harness.topology.engine import RUN_LABEL
-from harness.topology.images import ensure
 
 DOCUMENTED = (
     "--executor dask --dask-workers 4 --ps-connector file --ps-file-dir runs/cache"

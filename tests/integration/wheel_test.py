@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.topology.checkout import CHECKOUT
+from harness.images.checkout import CHECKOUT
 
 
 def test_a_wheel_benches_without_a_checkout(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Mode, Plan, add_plan_flags, parse_plan
+from harness.plan.options import General
 
 DOCUMENTED = (
     "--executor dask --dask-workers 4 --ps-connector file --ps-file-dir runs/cache"
@@ -151,3 +153,10 @@ def test_a_bench_refuses_somebody_elses_cluster() -> None:
     message = refusal(line, containers=True)
     assert "--dask-scheduler tcp://host:8786" in message
     assert "harness run" in message
+
+
+@pytest.mark.parametrize("name", ["../../x.csv", "/x.csv", "", ".."])
+@pytest.mark.parametrize("option", ["csv_file", "log_file"])
+def test_a_plan_file_cannot_name_files_elsewhere(option: str, name: str) -> None:
+    with pytest.raises(ValidationError, match="is not a file name"):
+        General.model_validate({option: name})

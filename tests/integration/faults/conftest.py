@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from tabulate import tabulate
 
-from harness.topology.images import ensure
+from harness.images import ensure
 from tests.integration.faults.injection import Cell, Table
 
 _PROPERTY = "fault"

@@ -161,9 +161,9 @@ class OwnEngine:
 
 def images_for(*stacks: str) -> list[str]:
     """Return the references of the base and these stacks in the machine's engine."""
-    from harness.topology.images import ensure  # noqa: PLC0415
-    from harness.topology.images.base import find_base  # noqa: PLC0415
-    from harness.topology.images.recipe import base_recipe, repository_root  # noqa: PLC0415
+    from harness.images import ensure  # noqa: PLC0415
+    from harness.images.base import find_base  # noqa: PLC0415
+    from harness.images.recipe import base_recipe, repository_root  # noqa: PLC0415
 
     images = ensure(stacks, print)
     base = find_base(base_recipe(repository_root()))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from docker.models.networks import Network
 
-from harness.topology.images import ensure
+from harness.images import ensure
 from tests.integration.faults.engine import OwnEngine, images_for
 from tests.integration.faults.injection import (
     BOUND_S,

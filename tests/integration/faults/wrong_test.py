@@ -15,7 +15,7 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
-from harness.topology.images import ensure
+from harness.images import ensure
 from tests.integration.faults.injection import (
     PLAN,
     Cell,

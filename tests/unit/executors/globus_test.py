@@ -102,7 +102,9 @@ def test_payloads_beyond_the_limit_are_refused_where_bytes_travel() -> None:
     sizes = "--stage-bytes-sizes 1MB 1MB 4MB 1MB --data-management"
     said = refusal(f"{sizes} none owned-proxy", containers=True)
     # Two objects of 4 MB fan in to one task.
-    assert said.startswith("--data-management none: a task gets 8 MB, which are 10.8 MB serialised")
+    assert said.startswith(
+        "--data-management none: a task gets 8.00 MB, which are 10.8 MB serialised"
+    )
     assert "10.5 MB" in said
     assert "proxies" in said
     assert plan_of(f"{sizes} owned-proxy", containers=True)
@@ -112,7 +114,7 @@ def test_payloads_beyond_the_limit_are_refused_where_bytes_travel() -> None:
         f" --globus-compute-endpoint {UUID_}",
         containers=False,
     )
-    assert "a task returns 9 MB" in said
+    assert "a task returns 9.00 MB" in said
 
 
 @pytest.mark.parametrize("size", [0, 1, 56, 57, 58, 1000, 123_457])

@@ -7,8 +7,8 @@ import json
 import tarfile
 from pathlib import Path
 
+from harness.images.oci import ImageConfig, Layer, OciImage, assemble
 from harness.reproduce.sbom import sbom
-from harness.topology.images.oci import ImageConfig, Layer, OciImage, assemble
 
 METADATA = "opt/venv/lib/python3.13/site-packages/{}.dist-info/METADATA"
 FILES = {

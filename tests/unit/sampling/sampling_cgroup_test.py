@@ -196,7 +196,8 @@ def test_the_ledger_of_every_scope_at_every_mark(tmp_path: Path, marks: MarkWrit
 def test_the_baseline_is_judged_and_told(tmp_path: Path, marks: MarkWriter) -> None:
     run = tmp_path / "run"
     one = v1(tmp_path / "c1", 100)
-    settings = {"baseline_window_ns": 50 * MS, "baseline_timeout_ns": 400 * MS}
+    # Long enough that a loaded machine gives the mover a turn within each window.
+    settings = {"baseline_window_ns": 600 * MS, "baseline_timeout_ns": 1200 * MS}
     verdict = HostsVerdict(run / ".settled", TIMEOUT_S)
     flat = config(run, container(one, "worker-1"), baseline_bound_bytes=5, **settings)
     with CgroupSamplerProcess(flat):
@@ -207,10 +208,12 @@ def test_the_baseline_is_judged_and_told(tmp_path: Path, marks: MarkWriter) -> N
 
         def move() -> None:
             nonlocal usage
-            while moving:
-                usage += 100
-                (one / "memory.usage_in_bytes").write_text(f"{usage}\n")
-                time.sleep(0.005)
+            # In one write, as the kernel answers: a file that is being replaced is empty once.
+            with (one / "memory.usage_in_bytes").open("r+b", buffering=0) as file:
+                while moving:
+                    usage += 100
+                    os.pwrite(file.fileno(), b"%012d\n" % usage, 0)
+                    time.sleep(0.005)
 
         mover = threading.Thread(target=move)
         mover.start()

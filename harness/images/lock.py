@@ -18,8 +18,8 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.errors import UsageError
-from harness.topology.images import recipe
-from harness.topology.images.oci import Layer, OciImage
+from harness.images import recipe
+from harness.images.oci import Layer, OciImage
 
 FILE = "images.lock"
 FORMAT = 1

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import UsageError
-from harness.topology.images.difference import first_difference
-from harness.topology.images.lock import (
+from harness.images.lock import (
     AS_LOCKED,
     DIFFERS,
     NOT_LOCKED,
@@ -24,7 +23,8 @@ from harness.topology.images.lock import (
     judge,
     lock_stack,
 )
-from harness.topology.images.oci import ImageConfig, Layer, OciImage, assemble
+from harness.images.oci import ImageConfig, Layer, OciImage, assemble
+from harness.images.verify import first_difference
 
 FILES = {"requirements.lock": b"dask==1", "harness/plan.py": b"1"}
 VENV = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.core.errors import InfrastructureError
-from harness.topology.images.oci import Layer, OciImage, file_digest
+from harness.images.oci import Layer, OciImage, file_digest
 
 _GZIP = b"\x1f\x8b"
 _COPY_BYTES = 1 << 20

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.topology.images.archive import canonical_tar, files_tar, top_level
-from harness.topology.images.oci import ImageConfig, Layer, assemble, write_archive
+from harness.images.archive import canonical_tar, files_tar, top_level
+from harness.images.oci import ImageConfig, Layer, assemble, write_archive
 
 EPOCH = 1760000000
 

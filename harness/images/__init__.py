@@ -3,6 +3,6 @@
 A stack is a folder ``images/<stack>/``; nothing here names one.
 """
 
-from harness.topology.images.store import Image, ensure, installed, known_stacks
+from harness.images.store import Image, ensure, installed, known_stacks
 
 __all__ = ["Image", "ensure", "installed", "known_stacks"]

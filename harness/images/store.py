@@ -1,9 +1,10 @@
-"""Images that are there are used, the others are built: nothing is built twice."""
+"""Images that are there are used, the others are built or fetched: nothing is built twice."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.errors import InfrastructureError
-from harness.topology.checkout import build_directory
-from harness.topology.images import docker_cli, recipe
-from harness.topology.images.base import ensure_base, find_base, load
-from harness.topology.images.build import Base, Wanted, build_image, wanted
-from harness.topology.images.lock import FILE, ImagesLock
-from harness.topology.images.oci import OciImage
-from harness.topology.images.offline import Packages
-from harness.topology.images.saved import save
+from harness.core.errors import InfrastructureError, UsageError
+from harness.images import docker_cli, recipe
+from harness.images.base import ensure_base, find_base, load
+from harness.images.build import Base, Wanted, build_image, fetch_packages, wanted
+from harness.images.checkout import build_directory
+from harness.images.lock import FILE, ImagesLock
+from harness.images.oci import OciImage
+from harness.images.packages import DEBIAN, WHEELS, Packages
+from harness.images.saved import save
 
 # Most of a build's time is one process that compiles, or waits for an index.
 _BUILDERS = 2
@@ -199,3 +200,47 @@ def build_lock(root: Path, say: Callable[[str], None]) -> Iterator[Path]:
             say("images: waiting for another invocation that is building them")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield work
+
+
+_SUFFIXES = {DEBIAN: ".deb", WHEELS: ".whl"}
+
+
+def fetch(stacks: Sequence[str], directory: Path, say: Callable[[str], None]) -> None:
+    """Download the Debian packages and wheels of stacks and their base.
+
+    Args:
+        stacks: folder names below ``images/``.
+        directory: where they are written; must not exist.
+        say: told, one line each, what is being fetched.
+
+    Raises:
+        UsageError: if the directory exists or cannot be made.
+        InfrastructureError: if something cannot be had any more.
+    """
+    root = recipe.repository_root()
+    files = stacks_files(stacks)
+    try:
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"{directory}: {error.strerror}; name a directory to be made") from None
+    for name in _SUFFIXES:
+        (directory / name).mkdir()
+    with build_lock(root, say) as work, tempfile.TemporaryDirectory(dir=work) as scratch:
+        reference, local = ensure_base(recipe.base_recipe(root), work, say)
+        base = saved_base(reference, Path(scratch))
+        for item in wanted(root, files, reference, local.layers):
+            say(f"image {item.stack}: fetching its packages")
+            tree = Path(scratch) / f"{item.stack}.tar"
+            fetch_packages(item, base, tree, work / f"fetch-{item.stack}.log")
+            _take(tree, directory)
+            tree.unlink()
+
+
+def _take(tree: Path, directory: Path) -> None:
+    with tarfile.open(tree, "r:") as tar:
+        for member in tar:
+            folder, _, name = member.name.strip("/").partition("/")
+            if member.isreg() and name.endswith(_SUFFIXES.get(folder, "/")) and "/" not in name:
+                file = tar.extractfile(member)
+                assert file is not None
+                (directory / folder / name).write_bytes(file.read())

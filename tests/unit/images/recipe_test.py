@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import UsageError
-from harness.topology.images.base import debian_mirror, mmdebstrap_command, parse_mirror
-from harness.topology.images.recipe import (
+from harness.images.base import debian_mirror, mmdebstrap_command, parse_mirror
+from harness.images.recipe import (
     ImageSettings,
     base_recipe,
     input_hash,

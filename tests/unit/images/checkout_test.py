@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.topology.checkout import CHECKOUT, build_directory, package_sources
+from harness.images.checkout import CHECKOUT, build_directory, package_sources
 
 TELL = """
 import json
-from harness.topology.checkout import CHECKOUT
+from harness.images.checkout import CHECKOUT
 from harness.topology.compose import COMPOSE_DIR
-from harness.topology.images import recipe
+from harness.images import recipe
 root = recipe.repository_root()
 stacks = {name: recipe.stack_files(root, name) for name in recipe.known_stacks(root)}
 base = recipe.base_recipe(root)

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
-from harness.topology.images import docker_cli
-from harness.topology.images.archive import canonical_tar
-from harness.topology.images.debs import LocalRepository
-from harness.topology.images.labels import base_labels
-from harness.topology.images.oci import ImageConfig, Layer, OciImage, assemble, write_archive
-from harness.topology.images.recipe import EPOCH, REPOSITORY, BaseRecipe
+from harness.images import docker_cli
+from harness.images.archive import canonical_tar
+from harness.images.labels import base_labels
+from harness.images.oci import ImageConfig, Layer, OciImage, assemble, write_archive
+from harness.images.packages import LocalRepository
+from harness.images.recipe import EPOCH, REPOSITORY, BaseRecipe
 
 _ANSWER_S = 10.0
 _TRANSFER_S = 900.0

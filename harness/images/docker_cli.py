@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import InfrastructureError
-from harness.topology.address import settle
+from harness.images.address import settle
 
 _TERMINATE_S = 20.0
 # BuildKit's own names: it keeps their values out of the image and of the cache's keys.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import InfrastructureError
-from harness.topology.images.docker_cli import last_error, pull, run_logged
+from harness.images.docker_cli import last_error, pull, run_logged
 
 PIP = """\
 #6 [venv 3/3] RUN sh /build/venv.sh

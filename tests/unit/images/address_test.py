@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import InfrastructureError
-from harness.topology import address
+from harness.images import address
 from harness.topology.engine import connect
 
 CLIENT = """#!/bin/sh

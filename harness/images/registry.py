@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError, UsageError
-from harness.topology.images import docker_cli, recipe
-from harness.topology.images.build import wanted
-from harness.topology.images.lock import FILE, ImagesLock
-from harness.topology.images.oci import write_archive
-from harness.topology.images.recipe import EPOCH
-from harness.topology.images.saved import save
-from harness.topology.images.store import Image, build_lock, ensure, present, stacks_files
+from harness.images import docker_cli, recipe
+from harness.images.build import wanted
+from harness.images.lock import FILE, ImagesLock
+from harness.images.oci import write_archive
+from harness.images.recipe import EPOCH
+from harness.images.saved import save
+from harness.images.store import Image, build_lock, ensure, present, stacks_files
 
 _REGISTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3})(:\d+)?(/.*)?")

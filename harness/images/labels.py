@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 
 import harness
-from harness.topology.images.docker_cli import STACK_LABEL
-from harness.topology.images.recipe import EPOCH, REPOSITORY
+from harness.images.docker_cli import STACK_LABEL
+from harness.images.recipe import EPOCH, REPOSITORY
 
 _OCI = "org.opencontainers.image."
 

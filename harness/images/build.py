@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.topology.images import docker_cli, recipe
-from harness.topology.images.archive import canonical_tar, files_tar, top_level
-from harness.topology.images.base import debian_mirror
-from harness.topology.images.labels import stack_labels
-from harness.topology.images.oci import ImageConfig, Layer, OciImage, assemble
-from harness.topology.images.recipe import EPOCH, REPOSITORY
+from harness.images import docker_cli, recipe
+from harness.images.archive import canonical_tar, files_tar, top_level
+from harness.images.base import debian_mirror
+from harness.images.labels import stack_labels
+from harness.images.oci import ImageConfig, Layer, OciImage, assemble
+from harness.images.recipe import EPOCH, REPOSITORY
 
 OFFLINE = "offline"
 """Folder of the build context with packages that are not to be fetched."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError, UsageError
-from harness.topology.checkout import CHECKOUT, package_sources
-from harness.topology.images.archive import files_tar
+from harness.images.archive import files_tar
+from harness.images.checkout import CHECKOUT, package_sources
 
 EPOCH = 1760000000
 """Time of everything built, 2025-10-09: any fixed moment will do, as long as it stays."""
@@ -29,7 +29,7 @@ REPOSITORY = "workflow-memory-harness"
 PACKAGE = "harness/"
 """Where the package is in a build context."""
 
-_HOST_ROOMS = ("topology", "analysis", "report", "reproduce")
+_HOST_ROOMS = ("topology", "images", "analysis", "report", "reproduce")
 _CONTAINER_COMMANDS = ("__init__.py", "main.py", "run.py")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 

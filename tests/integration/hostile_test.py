@@ -1,0 +1,163 @@
+"""Containers that turn against their machine: the host reads what they leave in their folder.
+
+Every kind of thing is put in place of every file, by a process of a worker, without rights, while a
+real bench runs. Files of the host must stay as they are, and the bench must come to an end that it
+can name.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from docker import DockerClient
+
+from tests.integration.conftest import (
+    containers_of,
+    finish_bench,
+    left_behind,
+    project_of,
+    start_bench,
+)
+
+PLAN = [
+    *("--executor", "dask", "--dask-workers", "1", "--ps-connector", "redis"),
+    *("--data-management", "none", "default-proxy", "--stage-task-counts", "1"),
+    *("--stage-bytes-sizes", "1KB", "1KB", "--task-sleep", "0.5", "--repeat", "3"),
+]
+
+# In the worker: argument 1 is a file of the host, argument 2 what to do.
+ATTACK = r"""
+import os, socket, sys, time
+target, what = sys.argv[1], sys.argv[2]
+os.chdir("/harness/run")
+HOSTS = ["memory-cgroup.csv", "memory-docker.csv", "peaks.csv", "ledger.csv", "quality.json",
+         "quality.tmp", "sampling.json", "sampling.tmp", "bench.json", "manifest.tmp", "plan.tmp",
+         "report.html", "summary.json", ".reserve", "logs", "stacks", "compose", "figures",
+         "known.json", "calibration.json", "outcomes.csv-new", "report.tmp", "replies", "shared"]
+OWN = ["marks.csv", "results.csv", "outcomes.csv", "objects.csv", "tasks.csv", "phases.csv",
+       "storage.csv", "predictions.csv", "memory-inside.csv", "results-memory.csv", "log.txt",
+       "manifest.json", ".ending", ".sampling", "truth.csv", "workers.csv"]
+LINES = [b"0001-none-1 ssh-rsa AAAA chosen,run_start,1,1\n", b"../../x,run_end,1,1\n",
+         b"9999-none-1,none,1,ok,chosen,\n", b"0002-none-2,none,2,ok,\x1b[31mchosen,\n",
+         b"nan,inf,1e999,-1\n", b"\xff\xfe\x00,\n", b",".join([b"1"] * 5000) + b"\n", b"x" * 100000]
+
+def attempt(act):
+    try:
+        act()
+    except OSError:
+        pass
+
+def unlink(name):
+    attempt(lambda: os.unlink(name))
+    attempt(lambda: os.rename(name, "." + str(time.monotonic_ns())))
+
+def bind(name):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+
+def huge(name):
+    with open(name, "wb") as file:
+        file.truncate(1 << 42)
+
+def grow(name):
+    with open(name, "ab") as file:
+        file.write(b"".join(LINES) * 20)
+
+KINDS = [lambda n: os.symlink(target, n), lambda n: os.symlink("/etc/passwd", n),
+         lambda n: os.symlink("/none/such", n), lambda n: os.symlink(os.path.dirname(target), n),
+         os.mkfifo, bind, lambda n: os.mknod(n, 0o60666, os.makedev(8, 0)),
+         lambda n: os.mknod(n, 0o20666, os.makedev(1, 5)), os.mkdir, huge, grow,
+         lambda n: os.link("/etc/passwd", n), lambda n: os.link(target, n)]
+
+if what == "beside":
+    for name in HOSTS:
+        attempt(lambda: os.symlink(target, name))
+    for name in ("../x", "../../x", "../../../x", "x\nchosen", "x\x1b[31m"):
+        attempt(lambda: os.symlink(target, name))
+        attempt(lambda: open(name, "w").close())
+    for name in ("plan.json", ".marks-ack", ".settled"):
+        unlink(name)
+        attempt(lambda: os.symlink(target, name))
+        attempt(lambda: open(name, "ab").write(b"chosen"))
+elif what == "rows":
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        for name in OWN:
+            attempt(lambda: grow(name))
+        time.sleep(0.2)
+else:
+    end, turn = time.monotonic() + 15, 0
+    while time.monotonic() < end:
+        for place, name in enumerate(OWN + HOSTS):
+            unlink(name)
+            attempt(lambda: KINDS[(turn + place) % len(KINDS)](name))
+        turn += 1
+        time.sleep(0.05)
+print("done")
+"""
+
+
+def tree(path: Path) -> dict[str, tuple[int, int, int]]:
+    """Return everything below a folder, with owner, mode and size."""
+    found = {}
+    for each in path.rglob("*"):
+        status = each.lstat()
+        found[str(each)] = (status.st_uid, status.st_mode, status.st_size)
+    return found
+
+
+@pytest.mark.parametrize("what", ["beside", "rows", "in place"])
+def test_nothing_in_the_shared_folder_makes_the_host_touch_anything_else(
+    what: str, client: DockerClient, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    canary = outside / "authorized_keys"
+    canary.write_text("keep\n")
+    before = tree(outside)
+    process = start_bench(tmp_path / "runs", *PLAN, report=True)
+    said: list[str] = []
+
+    def attack() -> None:
+
+        project = project_of(tmp_path / "runs")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            workers = [c for c in containers_of(client, project) if "-worker-" in str(c.name)]
+            # The first run must have begun, for there to be files to replace.
+            if workers and any((tmp_path / "runs").glob("*/shared/*/outcomes.csv")):
+                found = workers[0].exec_run(["python", "-c", ATTACK, str(canary), what])
+                said.append(str(found.output))
+                return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=attack)
+    thread.start()
+    bench = finish_bench(process, tmp_path / "runs")
+    thread.join()
+    assert said, f"nothing was tried\n{bench.out}\n{bench.err}"
+    assert canary.read_text() == "keep\n"
+    assert tree(outside) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "runs"]
+    text = bench.out + bench.err
+    assert "Traceback" not in text
+    assert "fault of the harness" not in text
+    assert "\x1b" not in text
+    assert bench.code in (0, 1, 3), text
+    outcomes = bench.rows("outcomes.csv")
+    assert outcomes, text
+    if what == "beside":
+        assert bench.code == 0, text
+        assert [row["outcome"] for row in outcomes] == ["ok"] * 6
+    for path in bench.directory.rglob("*"):
+        assert not path.is_symlink(), path
+        if path.is_file() and path.suffix in {".csv", ".json"}:
+            assert b"ssh-rsa" not in path.read_bytes(), path
+            assert path.stat().st_size < 64 << 20, path
+    assert not (bench.directory / "shared").exists()
+    assert bench.directory.stat().st_uid == os.geteuid()
+    assert left_behind(client, bench.project) == set()
