@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from harness.core.errors import UsageError
 from harness.core.parser import Parser as Parser  # noqa: PLC0414 - for whoever has it from here
 from harness.core.sizes import parse_size
+from harness.core.text import NOT_UTF8, is_utf8
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -142,6 +143,11 @@ def from_args(model: type[M], args: Mapping[str, Any], **more: Any) -> M:
     """
     flags = flags_of(model)
     values = {name: args[flag.dest] for name, flag in flags.items() if flag.dest in args}
+    for name, value in values.items():
+        # Plans go into JSON files, and paths into compose files, both of which are UTF-8.
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and not is_utf8(text):
+                raise UsageError(f"{flags[name].name} {text!r}: {NOT_UTF8}")
     try:
         return model(**values, **more)
     except ValidationError as error:

@@ -34,6 +34,7 @@ def admit(plan: Plan, run_dir: Path | str) -> list[str]:
     assert plan.topology is not None
     plan.check()
     _refuse_ignored(plan)
+    place = doctor.existing(run_dir)
     client = connect()
     engine = describe(client)
     ahead = look_ahead(plan)
@@ -44,7 +45,6 @@ def admit(plan: Plan, run_dir: Path | str) -> list[str]:
             f"memory: {memory.found}: smaller payloads (--stage-bytes-sizes), fewer tasks"
             " (--stage-task-counts) or workers, or --force to start it all the same"
         )
-    place = doctor.existing(run_dir)
     found = [
         checks.api(engine.api_version),
         checks.compose(doctor.compose_version()),

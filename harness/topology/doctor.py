@@ -17,9 +17,11 @@ from docker import DockerClient
 from docker.errors import APIError
 from docker.types import Mount
 
+from harness.core.command import run_command
 from harness.core.errors import InfrastructureError
 from harness.images.address import settle
 from harness.plan import Plan
+from harness.results.directory import absolute
 from harness.sampling.cgroup_reader import descriptors_needed
 from harness.sampling.meminfo import proc_size
 from harness.topology import checks, leftovers
@@ -34,6 +36,7 @@ from harness.workflow.estimate import Estimate
 _CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _MEMINFO = Path("/proc/meminfo")
+_CLIENT_S = 20
 _NO_IMAGE = "workflow-memory-harness/no-image:none"
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
 
@@ -63,7 +66,7 @@ def examine(plan: Plan | None, run_dir: str) -> Iterator[Check]:
 
 def existing(run_dir: Path | str) -> Path:
     """Return where run directories go, or the nearest folder above it that is there."""
-    place = Path(run_dir).absolute()
+    place = absolute(run_dir)
     while not place.exists() and place != place.parent:
         place = place.parent
     return place
@@ -193,16 +196,10 @@ def _private_ca() -> Check:
 def compose_version() -> str:
     """Return the version of ``docker compose``; empty if there is none."""
     try:
-        asked = subprocess.run(
-            ["docker", "compose", "version", "--short"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+        code, said = run_command(["docker", "compose", "version", "--short"], _CLIENT_S)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return asked.stdout.strip() if asked.returncode == 0 else ""
+    return said.strip() if code == 0 else ""
 
 
 def _offset_s(system_time: str) -> float:
