@@ -24,6 +24,8 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     if args.b is None and not args.modes:
         raise UsageError("a second directory is needed, or --modes A B to compare two modes of one")
+    if args.alpha >= 1:
+        raise UsageError(f"--alpha {args.alpha:g}: is a probability: write 0.05 or 5%")
     with ExitStack() as stack:
         a = read_session(stack.enter_context(opened(args.a)))
         b = a if args.b is None else read_session(stack.enter_context(opened(args.b)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from harness.core.errors import UsageError
@@ -17,15 +18,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def share(text: str) -> float:
-    """Parse a part of a whole, the same for all commands: ``5%`` or ``0.05``.
+    """Parse a share, the same for all commands: ``5%`` or ``0.05``.
+
+    A number of 1 or more may be meant either way: it needs its ``%``.
 
     Raises:
-        argparse.ArgumentTypeError: if it is neither, or not between 0 and 1.
+        argparse.ArgumentTypeError: if it is neither.
     """
+    percent = text.endswith("%")
     try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        value = float(text.removesuffix("%")) / (100 if percent else 1)
     except ValueError:
         value = -1
-    if not 0 <= value < 1:
+    if not 0 <= value < (math.inf if percent else 1):
         raise argparse.ArgumentTypeError(f"{text!r} is not a share: write 5% or 0.05")
     return value
