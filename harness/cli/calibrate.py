@@ -22,6 +22,7 @@ from harness.report.evidence import calibration_lines, check_table
 from harness.results.directory import RunDirectory, create_named
 from harness.results.documents import read_document, write_json
 from harness.results.manifest import machine
+from harness.topology.admission import admit
 from harness.topology.calibrate import Probed, run_probes, run_twice
 
 SCHEMA_VERSION = 1
@@ -56,9 +57,12 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.repeat < _LEAST_REPEATS:
         raise UsageError(f"--repeat: {args.repeat} runs show no spread; give {_LEAST_REPEATS}")
+    plan = _plan(args.repeat)
+    for line in admit(plan, args.run_dir):
+        _say(line)
     place = create_named(args.run_dir, "calibration")
     probed = run_probes(place / "probes", _say)
-    twice = [] if args.probes_only else run_twice(_plan(args.repeat), place, _say)
+    twice = [] if args.probes_only else run_twice(plan, place, _say)
     checks = check_all(probed.directory)
     found = _document(probed, twice)
     found |= {"checks": [check.as_dict() for check in checks]}

@@ -117,6 +117,6 @@ def _from_file(argv: Sequence[str]) -> tuple[Plan, RunDirectory, range | None]:
     if args.places is None:
         return plan, directory, None
     first, last = args.places
-    if not 1 <= first <= last <= len(plan.runs()):
-        raise UsageError(f"--places {first} {last}: the plan has runs 1 to {len(plan.runs())}")
+    if not 1 <= first <= last <= plan.run_count:
+        raise UsageError(f"--places {first} {last}: the plan has runs 1 to {plan.run_count}")
     return plan, directory, range(first - 1, last)

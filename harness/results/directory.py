@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.core.errors import UsageError
+from harness.core.text import NOT_UTF8, is_utf8
 
 BENCHMARK_NAME = "workflow-memory"
 
@@ -228,6 +229,18 @@ def create(parent: str, csv_name: str, log_name: str, now: datetime | None = Non
     return RunDirectory(path, csv_name, log_name)
 
 
+def absolute(parent: str | Path) -> Path:
+    """Return where run directories go, from the root on.
+
+    Raises:
+        UsageError: if compose files and manifests, which are UTF-8, cannot name it.
+    """
+    base = Path(parent).absolute()
+    if not is_utf8(str(base)):
+        raise UsageError(f"--run-dir {str(base)!r}: {NOT_UTF8}")
+    return base
+
+
 def create_named(
     parent: str, kind: str, now: datetime | None = None, first_file: str = "log.txt"
 ) -> Path:
@@ -239,7 +252,7 @@ def create_named(
     stamp = (now or datetime.now()).strftime("%Y-%m-%d-%H-%M-%S")
     name = f"{kind}-{stamp}"
     try:
-        base = Path(parent).absolute()
+        base = absolute(parent)
         base.mkdir(parents=True, exist_ok=True)
         for attempt in range(1000):
             path = base / (name if attempt == 0 else f"{name}-{attempt + 1}")

@@ -92,7 +92,7 @@ def run_twice(plan: Plan, path: Path, say: Callable[[str], None]) -> list[RunDir
     """
     found = []
     for label in _LABELS:
-        say(f"A/A: {label}, {len(plan.runs())} runs")
+        say(f"A/A: {label}, {plan.run_count} runs")
         directory = RunDirectory(path / label)
         directory.path.mkdir()
         Bench(plan, directory, say, _nothing).run()

@@ -308,7 +308,7 @@ class LaunchedTopology:
         plan = self.launch.plan
         assert plan.topology is not None
         command = f"python -m harness run --plan {RUN_MOUNT}/plan.json"
-        if len(self.places) < len(plan.runs()):
+        if len(self.places) < plan.run_count:
             command += f" --places {self.places.start + 1} {self.places.stop}"
         return {
             **self.launch.images,

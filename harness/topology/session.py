@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.core import interrupt
-from harness.core.errors import InfrastructureError, UsageError
+from harness.core.errors import InfrastructureError
 from harness.images import Image
 from harness.images.checkout import CHECKOUT
 from harness.plan import Plan
@@ -22,7 +22,7 @@ from harness.results.rows import OutcomeRow, RowWriter, read_table
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership
 from harness.topology.at_once import clean_in_background
-from harness.topology.compose import keep_sources, plan_files, services
+from harness.topology.compose import keep_sources, plan_files
 from harness.topology.launch import Launch, LaunchedTopology, prepare
 from harness.topology.reserve import keep_reserve, release_reserve
 from harness.topology.resume import write_bench_file
@@ -88,7 +88,6 @@ class Bench:
             KeyboardInterrupt: after everything was taken down.
         """
         files = plan_files(self.plan)
-        self._refuse_ignored(services(files))
         launch, facts = prepare(
             self.plan, self.directory, files, self.say, self.progress, images=self.images
         )
@@ -233,15 +232,6 @@ class Bench:
             f" 'docker exec -it {topology.name}-runner-1 sh' opens a shell;"
             f" 'harness clean {topology.name}' removes it"
         )
-
-    def _refuse_ignored(self, names: Sequence[str]) -> None:
-        """Refuse a flag about containers that this topology has not got."""
-        assert self.plan.topology is not None
-        if self.plan.topology.worker_memory_limit is not None and "worker" not in names:
-            raise UsageError(
-                "--worker-memory-limit: here the workers are in the runner's container, which has"
-                " no limit; choose an executor with worker containers"
-            )
 
     def _complete_manifest(self) -> None:
         """Add the host's and the engine's part to what the runner wrote, if it did."""
