@@ -1,0 +1,218 @@
+"""Would the unit tests notice? One small change to a module at a time: do its tests fail?
+
+    .venv/bin/python benchmarks/mutants.py [--seed 1] [--each 12] [--jobs 2] [MODULE ...]
+
+Each change (a mutant) is made in a copy of the tree, where the module's own tests run: those of its
+room that import it. A mutant that they let pass has survived. Which ones are tried depends on the
+seed and the module's text alone. Target: at least 85 % are killed. Some cannot be: a time-out one
+second longer, for example. No engine can be reached meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = shutil.ignore_patterns(".*", "runs", "node_modules")
+TARGET = 0.85
+JUDGING = (
+    *(f"harness/topology/{name}.py" for name in ("judge", "leftovers", "watch")),
+    *(f"harness/workflow/{name}.py" for name in ("modes", "phases")),
+    "harness/analysis/verdicts.py",
+)
+# These start processes or are one: integration tests run them, in containers.
+PROCESSES = frozenset({"__init__", "child", "inside_service", "probe", "supervise"})
+PAIRS = (
+    *((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot)),
+    *((ast.In, ast.NotIn), (ast.And, ast.Or), (ast.Add, ast.Sub), (ast.Mult, ast.FloorDiv)),
+)
+SWAPS: dict[type, type] = dict(PAIRS) | {new: old for old, new in PAIRS}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change to a module: where, from what to what, and the text it makes."""
+
+    module: str
+    line: int
+    change: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One value to set in a syntax tree: ``holder[key] = new``, shown as a change of ``node``."""
+
+    node: Any
+    holder: Any
+    key: Any
+    new: Any
+
+
+def default_modules() -> list[str]:
+    """Return the modules whose mutants are tried if none is named."""
+    pure = (p for p in (ROOT / "harness/sampling").glob("*.py") if p.stem not in PROCESSES)
+    return [*JUDGING, *sorted(str(path.relative_to(ROOT)) for path in pure)]
+
+
+def mutants_of(module: str) -> list[Mutant]:
+    """Return every mutant of a module."""
+    tree = ast.parse((ROOT / module).read_text())
+    found = []
+    for edit in [edit for node in _code(tree) for edit in _edits(node)]:
+        old, before = edit.holder[edit.key], _line(edit.node)
+        edit.holder[edit.key] = edit.new
+        after = "(dropped)" if isinstance(edit.new, ast.Pass) else _line(edit.node)
+        text = ast.unparse(ast.fix_missing_locations(tree))
+        edit.holder[edit.key] = old
+        found.append(Mutant(module, edit.node.lineno, f"{before}  ->  {after}", text))
+    return found
+
+
+def _edits(node: Any) -> Iterator[Edit]:
+    """Yield what can be changed at a node."""
+    own = vars(node)
+    match node:
+        case ast.If() | ast.While() | ast.IfExp():
+            yield Edit(node, own, "test", ast.UnaryOp(ast.Not(), node.test))
+        case ast.Compare(ops=[op]) if type(op) in SWAPS:
+            yield Edit(node, own, "ops", [SWAPS[type(op)]()])
+        case ast.BoolOp(op=op) | ast.BinOp(op=op) if type(op) in SWAPS:
+            yield Edit(node, own, "op", SWAPS[type(op)]())
+        case ast.Constant(value=bool(value)):
+            yield Edit(node, own, "value", not value)
+        case ast.Constant(value=int(value) | float(value)):
+            yield Edit(node, own, "value", value + 1)
+        case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
+            yield Edit(node, own, "value", ast.Constant(None))
+    for name in ("body", "orelse", "finalbody"):
+        statements = own.get(name)
+        for place, statement in enumerate(statements if isinstance(statements, list) else ()):
+            call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+            if call or isinstance(statement, ast.Raise):
+                yield Edit(statement, statements, place, ast.Pass())
+
+
+def _code(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk through a syntax tree, past annotations."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and name not in ("annotation", "returns"):
+                yield from _code(child)
+
+
+def _line(node: ast.AST) -> str:
+    return ast.unparse(node).splitlines()[0][:60]
+
+
+def tests_of(module: str) -> list[str]:
+    """Return the tests of a module's room that import it, or what imports it; or all the room's."""
+    room = Path(module).parent.name
+    users = {p.stem for p in (ROOT / "harness" / room).glob("*.py") if module in _imported(p)}
+    names = {module, *(f"harness/{room}/{user}.py" for user in users)}
+    tests = sorted((ROOT / "tests/unit" / room).glob("*_test.py"))
+    own = [test for test in tests if names & _imported(test)]
+    return [str(test.relative_to(ROOT)) for test in own or tests]
+
+
+def _imported(path: Path) -> set[str]:
+    """Return the files that a module's ``from ... import ...`` may mean."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    froms = [(n.module or "", n.names) for n in nodes if isinstance(n, ast.ImportFrom)]
+    names = (name for room, of in froms for name in (room, *(f"{room}.{n.name}" for n in of)))
+    return {f"{name.replace('.', '/')}.py" for name in names}
+
+
+def fails(copy: Path, tests: Sequence[str], timeout_s: float) -> bool:
+    """Run tests in a copy; return whether one fails, or they take too long."""
+    here = {"PYTHONPATH": str(copy), "DOCKER_HOST": f"unix://{copy}/no-engine"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=copy,
+        env=os.environ | here | {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(copy.parent)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(timeout_s) != 0
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def try_out(
+    module: str, chosen: Sequence[Mutant], copies: SimpleQueue[Path], pool: ThreadPoolExecutor
+) -> list[Mutant]:
+    """Return the mutants of a module that survive its tests."""
+    tests = tests_of(module)
+
+    def survives(mutant: Mutant, timeout_s: float) -> bool:
+        copy = copies.get()
+        try:
+            (copy / module).write_text(mutant.text)
+            return not fails(copy, tests, timeout_s)
+        finally:
+            shutil.copy2(ROOT / module, copy / module)
+            copies.put(copy)
+
+    started = time.monotonic()
+    if not survives(Mutant(module, 0, "", (ROOT / module).read_text()), 600):
+        raise SystemExit(f"{module}: its tests fail as it is: {' '.join(tests)}")
+    patience_s = 15 + 5 * (time.monotonic() - started)
+    results = zip(chosen, pool.map(lambda m: survives(m, patience_s), chosen), strict=True)
+    alive = []
+    for mutant, survived in results:
+        word = "SURVIVED" if survived else "killed"
+        print(f"{word:8}  {module}:{mutant.line}: {mutant.change}", flush=True)
+        alive += [mutant] if survived else []
+    return alive
+
+
+def main() -> int:
+    """Try mutants of each module out; return 1 if too many survive."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("modules", nargs="*", metavar="MODULE", default=default_modules())
+    parser.add_argument("--seed", type=int, default=1, help="which mutants are tried")
+    parser.add_argument("--each", type=int, default=12, help="how many of each module")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
+    args = parser.parse_args()
+    tried, survivors = 0, 0
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(args.jobs) as pool:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(args.jobs):
+            copies.put(Path(shutil.copytree(ROOT, f"{place}/{number}/tree", ignore=LEFT_OUT)))
+        for module in args.modules:
+            every = mutants_of(module)
+            chance = random.Random(f"{args.seed} {module}")
+            chosen = chance.sample(every, min(args.each, len(every)))
+            alive = try_out(module, sorted(chosen, key=lambda m: m.line), copies, pool)
+            print(f"{module}: {len(chosen) - len(alive)} of {len(chosen)} killed", flush=True)
+            tried, survivors = tried + len(chosen), survivors + len(alive)
+    share = 1 - survivors / max(1, tried)
+    print(f"{tried - survivors} of {tried} killed: {share:.1%} (target: {TARGET:.0%})")
+    return 0 if share >= TARGET else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
