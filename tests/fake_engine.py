@@ -179,6 +179,7 @@ class FakeEngine:
             "Driver": "overlay2",
             "MemTotal": 8_000_000_000,
             "NCPU": 2,
+            "DockerRootDir": "/not/on/this/machine",
             "MemoryLimit": True,
             "SwapLimit": True,
             "PidsLimit": True,
