@@ -147,6 +147,7 @@ class _Source:
     rest: bytes = b""
     closed: bool = False
     header: bool = True
+    most: int = _MOST_BYTES
 
 
 @dataclass
@@ -225,6 +226,10 @@ class Intake:
 
     def take(self) -> None:
         """Take in the runner's new rows. Raises OSError if the run directory cannot be written."""
+        # Outcomes only as far as they are now: what is read of the other files after this holds
+        # all rows of their runs.
+        outcomes = self._runner[-1]
+        outcomes.most = self.shared.size(outcomes.name)
         for source in self._runner:
             self._take(source)
 
@@ -328,6 +333,7 @@ class Intake:
             if not source.offset <= size <= _MOST_BYTES:
                 self._close(source)
                 return
+            size = min(size, source.most)
             file.seek(source.offset)
             while source.offset < size:
                 chunk = file.read(min(_CHUNK_BYTES, size - source.offset))

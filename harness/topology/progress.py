@@ -43,14 +43,15 @@ class RunProgress:
         shared = self._intake.shared
         size = shared.size(self._directory.outcomes.name)
         more = size != self._outcomes_size
+        marks_size = shared.size(self._directory.marks.name)
+        if more or marks_size != self._marks_size:
+            self._intake.take()
         if more:
             self._outcomes_size = size
-            self._intake.take()
             self.rows = self.count()
             self._changed = time.monotonic()
-        size = shared.size(self._directory.marks.name)
-        if size != self._marks_size:
-            self._marks_size = size
+        if marks_size != self._marks_size:
+            self._marks_size = marks_size
             run_id = last_run(shared, self._directory)
             if run_id and run_id != self.run_id:
                 self.run_id = run_id

@@ -185,7 +185,7 @@ with GlobusConfig(max_submission={10 * LIMIT}).start(120) as executor:
     flags = f"--task-sleep 0 --stage-bytes-sizes 2MB 1 1 1 --globus-max-submission {LIMIT}"
     ended = topology.run("refused", f"{flags} --data-management none")
     assert ended.code == 2
-    assert "--data-management none: a task gets 2 MB" in ended.last
+    assert "--data-management none: a task gets 2.00 MB" in ended.last
 
 
 def test_a_wrong_endpoint(topology: Topology) -> None:

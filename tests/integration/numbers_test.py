@@ -125,8 +125,9 @@ def test_killing_the_harness_loses_at_most_a_second(tmp_path: Path, client: Dock
         # The engine sends about one row a second, so the last one may be a second older.
         last_ns = last_time(directory / "memory-docker.csv", "t_mono_recv_ns")
         assert last_ns >= killed_ns - 3_000_000_000
-        # The inside samplers are in the containers and go on.
-        last_ns = last_time(directory / "memory-inside.csv", "t_mono_ns")
+        # The inside samplers are in the containers and go on, in the folder that is theirs.
+        (inside,) = directory.glob("shared/*/memory-inside.csv")
+        last_ns = last_time(inside, "t_mono_ns")
         assert last_ns >= killed_ns - 2_000_000_000
     finally:
         ComposeProject(project, topology_files("dask", "file"), {}).down(client)

@@ -7,6 +7,7 @@ import os
 import socket
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -310,3 +311,23 @@ def test_a_huge_file_of_outcomes_is_not_read_whole_when_a_bench_goes_on(
     assert finished_runs(directory) == {"0001-none-1"}
     assert max(read, default=0) <= 64 << 20
     assert len(read_rows(directory.results, ResultRow)) == 1
+
+
+def test_an_outcome_that_comes_while_other_files_are_read_waits_for_its_rows(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = intake_of(directory)
+    write_run(intake.shared.path, "0001-none-1", 100.0)
+    take = intake._take
+
+    def runner_goes_on(source: Any) -> None:
+        take(source)
+        if source.name == "objects.csv" and not directory.outcomes.exists():
+            write_run(intake.shared.path, "0002-none-2", 200.0)
+
+    monkeypatch.setattr(intake, "_take", runner_goes_on)
+    intake.take()
+    assert [row.run_id for row in read_rows(directory.outcomes, OutcomeRow)] == ["0001-none-1"]
+    intake.take()
+    assert len(read_rows(directory.outcomes, OutcomeRow)) == 2
+    assert len(read_rows(directory.objects, ObjectsRow)) == 2
