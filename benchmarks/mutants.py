@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/mutants.py [--seed 1] [--each 12] [--jobs 2] [MODULE ...]
 
-Each change (a mutant) is made in a copy of the tree, where the module's own tests run: those of its
-room that import it. A mutant that they let pass has survived. Which ones are tried depends on the
-seed and the module's text alone. Target: 85 % are killed; nobody notices a longer time-out, say.
+Each change (a mutant) is made in a copy of the tree, where the tests of the module's room run that
+import it. The seed and the module's text alone say which are tried. Target: 85 % are killed; that a
+time-out is longer nobody notices, for example. No engine can be reached meanwhile.
 """
 
 from __future__ import annotations
@@ -128,24 +128,21 @@ def fails(copy: Path, tests: Sequence[str], timeout_s: float) -> bool:
     env = os.environ | {"PYTHONPATH": str(copy), "DOCKER_HOST": f"unix://{copy}/no-engine"}
     env |= {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(copy.parent)}
     to = subprocess.DEVNULL
-    process = subprocess.Popen(
-        command, cwd=copy, env=env, stdout=to, stderr=to, start_new_session=True
-    )
+    run = subprocess.Popen(command, cwd=copy, env=env, stdout=to, stderr=to, start_new_session=True)
     try:
-        return process.wait(timeout_s) != 0
+        return run.wait(timeout_s) != 0
     except subprocess.TimeoutExpired:
         return True
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
 
 
 def try_out(
-    module: str, chosen: Sequence[Mutant], copies: SimpleQueue[Path], pool: ThreadPoolExecutor
+    module: str, tests: Sequence[str], chosen: Sequence[Mutant], copies: SimpleQueue[Path]
 ) -> int:
     """Return how many mutants of a module survive its tests."""
-    tests = tests_of(module)
 
     def survives(text: str | None, timeout_s: float) -> bool:
         copy = copies.get()
@@ -162,11 +159,12 @@ def try_out(
         raise SystemExit(f"{module}: its tests fail as it is: {' '.join(tests)}")
     patience_s = 15 + 5 * (time.monotonic() - started)
     alive = 0
-    verdicts = pool.map(lambda mutant: survives(mutant.text, patience_s), chosen)
-    for mutant, survived in zip(chosen, verdicts, strict=True):
-        word = "SURVIVED" if survived else "killed"
-        print(f"{word:8}  {module}:{mutant.line}: {mutant.change}", flush=True)
-        alive += survived
+    with ThreadPoolExecutor(copies.qsize()) as pool:
+        verdicts = pool.map(lambda mutant: survives(mutant.text, patience_s), chosen)
+        for mutant, survived in zip(chosen, verdicts, strict=True):
+            word = "SURVIVED" if survived else "killed  "
+            print(f"{word}  {module}:{mutant.line}: {mutant.change}", flush=True)
+            alive += survived
     return alive
 
 
@@ -178,15 +176,19 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=12, help="how many of each module")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
     args = parser.parse_args()
+    for unknown in (module for module in args.modules if not (ROOT / module).is_file()):
+        parser.error(f"{unknown}: no such file in {ROOT}")
     tried = survivors = 0
-    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(args.jobs) as pool:
+    with tempfile.TemporaryDirectory() as place:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(args.jobs):
             copies.put(Path(shutil.copytree(ROOT, f"{place}/{number}/tree", ignore=LEFT_OUT)))
-        for module in args.modules:
-            every, chance = mutants_of(module), random.Random(f"{args.seed} {module}")
-            chosen = chance.sample(every, min(args.each, len(every)))
-            alive = try_out(module, sorted(chosen, key=lambda m: m.line), copies, pool)
+        # All of it now, as it was copied: the tree may be worked on meanwhile.
+        work = [(module, tests_of(module), mutants_of(module)) for module in args.modules]
+        for module, tests, every in work:
+            chance, most = random.Random(f"{args.seed} {module}"), min(args.each, len(every))
+            chosen = sorted(chance.sample(every, most), key=lambda m: m.line)
+            alive = try_out(module, tests, chosen, copies)
             print(f"{module}: {len(chosen) - alive} of {len(chosen)} killed", flush=True)
             tried, survivors = tried + len(chosen), survivors + alive
     share = 1 - survivors / max(1, tried)
