@@ -126,8 +126,7 @@ def fails(copy: Path, tests: Sequence[str], timeout_s: float) -> bool:
     """Run tests in a copy; return whether one fails, or they take too long."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     env = os.environ | {"PYTHONPATH": str(copy), "DOCKER_HOST": f"unix://{copy}/no-engine"}
-    env |= {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(copy.parent)}
-    to = subprocess.DEVNULL
+    env, to = env | {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(copy.parent)}, subprocess.DEVNULL
     run = subprocess.Popen(command, cwd=copy, env=env, stdout=to, stderr=to, start_new_session=True)
     try:
         return run.wait(timeout_s) != 0
@@ -193,7 +192,7 @@ def main() -> int:
             tried, survivors = tried + len(chosen), survivors + alive
     share = 1 - survivors / max(1, tried)
     print(f"{tried - survivors} of {tried} killed: {share:.1%} (target: {TARGET:.0%})")
-    return 0 if share >= TARGET else 1
+    return int(share < TARGET)
 
 
 if __name__ == "__main__":
