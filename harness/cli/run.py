@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     ack = directory.marks_ack if os.environ.get("HARNESS_MARKS_ACK") == "1" else None
     try:
         with (
-            HostProfiler(plan.general.memory_profile_interval, directory.host_memory),
+            HostProfiler(plan.general.memory_profile_interval, directory.host_memory) as host,
             MarkWriter(directory.marks, ack) as marks,
         ):
             # In a topology each container samples itself.
@@ -66,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
                 places=places,
                 ending=directory.ending if ack is not None else None,
                 own_workers=in_topology,
+                sampler_exit=host.exit_code,
             ).execute()
     finally:
         manifest = base_manifest(plan.model_dump(mode="json"))

@@ -24,6 +24,8 @@ class ExecutorConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ClassVar[str]
+    death_errors: ClassVar[frozenset[str]] = frozenset({"BrokenProcessPool"})
+    """Names of the exceptions by which tasks say that their worker has died."""
 
     @property
     def in_client_process(self) -> bool:
@@ -77,6 +79,14 @@ class ExecutorConfig(BaseModel):
 
     def facts_at_end(self, executor: Executor) -> Mapping[str, Any]:  # noqa: ARG002
         """Return facts for the manifest that are known only when all runs are done."""
+        return {}
+
+    def alive(self, executor: Executor) -> Mapping[str, str]:  # noqa: ARG002
+        """Return the workers that are alive now: what tells each from its successor -> its name.
+
+        It is asked before and after each run. An executor that starts a dead worker's task again
+        would otherwise hide that it died. Nothing where nothing is known of them.
+        """
         return {}
 
     def tidy(self, executor: Executor, clean_up: Callable[[], Any]) -> None:

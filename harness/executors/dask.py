@@ -106,6 +106,7 @@ class DaskConfig(ExecutorConfig):
     """Options of the Dask executor."""
 
     name = "dask"
+    death_errors = frozenset({"KilledWorker"})
 
     scheduler: Annotated[
         str | None,
@@ -201,6 +202,12 @@ class DaskConfig(ExecutorConfig):
         if self.scheduler is not None:
             facts["cluster"] = _versions(client)
         return facts
+
+    def alive(self, executor: Executor) -> Mapping[str, str]:
+        """Ask the scheduler: a worker that a nanny starts again has another address."""
+        assert isinstance(executor, DaskExecutor)
+        known = executor.client.scheduler_info(n_workers=-1)["workers"]
+        return {address: f"worker {worker['name']}" for address, worker in known.items()}
 
     def tidy(self, executor: Executor, clean_up: Callable[..., Any]) -> None:
         """Tidy the workers of somebody else's cluster."""

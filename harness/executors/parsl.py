@@ -26,6 +26,7 @@ class ParslConfig(ExecutorConfig):
     """Options of the Parsl executors."""
 
     name = "parsl"
+    death_errors = frozenset({"BrokenProcessPool", "ManagerLost", "WorkerLost"})
 
     kind: Annotated[
         Kind | None,

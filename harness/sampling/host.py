@@ -58,6 +58,10 @@ class HostProfiler:
         """Process number of the sampler, while in the context."""
         return self._child.pid
 
+    def exit_code(self) -> int | None:
+        """Return the sampler's exit code if it has ended, while in the context."""
+        return self._child.poll()
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

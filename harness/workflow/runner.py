@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -45,8 +45,12 @@ logger = logging.getLogger("run.workflow-memory")
 _VERBS = {
     Outcome.FAILED: "failed",
     Outcome.TIMEOUT: "ran out of time",
+    Outcome.KILLED: "lost a worker",
     Outcome.INFRASTRUCTURE: "could not be measured",
 }
+
+SamplerExit = Callable[[], int | None]
+"""Gives the exit code of the sampler that every run needs, None while it runs."""
 
 Watch = Callable[[Executor], AbstractContextManager[Callable[[], None]]]
 """Looks at an executor's workers while in its context; what it gives is called between runs."""
@@ -91,6 +95,7 @@ class PlanRunner:
         ending: where to say how a run ended badly, if somebody else has the last word on that and
             writes its row; by default the row is written here.
         own_workers: whether the workers were started for these runs and end with them.
+        sampler_exit: says whether the sampler of the host's memory has ended.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class PlanRunner:
         places: range | None = None,
         ending: Path | None = None,
         own_workers: bool = False,
+        sampler_exit: SamplerExit = lambda: None,
     ) -> None:
         self._plan = plan
         self._directory = directory
@@ -113,6 +119,7 @@ class PlanRunner:
         self._settle = settle
         self._container = container
         self._own_workers = own_workers
+        self._sampler_exit = sampler_exit
         self._ending = ending
         runs = plan.runs()
         self._total = len(runs)
@@ -173,7 +180,7 @@ class PlanRunner:
                 timing, held = self._measure(run, on)
         except Exception as error:
             logger.debug("run %s failed", run.run_id, exc_info=True)
-            ending = _ending(error)
+            ending = _ending(error, self._plan.executor.death_errors)
             self._ended_badly(run, ending, on)
             raise error_for(
                 [ending], f"run {run.run_id} {_VERBS[ending.outcome]}: {ending.reason}"
@@ -229,6 +236,7 @@ class PlanRunner:
         phases.baseline(run.run_id)
         audits = plan.general.audit_stages or run.warm_up
         audit = phases.audit if audits and manager.uses_store else no_audit
+        workers = plan.executor.alive(on.executor)
         try:
             timing: Timing = phases.run(
                 lambda: run_workflow(on.executor, manager, plan.workload, audit)
@@ -239,7 +247,25 @@ class PlanRunner:
         at_end = phases.run_ended()
         manager.clean_up()
         left = phases.after()
+        self._require_alive(workers, on.executor)
         return timing, _objects_row(run, held_at_end(plan.workload, run.mode), at_end, left)
+
+    def _require_alive(self, workers: Mapping[str, str], executor: Executor) -> None:
+        """Raise what ended a run that looks as if nothing had happened."""
+        code = self._sampler_exit()
+        if code is not None:
+            raise _EndedBadlyError(
+                Ending(
+                    Outcome.INFRASTRUCTURE,
+                    f"the sampler of the host's memory ended (exit code {code}) before the run did",
+                    "sampler",
+                )
+            )
+        alive = self._plan.executor.alive(executor)
+        dead = [f"{name} ({place})" for place, name in workers.items() if place not in alive]
+        if dead:
+            reason = f"{' and '.join(dead)} ended during the run; its tasks were done again"
+            raise _EndedBadlyError(Ending(Outcome.KILLED, reason, dead[0]))
 
     def _result_row(
         self, run: Run, timing: Timing, executor: Executor, connector: Connector[Any]
@@ -312,8 +338,20 @@ def write_predictions(path: Path, workload: Workload) -> None:
                 )
 
 
-def _ending(error: Exception) -> Ending:
+class _EndedBadlyError(Exception):
+    """A run whose ending is known."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+def _ending(error: Exception, death_errors: Collection[str]) -> Ending:
     """Return what an error says of the run it ended."""
+    if isinstance(error, _EndedBadlyError):
+        return error.ending
+    if type(error).__name__ in death_errors:
+        return Ending(Outcome.KILLED, _one_line(error), "a worker")
     if isinstance(error, RunTimeout):
         return Ending(Outcome.TIMEOUT, str(error), "runner")
     if isinstance(error, InfrastructureError):

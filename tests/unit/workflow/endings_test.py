@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.core.errors import HarnessError, MeasuredFailure
@@ -65,3 +69,60 @@ def test_a_run_that_takes_too_long_is_given_up(
     (row,) = read_rows(directory.outcomes, OutcomeRow)
     assert (row.outcome, row.service) == ("timeout", "runner")
     assert "run_workflow" in (directory.stacks / "0001-none-1.txt").read_text()
+
+
+def killed_at_work(victim: str, executor: str, tmp_path: Path) -> tuple[int, str, list[OutcomeRow]]:
+    """Start a run, kill the process of it whose command line begins so, and wait for the end."""
+    flags = (
+        "--ps-connector file --ps-file-dir objects --data-management none --run-dir runs"
+        " --stage-task-counts 1 --stage-bytes-sizes 10 10 --task-sleep 2 --repeat 2"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "run", *executor.split(), *flags.split()],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    parent = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        marks = list((tmp_path / "runs").glob("*/marks.csv"))
+        if marks and ",run_start," in marks[0].read_text():
+            break
+        time.sleep(0.02)
+    time.sleep(0.5)
+    victims = [
+        child for child in parent.children(recursive=True) if victim in " ".join(child.cmdline())
+    ]
+    assert victims
+    victims[-1].kill()
+    _, err = process.communicate(timeout=60)
+    (directory,) = (tmp_path / "runs").iterdir()
+    return process.returncode, err, read_rows(directory / "outcomes.csv", OutcomeRow)
+
+
+def test_without_the_hosts_sampler_a_run_is_not_measured(tmp_path: Path) -> None:
+    executor = "--executor thread --thread-pool-max-workers 1"
+    code, err, rows = killed_at_work("harness.sampling.host", executor, tmp_path)
+    assert code == 3
+    assert [(row.outcome, row.service) for row in rows] == [("infrastructure", "sampler")]
+    assert "exit code -9" in rows[0].reason
+    assert "could not be measured" in err.splitlines()[-1]
+
+
+def test_a_worker_that_is_started_again_ended_the_run(tmp_path: Path) -> None:
+    executor = "--executor dask --dask-workers 1"
+    code, err, rows = killed_at_work("dask worker", executor, tmp_path)
+    assert code == 1
+    assert [row.outcome for row in rows] == ["killed"]
+    assert (rows[0].service or "").startswith("worker 0 (tcp://")
+    assert "lost a worker" in err.splitlines()[-1]
+
+
+def test_a_process_of_a_pool_that_dies_ends_the_run(tmp_path: Path) -> None:
+    executor = "--executor process --process-pool-max-workers 1"
+    code, err, rows = killed_at_work("-m harness run", executor, tmp_path)
+    assert code == 1
+    assert [(row.outcome, row.service) for row in rows] == [("killed", "a worker")]
+    assert "lost a worker" in err.splitlines()[-1]
