@@ -31,7 +31,7 @@ ARGS ?=
 ##   ENGINE=none        never install or start a Docker engine; fail when none answers
 ##   PYTHON=python3.13  makes the virtual environment (3.11 or newer)
 
-.PHONY: help setup venv full engine bench run test lint unit integration images lock vendor clean
+.PHONY: help setup venv full engine bench run test lint unit integration mutants images lock vendor clean
 
 help: ## list the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -75,6 +75,9 @@ unit: full ## the tests that need no Docker
 
 integration: full ## the tests that run real containers
 	@$(TOX) -e integration
+
+mutants: full ## change the code in small ways, one by one: do the unit tests notice? (half an hour)
+	@.venv/bin/python benchmarks/mutants.py $(ARGS)
 
 images: setup ## build the images that changed
 	@$(HARNESS) images

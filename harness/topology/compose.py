@@ -180,7 +180,7 @@ class ComposeProject:
 
     def logs(self, directory: Path, client: DockerClient) -> None:
         """Save the output of every container as ``<container>.log``."""
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         for container in self.containers(client):
             path = directory / f"{self.short_name(container)}.log"
             path.write_bytes(container.logs(timestamps=True))

@@ -142,7 +142,9 @@ def _remove_once(client: DockerClient, project: str) -> None:
 
 
 def tidy_run_directory(path: Path) -> None:
-    """Remove a dead bench's temporary files; its rows stay."""
+    """Remove a dead bench's temporary files; its rows stay. A directory may be gone by now."""
+    if not path.is_dir():
+        return
     directory = RunDirectory(path)
     ownership.give_to_user(path, ownership.current_owner())
     with suppress(OSError, UsageError):  # what cannot be taken in stays for --resume

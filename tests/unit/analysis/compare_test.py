@@ -93,6 +93,34 @@ def test_scale_free_metrics_forgive_other_sizes(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("plan", "workload", "seed"), 7, "--seed: 0 and 7"),
+        (("plan", "executor", "workers"), 4, "executor option workers: 2 and 4"),
+        (
+            ("plan", "topology"),
+            {"worker_memory_limit": 10**9},
+            "--worker-memory-limit: not recorded and 1000000000",
+        ),
+    ],
+)
+def test_a_plan_of_other_work_is_refused(
+    tmp_path: Path, path: tuple[str, ...], value: object, said: str
+) -> None:
+    for name in ("a", "b"):
+        write_run_directory(tmp_path / name, {"none": STEADY})
+    other = json.loads(json.dumps(MANIFEST))
+    *above, last = path
+    place = other
+    for key in above:
+        place = place[key]
+    place[last] = value
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(other))
+    found = list(differences(read_session(tmp_path / "a"), read_session(tmp_path / "b")))
+    assert [(str(each), each.severity) for each in found] == [(said, Severity.REFUSE)]
+
+
 def test_what_differs_beside_the_figures_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run_directory(tmp_path / name, {"none": STEADY})

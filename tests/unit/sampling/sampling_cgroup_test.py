@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.cgroup_reader import descriptors_needed
 from harness.sampling.marks import MarksTail
 from harness.sampling.report import merge_reports
+from tests.fake_engine import FakeClock
 from tests.unit.sampling.cgroup_dirs import (
     TIMEOUT_S,
     V1_STAT,
@@ -196,32 +196,94 @@ def test_the_ledger_of_every_scope_at_every_mark(tmp_path: Path, marks: MarkWrit
 def test_the_baseline_is_judged_and_told(tmp_path: Path, marks: MarkWriter) -> None:
     run = tmp_path / "run"
     one = v1(tmp_path / "c1", 100)
-    # Long enough that a loaded machine gives the mover a turn within each window.
-    settings = {"baseline_window_ns": 600 * MS, "baseline_timeout_ns": 1200 * MS}
     verdict = HostsVerdict(run / ".settled", TIMEOUT_S)
-    flat = config(run, container(one, "worker-1"), baseline_bound_bytes=5, **settings)
-    with CgroupSamplerProcess(flat):
+    patience = {"baseline_window_ns": 50 * MS, "baseline_timeout_ns": TIMEOUT_S * 1000 * MS}
+    with CgroupSamplerProcess(config(run, container(one, "worker-1"), **patience)):
         marks.write("r1", "baseline_start")
         assert verdict("r1") == Settled("settled", 0)
-        marks.write("r2", "baseline_start")
-        usage, moving = 100, True
 
-        def move() -> None:
-            nonlocal usage
-            # In one write, as the kernel answers: a file that is being replaced is empty once.
-            with (one / "memory.usage_in_bytes").open("r+b", buffering=0) as file:
-                while moving:
-                    usage += 100
-                    os.pwrite(file.fileno(), b"%012d\n" % usage, 0)
-                    time.sleep(0.005)
 
-        mover = threading.Thread(target=move)
-        mover.start()
-        found = verdict("r2")
-        moving = False
-        mover.join()
-        assert found.verdict == "timed out"
-        assert (found.spread_bytes or 0) > 5
+class Baseline:
+    """A sampler of two containers in this process, and its clock: a tick takes 20 ms."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = FakeClock()
+        monkeypatch.setattr(sampler_module, "time", self.clock)
+        self.run = place / "run"
+        self.one, self.two = v1(place / "c1", 100), v1(place / "c2", 100)
+        self.sampler = HostSampler(
+            config(
+                self.run,
+                container(self.one, "worker-1"),
+                container(self.two, "worker-2"),
+                baseline_window_ns=100 * MS,
+                baseline_bound_bytes=5,
+                baseline_timeout_ns=1000 * MS,
+            )
+        )
+        self.ticks = 0
+
+    def starts(self, run_id: str) -> None:
+        with (self.run / "marks.csv").open("a") as file:
+            file.write(f"{run_id},baseline_start,1,1\n")
+        self.sampler.handle_marks()
+
+    def takes(self, *usages: int) -> str:
+        """Let the first container use so much on each of the next ticks; return what is told."""
+        for usage in usages:
+            (self.one / "memory.usage_in_bytes").write_text(f"{usage}\n")
+            self.sampler.tick(self.ticks, 0)
+            self.ticks += 1
+            self.clock.sleep(0.02)
+        told = self.run / ".settled"
+        return told.read_text() if told.exists() else ""
+
+
+@pytest.fixture
+def baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Baseline:
+    return Baseline(tmp_path, monkeypatch)
+
+
+def test_memory_that_is_flat_for_a_whole_window_has_settled(baseline: Baseline) -> None:
+    baseline.starts("r1")
+    assert baseline.takes(100, 103, 101, 105, 100) == ""
+    assert baseline.takes(100) == "r1,settled,5\n"
+    # It is told once, and nobody judges until the next baseline.
+    assert baseline.takes(*[100] * 20) == "r1,settled,5\n"
+
+
+def test_memory_that_grows_has_not_settled_when_the_time_is_up(baseline: Baseline) -> None:
+    baseline.starts("r1")
+    grown = [100 + 6 * tick for tick in range(51)]
+    assert baseline.takes(*grown[:50]) == ""
+    assert baseline.takes(grown[50]) == "r1,timed out,30\n"
+
+
+def test_all_containers_together_must_be_flat(baseline: Baseline) -> None:
+    baseline.starts("r1")
+    for tick in range(50):
+        # What one gives back the other takes.
+        (baseline.two / "memory.usage_in_bytes").write_text(f"{900 - 10 * tick}\n")
+        if baseline.takes(100 + 10 * tick):
+            break
+    assert baseline.takes() == "r1,settled,0\n"
+
+
+def test_every_run_has_a_baseline_of_its_own(baseline: Baseline) -> None:
+    baseline.starts("r1")
+    baseline.takes(*[100] * 6)
+    baseline.starts("r2")
+    # The window begins anew: what was flat before the mark counts for nothing.
+    assert baseline.takes(*[100] * 5) == "r1,settled,0\n"
+    assert baseline.takes(100) == "r1,settled,0\nr2,settled,0\n"
+
+
+def test_without_containers_no_baseline_is_watched(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    sampler = HostSampler(config(run, container(tmp_path / "none", "worker-1")))
+    (run / "marks.csv").write_text("r1,baseline_start,1,1\n")
+    sampler.handle_marks()
+    assert (run / ".settled").read_text() == "r1,not watched,\n"
 
 
 def test_marks_that_a_container_makes_up_are_no_rows(tmp_path: Path, marks: MarkWriter) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -124,3 +125,65 @@ def test_what_the_engine_puts_into_a_container_is_not_counted_nor_what_it_starts
         # The orphan is another's child now, and is still nobody of the service.
         sums.refresh()
         assert set(sums._known) == {service.pid}
+
+
+class Fake:
+    """A process by those above it; the number of its parent is 0 where that is not seen."""
+
+    def __init__(self, *above: Fake, parent: int = 1) -> None:
+        self.above = list(above)
+        self.parent = parent if above else 0
+
+    def parents(self) -> list[Fake]:
+        return self.above
+
+    def ppid(self) -> int:
+        return self.parent
+
+
+class Counting(ProcessSums):
+    """Judges processes of a container whose first one is told."""
+
+    def __init__(self, first: Fake) -> None:
+        super().__init__()
+        self._first = cast("psutil.Process", first)
+
+    def _pids(self) -> list[int]:
+        return []
+
+    def counts(self, process: Fake) -> bool:
+        return self._is_counted(cast("psutil.Process", process))
+
+
+def test_what_descends_from_the_first_process_is_counted_and_that_one_is_not() -> None:
+    first = Fake()
+    sums = Counting(first)
+    child = Fake(first)
+    assert sums.counts(child)
+    assert sums.counts(Fake(child, first))
+    assert not sums.counts(first)
+
+
+def test_docker_exec_has_no_parent_here_and_is_not_counted_nor_what_it_started() -> None:
+    first = Fake()
+    sums = Counting(first)
+    executed = Fake()
+    child = Fake(executed)
+    assert not sums.counts(executed)
+    assert not sums.counts(child)
+    # What it started is taken in by the first process when it ends: it was seen before.
+    child.above, child.parent = [first], 1
+    assert not sums.counts(child)
+    grandchild = Fake(child, first)
+    assert not sums.counts(grandchild)
+    assert sums.counts(Fake(first))
+
+
+def test_an_orphan_is_looked_at_again_once_somebody_has_taken_it_in() -> None:
+    first = Fake()
+    sums = Counting(first)
+    orphan = Fake()
+    orphan.parent = 77
+    assert not sums.counts(orphan)
+    orphan.above = [first]
+    assert sums.counts(orphan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from proxystore.connectors.file import FileConnector
 from proxystore.store.base import Store
 
 from harness.core.errors import MeasuredFailure
@@ -165,14 +167,50 @@ def test_objects_that_a_mode_forbids_are_a_leak(
     assert [row.outcome for row in rows] == ["leak"]
 
 
-def test_the_same_seed_gives_the_same_data(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = FileConnector.put
+    stored: list[bytes] = []
+
+    def noting_put(self: FileConnector, data: Any) -> Any:
+        stored.append(bytes(data))
+        return put(self, data)
+
+    monkeypatch.setattr(FileConnector, "put", noting_put)
     seen = []
-    for number in range(2):
+    for number, seed in enumerate((5, 5, 6)):
+        stored.clear()
         parent = tmp_path / str(number)
         parent.mkdir()
-        directory = execute(make_plan(parent, {"name": "thread"}, seed=5), parent)
-        seen.append([row.bytes_at_end for row in read_rows(directory.objects, ObjectsRow)])
+        plan = make_plan(parent, {"name": "thread"}, modes=["default-proxy"], seed=seed)
+        execute(plan, parent)
+        seen.append(sorted(stored))  # tasks of a stage end in any order
     assert seen[0] == seen[1]
+    # Every run has an object that workers resolve when they are ready, and it is the same.
+    assert set(seen[0]) & set(seen[2]) == {min(seen[0], key=len)}
+    assert len({*seen[0]}) == 1 + 8 * (2 + 2 + 1 + 3)
+
+
+def test_what_starting_up_has_left_is_collected_once_and_then_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(tmp_path, {"name": "thread"}, modes=["none"], stage_repeat=1)
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    did: list[str] = []
+    monkeypatch.setattr(gc, "collect", lambda: did.append("collect"))
+    monkeypatch.setattr(gc, "freeze", lambda: did.append("freeze"))
+
+    def settle(_run_id: str) -> Settled:
+        did.append("baseline")
+        return Settled("settled")
+
+    with MarkWriter(directory.marks) as marks:
+        PlanRunner(plan, directory, marks, settle=settle).execute()
+    assert did[:2] == ["collect", "freeze"]
+    assert did.count("freeze") == 1
+    # Garbage of what was before is in no run's baseline.
+    places = [place for place, what in enumerate(did) if what == "baseline"]
+    assert [did[place - 1] for place in places] == ["collect", "collect"]
 
 
 def test_a_watch_sees_the_executor_while_it_works_and_every_run_after_its_end(

@@ -1,0 +1,274 @@
+"""What the doctor reads of a fake engine and of this machine, and what a bench may start with."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.errors import InfrastructureError, UsageError
+from harness.plan import Plan
+from harness.topology import doctor, leftovers
+from harness.topology.checks import Check, Verdict
+from harness.topology.processes import BenchProcess
+from tests.bench_plans import bench_plan
+from tests.fake_engine import PROJECT, FakeEngine
+
+GB = 10**9
+
+
+class Machine:
+    """This machine, as the doctor finds it; all well unless a test changes it."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.engine = FakeEngine()
+        self.compose = "2.30.0"
+        self.free_bytes = 100 * GB
+        self.available_bytes = 8 * GB
+        self.descriptors = 1_000_000
+        self.load = 0.0
+        self.files("tsc", "always [madvise] never", "SwapTotal: 0 kB\nSwapFree: 0 kB\n")
+
+    def files(self, clock: str, pages: str, meminfo: str) -> None:
+        (self.place / "clock").write_text(f"{clock}\n")
+        (self.place / "pages").write_text(pages)
+        (self.place / "meminfo").write_text(meminfo)
+
+    def examine(self, plan: Plan | None = None, run_dir: str | None = None) -> dict[str, Check]:
+        found = list(doctor.examine(plan, run_dir or str(self.place)))
+        checks = {check.name: check for check in found}
+        assert len(checks) == len(found)
+        return checks
+
+    def preflight(self, **topology: Any) -> list[str]:
+        plan = bench_plan(**topology)
+        general = plan.general.model_copy(update={"run_dir": str(self.place)})
+        return doctor.preflight(plan.model_copy(update={"general": general}))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine(tmp_path)
+    for name in doctor._CA_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(doctor, "connect", lambda: machine.engine.client)
+    monkeypatch.setattr(doctor, "obstacle", lambda _: "")
+    monkeypatch.setattr(doctor, "available_bytes", lambda _: machine.available_bytes)
+    monkeypatch.setattr(doctor, "_free_bytes", lambda _: machine.free_bytes)
+    for name, file in (
+        ("_CLOCK_SOURCE", "clock"),
+        ("_HUGE_PAGES", "pages"),
+        ("_MEMINFO", "meminfo"),
+    ):
+        monkeypatch.setattr(doctor, name, tmp_path / file)
+    monkeypatch.setattr(leftovers, "project_cgroups", lambda _: [])
+    monkeypatch.setattr(os, "getloadavg", lambda: (machine.load, 0.0, 0.0))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1, machine.descriptors))
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command == ["docker", "compose", "version", "--short"]
+        if machine.compose == "hangs":
+            raise subprocess.TimeoutExpired(command, 20)
+        code = 0 if machine.compose else 1
+        return subprocess.CompletedProcess(command, code, f"{machine.compose or 'unknown'}\n", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return machine
+
+
+def bad(checks: dict[str, Check]) -> dict[str, Verdict]:
+    return {name: check.verdict for name, check in checks.items() if check.verdict != Verdict.OK}
+
+
+def test_a_machine_that_is_well_passes_every_check(machine: Machine) -> None:
+    checks = machine.examine(bench_plan())
+    assert bad(checks) == {}
+    assert set(checks) == {
+        *("engine", "API", "cgroups", "limits", "memory", "subnets", "clock", "leftovers"),
+        *("compose", "run directory", "descriptors", "swap", "huge pages", "other load"),
+        "private CA",
+    }
+    assert checks["engine"].found == "28.0, overlay2"
+    # The network that was asked for is gone again.
+    assert machine.engine.things == []
+    assert machine.preflight() == []
+
+
+def test_without_an_engine_the_rest_is_examined_all_the_same(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect() -> None:
+        raise InfrastructureError("no engine at x: start it")
+
+    monkeypatch.setattr(doctor, "connect", connect)
+    checks = machine.examine()
+    assert checks["engine"] == Check("engine", Verdict.FAIL, "no engine at x", "start it")
+    assert {"compose", "swap", "private CA"} < set(checks)
+    assert "API" not in checks
+    with pytest.raises(InfrastructureError, match="no engine at x"):
+        machine.preflight()
+
+
+@pytest.mark.parametrize("version", ["", "hangs", "2.19.9"])
+def test_a_compose_that_is_none_or_too_old_fails(machine: Machine, version: str) -> None:
+    machine.compose = version
+    assert bad(machine.examine()) == {"compose": Verdict.FAIL}
+    with pytest.raises(InfrastructureError, match=r"compose: .*install the compose plug-in"):
+        machine.preflight()
+
+
+@pytest.mark.parametrize("missing", ["MemoryLimit", "SwapLimit", "PidsLimit"])
+def test_limits_that_the_engine_lacks_are_named(machine: Machine, missing: str) -> None:
+    machine.engine.facts[missing] = False
+    checks = machine.examine()
+    assert bad(checks) == {"limits": Verdict.WARN}
+    assert checks["limits"].found == f"the engine lacks {missing}"
+
+
+def test_no_room_for_a_network_fails(machine: Machine) -> None:
+    machine.engine.no_subnets = True
+    checks = machine.examine()
+    assert bad(checks) == {"subnets": Verdict.FAIL}
+    assert checks["subnets"].found == "all predefined address pools are used up"
+
+
+def test_only_what_ended_benches_left_is_told(machine: Machine) -> None:
+    now = BenchProcess.current()
+    machine.engine.add("runner-1", project="wmhffff0000", owner=str(now))
+    assert bad(machine.examine()) == {}
+    machine.engine.add("runner-1", owner=str(replace(now, started=now.started + 1)))
+    checks = machine.examine()
+    assert bad(checks) == {"leftovers": Verdict.WARN}
+    assert checks["leftovers"].found == f"of ended benches: {PROJECT}"
+
+
+@pytest.mark.parametrize(
+    ("available_bytes", "verdict"),
+    [(10**6, Verdict.FAIL), (8 * GB, None)],
+)
+def test_a_plan_that_does_not_fit_fails_unless_forced(
+    machine: Machine, available_bytes: int, verdict: Verdict | None
+) -> None:
+    machine.available_bytes = available_bytes
+    assert bad(machine.examine()) == {}
+    assert bad(machine.examine(bench_plan())).get("memory") == verdict
+    if verdict == Verdict.FAIL:
+        with pytest.raises(UsageError, match=r"memory: .*or --force to start it all the same"):
+            machine.preflight()
+    assert machine.preflight(force=True) == []
+
+
+def test_a_full_disk_fails_wherever_it_is(machine: Machine) -> None:
+    machine.engine.facts["DockerRootDir"] = str(machine.place)
+    machine.free_bytes = 0
+    expected = {"engine's disk": Verdict.FAIL, "run directory": Verdict.FAIL}
+    assert bad(machine.examine(bench_plan())) == expected
+    with pytest.raises(InfrastructureError, match="run directory: "):
+        machine.preflight()
+
+
+def test_what_makes_figures_worse_is_a_warning_line_each(machine: Machine) -> None:
+    machine.free_bytes = GB
+    machine.load = float(os.cpu_count() or 1)
+    machine.files("tsc", "[always] madvise never", "SwapTotal: 9 kB\nSwapFree: 4 kB\n")
+    lines = machine.preflight()
+    names = [line.split(": ")[:2] for line in lines]
+    assert names == [
+        ["warning", "swap"],
+        ["warning", "huge pages"],
+        ["warning", "other load"],
+        ["warning", "run directory"],
+    ]
+    assert "5.12 KB of 9.22 KB used" in lines[0]
+
+
+def test_the_sampler_needs_descriptors_for_every_container(machine: Machine) -> None:
+    machine.descriptors = 100
+    assert bad(machine.examine()) == {}
+    few = machine.examine(bench_plan(workers=2))
+    assert bad(few) == {}
+    many = machine.examine(bench_plan(workers=50))
+    assert bad(many)["descriptors"] == Verdict.FAIL
+    with pytest.raises(InfrastructureError, match=r"descriptors: .*ulimit -Hn"):
+        machine.preflight(workers=50)
+    machine.descriptors = resource.RLIM_INFINITY
+    assert "descriptors" not in bad(machine.examine(bench_plan(workers=50)))
+
+
+def test_a_run_directory_may_be_made_below_what_is_there(machine: Machine) -> None:
+    (machine.place / "file").touch()
+    assert bad(machine.examine(run_dir=str(machine.place / "new" / "newer"))) == {}
+    checks = machine.examine(run_dir=str(machine.place / "file"))
+    assert bad(checks) == {"run directory": Verdict.FAIL}
+    assert checks["run directory"].found == f"cannot write in {machine.place}/file"
+
+
+def test_a_read_only_run_directory_fails(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = os.statvfs(machine.place)
+    read_only = os.statvfs_result((*found[:8], found.f_flag | os.ST_RDONLY, found[9]))
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    checks = machine.examine()
+    assert checks["run directory"].found == f"{machine.place} is read-only"
+
+
+@pytest.mark.parametrize(
+    ("system_time", "off"),
+    [("2000-01-01T00:00:00.123456789Z", True), ("2000-01-01T00:00:00.5+02:00", True), ("", False)],
+)
+def test_an_engine_with_another_time_is_warned_of(
+    machine: Machine, system_time: str, off: bool
+) -> None:
+    machine.engine.facts["SystemTime"] = system_time
+    assert bad(machine.examine()) == ({"clock": Verdict.WARN} if off else {})
+
+
+@pytest.mark.parametrize(
+    ("text", "offset_s"),
+    [
+        ("2026-01-01T00:00:10.999999999Z", 10.0),
+        ("2026-01-01T02:00:10.1+02:00", 10.0),
+        ("2025-12-31T23:59:50.1", -10.0),
+        ("now", 0.0),
+    ],
+)
+def test_an_offset_is_the_engines_time_less_this_ones(
+    monkeypatch: pytest.MonkeyPatch, text: str, offset_s: float
+) -> None:
+    monkeypatch.setattr("harness.topology.doctor.time.time", lambda: 1767225600.0)
+    assert doctor._offset_s(text) == offset_s
+
+
+def test_a_slow_clock_is_warned_of(machine: Machine) -> None:
+    machine.files("hpet", "[never]", "SwapTotal: 0 kB\nSwapFree: 0 kB\n")
+    assert bad(machine.examine()) == {"clock": Verdict.WARN}
+
+
+def test_what_this_machine_does_not_say_is_no_fault(machine: Machine) -> None:
+    for name in ("clock", "pages", "meminfo"):
+        (machine.place / name).unlink()
+    checks = machine.examine()
+    assert bad(checks) == {}
+    assert "swap" not in checks
+
+
+def test_a_private_ca_must_be_where_its_variables_say(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = str(machine.place / "clock")
+    monkeypatch.setenv("PIP_CERT", here)
+    checks = machine.examine()
+    assert bad(checks) == {"private CA": Verdict.WARN}
+    assert checks["private CA"].found.startswith("PIP_CERT, but image builds take SSL_CERT_FILE")
+    monkeypatch.setenv("SSL_CERT_FILE", here)
+    assert machine.examine()["private CA"] == Check("private CA", Verdict.OK, here)
+    monkeypatch.setenv("SSL_CERT_FILE", f"{here}-not")
+    checks = machine.examine()
+    assert bad(checks) == {"private CA": Verdict.FAIL}
+    assert checks["private CA"].found == f"not there: SSL_CERT_FILE={here}-not"

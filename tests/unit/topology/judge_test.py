@@ -1,0 +1,283 @@
+"""Who is at fault, by all that the engine, the kernel and the runner say."""
+
+from __future__ import annotations
+
+import os
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker.errors import APIError, DockerException
+
+from harness.core.errors import InfrastructureError
+from harness.results.directory import RunDirectory
+from harness.results.outcomes import Ending, Outcome, write_ending
+from harness.results.shared import SharedFolder
+from harness.sampling.cgroup_paths import MemoryCgroup, Unreachable, cgroup_at
+from harness.topology import judge as judge_module
+from harness.topology.compose import ComposeProject
+from harness.topology.events import Event, Kind
+from harness.topology.judge import ENGINE, Judge
+from tests.fake_engine import PROJECT, FakeContainer, FakeEngine
+
+Disk = namedtuple("Disk", "f_bavail f_frsize")
+
+
+class Bench:
+    """A runner and two workers on a fake engine, and the judge of their ends."""
+
+    def __init__(self, place: Path) -> None:
+        self.engine = FakeEngine()
+        self.runner = self.engine.add("runner-1")
+        self.workers = [self.engine.add("worker-1"), self.engine.add("worker-2")]
+        self.directory = RunDirectory(place)
+        self.shared = SharedFolder(place / "shared" / "topology-1")
+        self.shared.create()
+        self.judge = Judge(
+            ComposeProject(PROJECT, [], {}),
+            self.engine.up,
+            self.directory,
+            self.engine.client,
+            self.shared,
+        )
+
+    def died(self, container: FakeContainer, code: int) -> Event:
+        role = container.short_name.rpartition("-")[0]
+        return Event(Kind.DIED, container.id, container.name, role, code)
+
+    def said(self, ending: Ending) -> None:
+        write_ending(self.shared.path / self.directory.ending.name, ending)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    monkeypatch.setattr(judge_module, "connect", lambda *_: bench.engine.client)
+    monkeypatch.setattr(judge_module, "container_cgroup", lambda *_: Unreachable("none"))
+    yield bench
+    bench.judge.close()
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, free_bytes: int = 0) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: Disk(free_bytes // 4096, 4096))
+
+
+def killed_in(monkeypatch: pytest.MonkeyPatch, place: Path, pid: int, times: int) -> None:
+    """Let the kernel have killed a process of the container whose first one is ``pid``."""
+    (place / "memory.current").write_text("1\n")
+    (place / "memory.stat").write_text("anon 1\n")
+    (place / "memory.events").write_text(f"oom {times}\noom_kill {times}\n")
+
+    def cgroup(asked: int, container: str) -> MemoryCgroup | Unreachable:
+        assert container.startswith("id-of-")
+        return cgroup_at(str(place)) if asked == pid else Unreachable("another's")
+
+    monkeypatch.setattr(judge_module, "container_cgroup", cgroup)
+
+
+def test_an_engine_that_answers_is_not_lost(bench: Bench) -> None:
+    assert bench.judge.engine_lost() is None
+    assert bench.judge.engine_lost() is None
+    # On a new connection each time: one that goes down still answers on old ones.
+    assert (bench.engine.pings, bench.engine.closed) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (DockerException("no\n such   socket"), "no such socket"),
+        (OSError(), "OSError"),
+        (InfrastructureError("x" * 300), "x" * 200),
+    ],
+)
+def test_an_engine_that_does_not_answer_is_the_fault(
+    bench: Bench, error: Exception, why: str
+) -> None:
+    bench.engine.gone = error
+    expected = Ending(Outcome.INFRASTRUCTURE, f"the engine stopped answering: {why}", ENGINE)
+    assert bench.judge.engine_lost() == expected
+    assert bench.judge.of_events([bench.died(bench.workers[0], 137)]) == expected
+
+
+def test_an_engine_that_cannot_be_connected_to_is_the_fault(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(timeout_s: float) -> None:
+        raise InfrastructureError(f"nobody within {timeout_s} s")
+
+    monkeypatch.setattr(judge_module, "connect", connect)
+    lost = bench.judge.engine_lost()
+    assert lost is not None
+    assert (lost.outcome, lost.service) == (Outcome.INFRASTRUCTURE, ENGINE)
+
+
+def test_a_judge_closes_what_it_opened(bench: Bench) -> None:
+    bench.judge.close()
+    assert bench.engine.closed == 0
+    bench.judge.engine_lost()
+    bench.judge.close()
+    assert bench.engine.closed == 2
+
+
+def test_a_restart_of_the_engine_outweighs_what_ended_with_it(bench: Bench) -> None:
+    seen = [bench.died(bench.runner, 137), bench.died(bench.workers[0], 0), Event(Kind.LOST)]
+    expected = Ending(Outcome.INFRASTRUCTURE, "the engine was restarted", ENGINE)
+    assert bench.judge.of_events(seen) == expected
+
+
+def test_the_runner_is_not_at_fault_for_the_worker_it_lost(bench: Bench) -> None:
+    seen = [bench.died(bench.runner, 1), bench.died(bench.workers[1], 137)]
+    expected = Ending(Outcome.KILLED, "worker-2 ended (exit code 137)", "worker-2")
+    assert bench.judge.of_events(seen) == expected
+
+
+def test_several_deaths_name_the_first_and_each_once(bench: Bench) -> None:
+    first, second = bench.workers
+    seen = [bench.died(second, 137), bench.died(first, 1), bench.died(second, 137)]
+    reason = "worker-2 ended (exit code 137), and so did worker-1"
+    assert bench.judge.of_events(seen) == Ending(Outcome.KILLED, reason, "worker-2")
+
+
+def test_a_container_that_the_judge_never_saw_is_named_by_its_event(bench: Bench) -> None:
+    unseen = Event(Kind.DIED, "other", f"{PROJECT}-worker-9", "worker", 3)
+    assert bench.judge.of_events([unseen]).service == "worker-9"
+    nameless = Event(Kind.DIED, "other", "", "worker", 3)
+    assert bench.judge.of_events([nameless]).reason == "a container ended (exit code 3)"
+
+
+def test_memory_outweighs_the_death_that_came_of_it(bench: Bench) -> None:
+    worker = bench.workers[1]
+    short = Event(Kind.MEMORY, worker.id, worker.name, "worker")
+    died = bench.died(worker, 137)
+    reason = "worker-2 was killed for lack of memory"
+    assert bench.judge.of_events([short, died]) == Ending(Outcome.MEMORY, reason, "worker-2")
+    # Another container's end does not mean that this one has ended.
+    others = [short, bench.died(bench.workers[0], 1)]
+    reason = "a process in worker-2 was killed for lack of memory"
+    assert bench.judge.of_events(others) == Ending(Outcome.MEMORY, reason, "worker-2")
+
+
+def test_memory_is_noticed_by_the_containers_state_too(bench: Bench) -> None:
+    bench.workers[1].oom_killed = True
+    seen = [bench.died(bench.workers[0], 1), bench.died(bench.workers[1], 137)]
+    reason = "worker-2 was killed for lack of memory"
+    assert bench.judge.of_events(seen) == Ending(Outcome.MEMORY, reason, "worker-2")
+
+
+def test_a_network_that_was_cut_names_whom_it_was_cut_from(bench: Bench) -> None:
+    cut = [Event(Kind.CUT, worker.id) for worker in reversed(bench.workers)]
+    ending = bench.judge.of_events([*cut, cut[0]])
+    reason = "worker-1 and worker-2 was cut from the network"
+    assert ending == Ending(Outcome.INFRASTRUCTURE, reason, "worker-2")
+
+
+def test_a_runner_that_ended_well_ended_well(bench: Bench) -> None:
+    bench.said(Ending(Outcome.FAILED, "an old one"))
+    assert bench.judge.of_events([bench.died(bench.runner, 0)]) == Ending(Outcome.OK)
+
+
+def test_the_runners_own_word_counts_for_its_end(bench: Bench) -> None:
+    said = Ending(Outcome.KILLED, "worker 3 of the pool ended", "pool")
+    bench.said(said)
+    assert bench.judge.of_events([bench.died(bench.runner, 1)]) == said
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "service"),
+    [
+        (1, Outcome.FAILED, "runner-1"),
+        (3, Outcome.INFRASTRUCTURE, "runner"),
+        (128, Outcome.FAILED, "runner-1"),
+    ],
+)
+def test_without_a_word_the_runners_last_error_line_counts(
+    bench: Bench, code: int, outcome: Outcome, service: str
+) -> None:
+    bench.runner.said = b"error: the first\n12:00 error: the\x1b last: one\nbye\n\n"
+    ending = bench.judge.of_events([bench.died(bench.runner, code)])
+    assert ending == Ending(outcome, "the  last: one", service)
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (b"starting\n\xff bye\n\n", "\N{REPLACEMENT CHARACTER} bye"),
+        (b"", "the runner ended with exit code 1"),
+        (b"error: far too early\n" + b"line\n" * 50, "line"),
+        (b"error: " + b"y" * 600, "y" * 500),
+    ],
+)
+def test_a_runner_without_an_error_line_is_told_by_its_last_one(
+    bench: Bench, log: bytes, reason: str
+) -> None:
+    bench.runner.said = log
+    assert bench.judge.of_events([bench.died(bench.runner, 1)]).reason == reason
+
+
+def test_a_log_that_cannot_be_read_leaves_the_exit_code(bench: Bench) -> None:
+    bench.runner.error = APIError("gone")
+    ending = bench.judge.of_events([bench.died(bench.runner, 4)])
+    assert ending.reason == "the runner ended with exit code 4"
+
+
+@pytest.mark.parametrize("code", [129, 137])
+def test_a_runner_that_a_signal_ended_was_killed(bench: Bench, code: int) -> None:
+    bench.runner.said = b"error: of before\n"
+    reason = f"runner-1 ended (exit code {code})"
+    expected = Ending(Outcome.KILLED, reason, "runner-1")
+    assert bench.judge.of_events([bench.died(bench.runner, code)]) == expected
+
+
+def test_what_the_kernel_counted_outweighs_what_the_runner_says(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.said(Ending(Outcome.FAILED, "a task failed"))
+    bench.workers[0].error = APIError("gone")
+    bench.workers[1].pid = 77
+    killed_in(monkeypatch, tmp_path, 77, 1)
+    reason = "a process in worker-2 was killed for lack of memory"
+    expected = Ending(Outcome.MEMORY, reason, "worker-2")
+    assert bench.judge.of_events([bench.died(bench.runner, 1)]) == expected
+    assert ("reload", None) in bench.workers[1].calls
+
+
+def test_a_kernel_that_killed_nobody_says_nothing(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.workers[1].pid = 77
+    killed_in(monkeypatch, tmp_path, 77, 0)
+    assert bench.judge.kernel_counters() is None
+    # A container without a process has no cgroup: process 0 is nobody's.
+    killed_in(monkeypatch, tmp_path, 0, 1)
+    bench.workers[1].pid = 0
+    assert bench.judge.kernel_counters() is None
+
+
+def test_a_full_disk_outweighs_what_came_of_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.said(Ending(Outcome.FAILED, "no space left"))
+    full_disk(monkeypatch, 2**20 - 4096)
+    reason = f"the disk of the run directory is full ({bench.directory.path})"
+    full = Ending(Outcome.INFRASTRUCTURE, reason, "disk")
+    assert bench.judge.of_events([bench.died(bench.runner, 1)]) == full
+    assert bench.judge.of_the_machine("the sampler ended", "sampler") == full
+    full_disk(monkeypatch, 2**20)
+    assert bench.judge.disk_full() is None
+
+
+def test_with_room_on_the_disk_the_machine_is_at_fault_as_told(bench: Bench) -> None:
+    expected = Ending(Outcome.INFRASTRUCTURE, "the sampler ended", "sampler")
+    assert bench.judge.of_the_machine("the sampler ended", "sampler") == expected
+
+
+def test_a_run_that_took_too_long_names_who_stands_still(bench: Bench) -> None:
+    bench.runner.error = DockerException("no answer")
+    bench.workers[0].processes = [["1", "Ssl"], ["9"]]
+    reason = "0001-none-1 took longer than 2.5 s (--run-timeout)"
+    assert bench.judge.of_a_timeout("0001-none-1", 2.5) == Ending(Outcome.TIMEOUT, reason)
+    bench.workers[1].processes = [["1", "Ss"], ["7", "Tl"]]
+    stopped = f"{reason}; a process in worker-2 is stopped"
+    expected = Ending(Outcome.TIMEOUT, stopped, "worker-2")
+    assert bench.judge.of_a_timeout("0001-none-1", 2.5) == expected
