@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(".*", "runs", "node_modules")
+PASSED_BY = ("annotation", "returns", "decorator_list")
 TARGET = 0.85
 JUDGING = (
     *(f"harness/topology/{name}.py" for name in ("judge", "leftovers", "watch")),
@@ -92,11 +93,11 @@ def _edits(node: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk through a syntax tree, past annotations."""
+    """Walk through a syntax tree, past annotations and decorators."""
     yield node
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and name not in ("annotation", "returns"):
+            if isinstance(child, ast.AST) and name not in PASSED_BY:
                 yield from _code(child)
 
 
@@ -110,7 +111,8 @@ def tests_of(module: str) -> list[str]:
     users = {p.stem for p in (ROOT / "harness" / room).glob("*.py") if module in _imported(p)}
     names = {module, *(f"harness/{room}/{user}.py" for user in users)}
     tests = sorted((ROOT / "tests/unit" / room).glob("*_test.py"))
-    own = [test for test in tests if names & _imported(test)]
+    mirrors = (f"{Path(module).stem}_test", f"{room}_{Path(module).stem}_test")
+    own = [test for test in tests if names & _imported(test) or test.stem in mirrors]
     return [str(test.relative_to(ROOT)) for test in own or tests]
 
 
