@@ -9,7 +9,8 @@ SHELL := bash
 # The recipes share one virtual environment and one Docker engine.
 .NOTPARALLEL:
 
-HARNESS := .venv/bin/python -m harness
+# -I: whatever is in PYTHONPATH.
+HARNESS := .venv/bin/python -I -m harness
 TOX := .venv/bin/python -m tox run --no-list-dependencies
 
 # The documented example: 3 modes, 5 runs of each, 4 stages of 1, 3, 1 and 1 tasks, on four workers

@@ -57,7 +57,9 @@ def run_directory(path: Path, image: OciImage, **changes: object) -> Path:
         "0001-none-1,start,1,1760000000000000000\n0001-none-1,end,2,1760000004000000000\n"
     )
     (path / "results.csv").write_text("executor\nDaskExecutor\n")
-    (path / "outcomes.csv").write_text("run_id,outcome\n0001-none-1,ok\n")
+    (path / "outcomes.csv").write_text(
+        "run_id,data_management,repetition,outcome,reason,service\n0001-none-1,none,1,ok,,\n"
+    )
     (path / "logs").mkdir()
     (path / "logs" / "runner-1.log").write_bytes(random.Random(1).randbytes(3000))
     return path

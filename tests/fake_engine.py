@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from docker import DockerClient
@@ -171,6 +172,7 @@ class FakeEngine:
         self.removed: list[tuple[str, dict[str, Any]]] = []
         self.gone: Exception | None = None
         self.no_subnets = False
+        self.elsewhere = False
         self.pings = 0
         self.closed = 0
         self.facts: dict[str, Any] = {
@@ -217,6 +219,20 @@ class FakeEngine:
 
     def close(self) -> None:
         self.closed += 1
+
+    @property
+    def api(self) -> FakeEngine:
+        return self
+
+    def create_host_config(self, mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return mounts
+
+    def create_container(self, _image: str, host_config: list[dict[str, Any]]) -> None:
+        self.answer()
+        (mount,) = host_config
+        if self.elsewhere or not Path(mount["Source"]).exists():
+            raise APIError("400", explanation="bind source path does not exist")
+        raise APIError("404", explanation="no such image")
 
     @property
     def client(self) -> DockerClient:

@@ -6,13 +6,12 @@ also that it is blind for something, which is then checked like any other.
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from harness.analysis.crosscheck import sample_rows
 from harness.results.directory import RunDirectory
 from harness.results.marks import AFTER_START, BASELINE_END, RUN_START
 from harness.results.memory import SCOPE_TOPOLOGY, LedgerRow, MarkRow, PeakRow
@@ -173,23 +172,13 @@ def read_column(directory: RunDirectory, view: str, column: str, unix_ahead_ns: 
         column: which column.
         unix_ahead_ns: CLOCK_REALTIME less CLOCK_MONOTONIC: the engine tells only the former.
     """
-    path = directory.memory(view)
-    if not path.exists():
-        return Readings([], [])
     time, less = ("t_read_unix_ns", unix_ahead_ns) if view == "docker" else ("t_mono_ns", 0)
     times, values = [], []
-    for row in _whole_rows(path):
-        if row["container"] == _SERVICE and row[time] and row[column]:
-            times.append(int(row[time]) - less)
-            values.append(int(row[column]))
+    for _, container, (moment, value) in sample_rows(directory.memory(view), time, column):
+        if container == _SERVICE and moment is not None and value is not None:
+            times.append(moment - less)
+            values.append(value)
     return Readings(times, values)
-
-
-def _whole_rows(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if None not in row.values():
-                yield row
 
 
 def check(

@@ -231,7 +231,7 @@ def _took_turns(a: Group, b: Group) -> bool:
 
 def _one_clock(a: Session, b: Session) -> bool:
     """Return whether times of both sessions can be compared: UNIX times, or of one boot."""
-    boots = [s.documents.get("manifest", {}).get("machine", {}).get("boot_id") for s in (a, b)]
+    boots = [(s.documents.get("manifest", {}).get("machine") or {}).get("boot_id") for s in (a, b)]
     by_boot = boots[0] is not None and boots[0] == boots[1]
     return a.source == b.source and (a.source == "psbench" or by_boot)
 

@@ -8,13 +8,14 @@ the largest file: it is read as a stream.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.core.text import one_line
 from harness.results.directory import RunDirectory
+from harness.results.rows import ForeignFileError, csv_lines, parse_integer
 from harness.sampling.grid import Histogram
 
 # How far apart two readings of the same moment may be: a reading of the inside view and the
@@ -25,6 +26,9 @@ DOCKER_REACH_NS = 60_000_000
 PARTS = ("anon_bytes", "shmem_bytes", "file_bytes", "kernel_bytes")
 # Empty on cgroup v1, which does not charge it, and missing in files from before it was read.
 SOCK = "sock_bytes"
+
+# Of the largest number that is surely below 2**63.
+_DIGITS = 19
 
 
 @dataclass
@@ -87,23 +91,52 @@ class _Series:
     at: int = 0
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """Yield whole rows; a last line that a crash cut short has fewer cells."""
-    if not path.exists():
+def sample_rows(path: Path, *names: str) -> Iterator[tuple[str, str, list[int | None]]]:
+    """Yield run, container and some numbers of each whole row of samples, as a stream.
+
+    A cell that is empty or no number is None, and so is a column that a file from before it was
+    added has not. A file that is missing, or another, has no rows; the report says so.
+
+    Args:
+        path: the file.
+        names: of the columns; without the first the file is another.
+    """
+    # There are few different names.
+    safe: dict[str, str] = {}
+    header: list[str] = []
+    places: list[int | None] = []
+    try:
+        for line in csv_lines(path, ("run_id", "container", names[0])):
+            if line.header is not header:
+                header = line.header
+                places = [header.index(name) if name in header else None for name in names]
+                run, container = header.index("run_id"), header.index("container")
+            cells = line.cells
+            if line.ended and len(cells) == len(header):
+                numbers = [None if place is None else _number(cells[place]) for place in places]
+                for name in (cells[run], cells[container]):
+                    if name not in safe:
+                        safe[name] = one_line(name)
+                yield safe[cells[run]], safe[cells[container]], numbers
+    except (OSError, ForeignFileError):
         return
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if None not in row.values():
-                yield row
+
+
+def _number(cell: str) -> int | None:
+    if not cell:
+        return None
+    if cell.isdigit() and cell.isascii() and len(cell) < _DIGITS:
+        return int(cell)
+    value = parse_integer(cell)
+    return value if value is not None and 0 <= value < 2**63 else None
 
 
 def _series(path: Path, time: str, value: str) -> dict[str, _Series]:
     found: dict[str, _Series] = defaultdict(_Series)
-    for row in _rows(path):
-        if row["run_id"] and row[time] and row[value]:
-            series = found[row["container"]]
-            series.times.append(int(row[time]))
-            series.values.append(int(row[value]))
+    for run_id, container, (moment, amount) in sample_rows(path, time, value):
+        if run_id and moment is not None and amount is not None:
+            found[container].times.append(moment)
+            found[container].values.append(amount)
     return found
 
 
@@ -142,15 +175,18 @@ def crosscheck(directory: RunDirectory) -> CrossCheck:
     identity = Deviation()
     inside = _Against(_series(inside_path, "t_mono_ns", "cg_usage_bytes"), INSIDE_REACH_NS)
     docker = _Against(_series(docker_path, "t_read_unix_ns", "usage_bytes"), DOCKER_REACH_NS)
-    for row in _rows(directory.memory("cgroup")):
-        if not row["usage_bytes"]:
+    names = ("usage_bytes", "t_mono_ns", "t_unix_ns", *PARTS, SOCK)
+    for run_id, container, numbers in sample_rows(directory.memory("cgroup"), *names):
+        usage, mono_ns, unix_ns, *parts, sock = numbers
+        if usage is None:
             continue
-        container, usage, run_id = row["container"], int(row["usage_bytes"]), row["run_id"]
-        if all(row[part] for part in PARTS):
-            parts = sum(int(row[part]) for part in PARTS) + int(row.get(SOCK) or 0)
-            identity.add(usage - parts, f"{container} {run_id}".strip())
-        inside.cgroup_sample(container, int(row["t_mono_ns"]), usage, run_id)
-        docker.cgroup_sample(container, int(row["t_unix_ns"]), usage, run_id)
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            identity.add(usage - sum(known) - (sock or 0), f"{container} {run_id}".strip())
+        if mono_ns is not None:
+            inside.cgroup_sample(container, mono_ns, usage, run_id)
+        if unix_ns is not None:
+            docker.cgroup_sample(container, unix_ns, usage, run_id)
     gaps = {
         view: _gaps(directory.memory(view), time)
         for view, time in (
@@ -165,10 +201,10 @@ def crosscheck(directory: RunDirectory) -> CrossCheck:
 def _gaps(path: Path, time: str) -> dict[str, int]:
     last: dict[str, tuple[str, int]] = {}
     longest: dict[str, int] = {}
-    for row in _rows(path):
-        if not row["run_id"] or not row[time]:
+    for run_id, container, (moment,) in sample_rows(path, time):
+        if not run_id or moment is None:
             continue
-        container, now = row["container"], (row["run_id"], int(row[time]))
+        now = (run_id, moment)
         before = last.get(container)
         if before is not None and before[0] == now[0]:
             longest[container] = max(longest.get(container, 0), now[1] - before[1])

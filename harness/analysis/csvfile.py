@@ -1,15 +1,13 @@
-"""CSV files as columns: what is whole is read, the rest is said in one line each.
+"""The samples' files as columns: read as :mod:`harness.results.rows` reads, for millions of rows.
 
-A run that was killed leaves files that end in the middle of a row; others' have other columns.
 A file is read in blocks, and its cells become numbers a block at a time, not one by one: a day of
-samples is tens of millions of cells.
+samples is tens of millions of cells. Where the lines of a block are not alike, they are taken apart
+one by one.
 """
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,6 +16,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.core.text import one_line
+from harness.results.rows import (
+    foreign,
+    left_out,
+    missing_columns,
+    most_of,
+    open_regular,
+    parse_header,
+    parse_integer,
+    parse_real,
+    plausible,
+    split_line,
+    unreadable,
+)
+
 _Bytes = npt.NDArray[np.uint8]
 _Cells = npt.NDArray[np.bytes_]
 _Bools = npt.NDArray[np.bool_]
@@ -25,6 +38,10 @@ _Bools = npt.NDArray[np.bool_]
 _BLOCK_BYTES = 1 << 20
 # No number is longer. Rows with a longer cell are taken apart one by one.
 _WIDEST_CELL = 256
+# A row is shorter. What is longer has no line ends, and is no file of rows.
+_LONGEST_ROW = 1 << 20
+# What makes lines of one width something else than cells between commas.
+_UNEVEN = (b'"', b" ", b"\t", b"\0")
 
 
 class ColumnType(Enum):
@@ -32,12 +49,11 @@ class ColumnType(Enum):
 
     INTEGER = "int64"
     REAL = "float64"
-    TEXT = "text"
     WORD = "word"
     """Text of few different values, such as names: held as numbers."""
 
 
-INTEGER, REAL, TEXT, WORD = ColumnType
+INTEGER, REAL, WORD = ColumnType
 _ALLOWED = {INTEGER: b"+-0123456789", REAL: b"+-.0123456789eE"}
 
 
@@ -111,136 +127,145 @@ class Table:
 
 
 def read_csv(
-    path: Path,
-    columns: Mapping[str, ColumnType],
-    required: Collection[str] = (),
-    named: Collection[str] = (),
-    *,
-    quoted: bool = False,
+    path: Path, columns: Mapping[str, ColumnType], required: Collection[str] = ()
 ) -> Table:
     """Read some columns of a CSV file; other columns are allowed and never parsed.
 
-    A row is whole if its required cells are there and of their type; a number is finite. An empty
-    cell of the other columns is nothing. A last line without its end was cut short (writers end
-    every row): it is left out, because a number that lost digits still looks like one.
+    A row is whole if it has as many cells as the header, and its required cells are of their type
+    and plausible. An empty cell of the other columns is nothing, and so is one that is not of its
+    type. A last line without its end is left out if its last number may have lost digits.
 
     Args:
         path: the file. One that is missing is an empty table with its problem.
         columns: names and types.
         required: columns without which the file is of no use, and their cells the row.
-        named: columns without which the file is of no use; their cells may be empty.
-        quoted: whether cells may be in quotes; they may too where the header is. Where none is, a
-            stray quote swallows no rows.
     """
     nothing = Rows({name: _column(kind, []) for name, kind in columns.items()})
-    line, problem = _header(path)
-    in_quotes = '"' in line
-    header = [name.strip().strip('"') for name in line.split(",")]
-    missing = [name for name in (*required, *named) if name not in header]
-    if not problem and missing:
-        problem = (
-            f"row 1: no column {', '.join(missing)}; not the file its name says, nothing of it used"
-        )
-    if problem:
-        return Table(nothing, (f"{path}: {problem}",))
-    places = {name: header.index(name) for name in columns if name in header}
-    reader = _Reader(path, list(places.values()), len(header))
+    reader = _Reader(path, list(columns), required)
+    blocks: dict[str, list[Column]] = {name: [] for name in columns}
+    wholes: list[_Bools] = []
     try:
-        blocks = [
-            [_parsed(columns[name], cells) for name, cells in zip(places, block, strict=True)]
-            for block in (reader.quoted() if quoted or in_quotes else reader.plain())
-        ]
+        for cells, wide in reader.blocks():
+            parsed = {n: _parsed(columns[n], n, c) for n, c in zip(columns, cells, strict=True)}
+            for name, column in parsed.items():
+                blocks[name].append(column)
+            wholes.append(np.logical_and.reduce([wide, *(parsed[n].there for n in required)]))
     except OSError as error:
-        reason = f"cannot be read ({error.strerror}); nothing of it used"
-        return Table(nothing, (f"{path}: {reason}",))
-    rows = Rows(
-        {
-            name: _column(columns[name], [block[place] for block in blocks])
-            for place, name in enumerate(places)
-        }
-    )
-    return _whole_rows(path, rows, [n for n in required if n in places], reader)
-
-
-def _header(path: Path) -> tuple[str, str]:
-    try:
-        with path.open("rb") as file:
-            line = file.readline()
-    except OSError as error:
-        return "", f"cannot be read ({error.strerror}); what it says is missing below"
-    if not line.strip():
-        return "", "empty; what it says is missing below"
-    return line.decode("utf-8-sig", errors="replace").strip(), ""
+        return Table(nothing, (unreadable(path, error),))
+    if reader.problem:
+        return Table(nothing, (reader.problem,))
+    there = [name for name in columns if name in reader.found]
+    rows = Rows({name: _column(columns[name], blocks[name]) for name in there})
+    whole = np.concatenate([np.zeros(0, bool), *wholes])
+    cut = reader.cut_number and bool(len(whole)) and bool(whole[-1])
+    if cut:
+        whole[-1] = False
+    numbers = np.concatenate(reader.numbers)
+    bad = numbers[~whole].tolist()
+    last = not reader.ended and bool(bad) and bad[-1] == numbers[-1]
+    problems = left_out(path, bad, int(whole.sum()), cut=last)
+    if not len(whole):
+        problems = (f"{path}: a header and no rows",)
+    return Table(rows.where(whole) if bad else rows, problems)
 
 
 class _Reader:
     """The cells of some columns of a file, in blocks of rows.
 
     Attributes:
-        cut: whether the last row has no end.
-        broken: what ended the reading before the file does, such as a quote without an end.
+        problem: why the file is of no use; empty if it is.
+        found: the columns that it has.
+        numbers: of the lines that were read, in the file, from 1.
+        ended: whether the last line has its end.
+        cut_number: whether it has none, and its last cell is a number that was asked for.
     """
 
-    def __init__(self, path: Path, places: Sequence[int], width: int) -> None:
-        self.cut = False
-        self.broken = ""
+    def __init__(self, path: Path, names: Sequence[str], required: Collection[str]) -> None:
+        self.problem = ""
+        self.found: set[str] = set()
+        self.numbers: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        self.ended = True
+        self.cut_number = False
         self._path = path
-        self._places = places
-        self._width = width
+        self._names = names
+        self._required = required
+        self._header: list[str] = []
+        self._next = 2
 
-    def plain(self) -> Iterator[list[_Cells]]:
-        """Yield blocks of a file in which a quote is a letter like any other."""
-        with self._path.open("rb") as file:
-            file.readline()
+    def blocks(self) -> Iterator[tuple[list[_Cells], _Bools]]:
+        """Yield the cells of each column asked for, and which rows are as wide as the header."""
+        with open_regular(self._path) as file:
+            line = file.readline(_LONGEST_ROW).decode("utf-8", "replace").rstrip("\r\n")
+            self._header = parse_header(line)
+            if not line.strip() or (lacks := missing_columns(self._header, self._required)):
+                self.problem = foreign(self._path, line, lacks if line.strip() else ())
+                return
+            self.found.update(self._header)
             rest = b""
             while block := file.read(_BLOCK_BYTES):
                 whole, end, rest = (rest + block).rpartition(b"\n")
                 if end:
                     yield self._cells(whole + end)
-            if rest:
-                self.cut = True
-                yield self._cells(rest + b"\n")
+                if len(rest) > _LONGEST_ROW:
+                    rest = b"?"  # no row; what follows in this line is none either
+            cells, wide = self._cells(rest + b"\n")
+            if len(wide):
+                self.ended = False
+                self.cut_number = self._header[-1] in self._names
+                yield cells, wide
 
-    def quoted(self) -> Iterator[list[_Cells]]:
-        """Yield the rows of a file whose cells may be in quotes; such files are small."""
-        with self._path.open("rb") as file:
-            if self._path.stat().st_size:
-                file.seek(-1, os.SEEK_END)
-                self.cut = file.read(1) != b"\n"
-        with self._path.open(encoding="utf-8", errors="surrogateescape", newline="") as text:
-            lines = csv.reader((line.replace("\0", "\ufffd") for line in text), strict=True)
-            rows: list[list[bytes]] = []
-            try:
-                for row in lines:
-                    rows.append([cell.encode("utf-8", "surrogateescape") for cell in row])
-            except csv.Error as error:
-                self.broken = f"row {len(rows) + 1}: {error}; the rows before it are used"
-        yield self._of_lists(rows[1:])
-
-    def _cells(self, block: bytes) -> list[_Cells]:
+    def _cells(self, block: bytes) -> tuple[list[_Cells], _Bools]:
         """Return the cells of whole lines; those of each row at once if the rows are alike."""
+        width = len(self._header)
         letters = np.frombuffer(block, np.uint8)
         breaks = letters == ord("\n")
         ends, lines = np.flatnonzero(breaks | (letters == ord(","))), np.flatnonzero(breaks)
-        regular = len(ends) == len(lines) * self._width and b"\0" not in block
-        if regular and (ends[self._width - 1 :: self._width] == lines).all():
-            table = ends.reshape(-1, self._width)
-            starts = np.concatenate(([0], ends[:-1] + 1)).reshape(-1, self._width)
+        # A header that comes again may have other columns: lines are looked at one by one.
+        uneven = any(sign in block for sign in (*_UNEVEN, self._header[0].encode()))
+        regular = not uneven and len(ends) == len(lines) * width
+        if regular and (ends[width - 1 :: width] == lines).all():
+            table = ends.reshape(-1, width)
+            starts = np.concatenate(([0], ends[:-1] + 1)).reshape(-1, width)
             sizes = table - starts
             sizes[:, -1] -= (letters[table[:, -1] - 1] == ord("\r")) & (sizes[:, -1] > 0)
-            if sizes[:, self._places].max(initial=0) <= _WIDEST_CELL:
-                return [_cut_out(letters, starts[:, n], sizes[:, n]) for n in self._places]
-        return self._of_lists([line.rstrip(b"\r").split(b",") for line in block.split(b"\n")[:-1]])
+            if sizes.max(initial=0) <= _WIDEST_CELL and not (width == 1 and not sizes.all()):
+                self.numbers.append(np.arange(self._next, self._next + len(table)))
+                self._next += len(table)
+                places = [self._place(name) for name in self._names]
+                empty: _Cells = np.zeros(len(table), "S1")
+                cells = [
+                    empty if n is None else _cut_out(letters, starts[:, n], sizes[:, n])
+                    for n in places
+                ]
+                return cells, np.ones(len(table), bool)
+        return self._of_lines(block)
 
-    def _of_lists(self, rows: Iterable[Sequence[bytes]]) -> list[_Cells]:
-        # A cell that is not there is empty. Bytes of zero at the end of a cell would be lost.
-        kept = list(rows)
-        return [
-            np.array(
-                [row[n].replace(b"\0", b"?") if n < len(row) else b"" for row in kept], np.bytes_
-            )
-            for n in self._places
-        ]
+    def _place(self, name: str) -> int | None:
+        return self._header.index(name) if name in self._header else None
+
+    def _of_lines(self, block: bytes) -> tuple[list[_Cells], _Bools]:
+        found: list[list[bytes]] = [[] for _ in self._names]
+        wide: list[bool] = []
+        numbers: list[int] = []
+        for line in block.split(b"\n")[:-1]:
+            self._next += 1
+            if not line.strip():
+                continue
+            cells = split_line(line.decode("utf-8", "replace").rstrip("\r"))
+            if cells[0] in self._header and not missing_columns(cells, self._required):
+                self._header = cells
+                self.found.update(cells)
+                continue
+            numbers.append(self._next - 1)
+            width = len(self._header)
+            wide.append(len(cells) >= width and not any(cells[width:]))
+            for name, column in zip(self._names, found, strict=True):
+                place = self._place(name)
+                cell = cells[place] if place is not None and place < len(cells) else ""
+                # Bytes of zero at the end of a cell would be lost.
+                column.append(cell[:_WIDEST_CELL].replace("\0", "?").encode())
+        self.numbers.append(np.array(numbers, np.int64))
+        return [np.array(column, np.bytes_) for column in found], np.array(wide, bool)
 
 
 def _cut_out(
@@ -256,49 +281,40 @@ def _cut_out(
     return found.view(f"S{widest}").ravel()
 
 
-def _parsed(kind: ColumnType, cells: _Cells) -> Column:
+def _parsed(kind: ColumnType, name: str, cells: _Cells) -> Column:
     """Return the cells of a block as what they should be."""
     there: _Bools = cells != b""
-    if kind is TEXT:
-        text = np.array([cell.decode(errors="replace") for cell in cells.tolist()], object)
-        return Column(text, there)
     if kind is WORD:
         words, codes = np.unique(cells, return_inverse=True)
         return Column(
             codes.astype(np.uint16 if len(words) < 1 << 16 else np.uint32),
             there,
-            tuple(word.decode(errors="replace") for word in words.tolist()),
+            tuple(one_line(word.decode(errors="replace")).strip() for word in words.tolist()),
         )
     letters = np.ascontiguousarray(cells).view(np.uint8).reshape(len(cells), cells.itemsize)
     allowed = np.zeros(256, bool)
     allowed[[0, *_ALLOWED[kind]]] = True
-    there = there & allowed[letters].all(axis=1)
-    numbers = np.where(there, cells, b"0")
+    plain = there & allowed[letters].all(axis=1)
     try:
-        values = numbers.astype(kind.value)
+        values = np.where(plain, cells, b"0").astype(kind.value)
+        others = there & ~plain
     except (ValueError, OverflowError):
-        values, right = _one_by_one(kind, numbers)
-        there &= right
-    if kind is REAL:
-        there = there & np.isfinite(values)
+        values, others = np.zeros(len(cells), kind.value), there
+    for place in np.flatnonzero(others).tolist():
+        text = cells[place].decode(errors="replace")
+        value = parse_integer(text) if kind is INTEGER else parse_real(text)
+        there[place] = value is not None and plausible(name, value)
+        values[place] = value if there[place] else 0
+    # As `plausible` has it, of all at once; a value that is not finite is none of these.
+    there &= (values >= 0) & (values < most_of(name, integer=kind is INTEGER))
     return Column(values, there)
-
-
-def _one_by_one(kind: ColumnType, cells: _Cells) -> tuple[npt.NDArray[Any], _Bools]:
-    values, right = np.zeros(len(cells), kind.value), np.ones(len(cells), bool)
-    for place, cell in enumerate(cells.tolist()):
-        try:
-            values[place] = int(cell) if kind is INTEGER else float(cell)
-        except (ValueError, OverflowError):
-            right[place] = False
-    return values, right
 
 
 def _column(kind: ColumnType, blocks: Sequence[Column]) -> Column:
     """Put the blocks of one column together."""
     there = np.concatenate([np.zeros(0, bool), *(block.there for block in blocks)])
     if kind is not WORD:
-        none = np.zeros(0, object if kind is TEXT else kind.value)
+        none = np.zeros(0, kind.value)
         return Column(np.concatenate([none, *(block.values for block in blocks)]), there)
     place: dict[str, int] = {}
     values = [np.zeros(0, np.uint16)]
@@ -306,29 +322,3 @@ def _column(kind: ColumnType, blocks: Sequence[Column]) -> Column:
         new = [place.setdefault(word, len(place)) for word in block.words]
         values.append(np.array(new, np.uint16 if len(place) < 1 << 16 else np.uint32)[block.values])
     return Column(np.concatenate(values), there, tuple(place))
-
-
-def _whole_rows(path: Path, rows: Rows, required: list[str], reader: _Reader) -> Table:
-    problems = [f"{path}: {reader.broken}"] if reader.broken else []
-    numbers = np.arange(2, len(rows) + 2)
-    cut = reader.cut and bool(len(rows)) and not reader.broken
-    if cut:
-        before = len(rows) - 1
-        problems.append(
-            f"{path}: row {before + 2}: cut short; the {before} rows before it are used"
-        )
-        rows, numbers = rows.where(np.arange(before)), numbers[:-1]
-    whole = np.ones(len(rows), bool)
-    for name in required:
-        whole &= rows[name].there
-    bad = numbers[~whole]
-    if len(bad):
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        problems.append(
-            f"{path}: row {bad[0]}{more}: not {', '.join(required)} as they should be; the other"
-            f" {len(rows) - len(bad)} rows are used"
-        )
-        rows = rows.where(whole)
-    elif not len(rows) and not problems:
-        problems.append(f"{path}: a header and no rows")
-    return Table(rows, tuple(problems))

@@ -192,7 +192,8 @@ def uncovered(session: Session) -> Iterator[str]:
     if session.memory is None:
         return
     for figures in session_figures(session):
-        if figures.run.measured and figures.absent:
+        # What is wrong with a run's times was said where they were read.
+        if figures.run.measured and figures.absent and not figures.run.unusable:
             yield f"{session.path}: {figures.run.run_id}: no memory figures: {figures.absent}"
 
 
@@ -206,7 +207,7 @@ def _ledger(session: Session) -> Ledger:
         return {}
     return {
         (row["run_id"], row["mark"], row["name"]): row
-        for row in rows.to_dicts()
+        for row in rows
         if row["scope"] != SCOPE_CONTAINER
     }
 
@@ -216,6 +217,8 @@ def run_figures(session: Session, run: Run, ledger: Ledger) -> RunFigures:
     memory, end_ns = session.memory, _end_ns(session, run)
     if memory is None:
         return RunFigures(run, end_ns, {}, "nothing was sampled")
+    if run.unusable:
+        return RunFigures(run, end_ns, {}, run.unusable)
     if run.start_ns is None or end_ns is None or end_ns <= run.start_ns:
         return RunFigures(run, end_ns, {}, "no start and end of it were recorded")
     window = _Window(session, memory, run, run.start_ns, end_ns, ledger)
@@ -244,7 +247,7 @@ def _end_ns(session: Session, run: Run) -> int | None:
     memory = session.memory
     marks = session.tables.get("marks")
     bounds = [min(other.marks.values()) for other in session.runs if other.marks]
-    bounds += [r["t_mono_ns"] for r in (marks.to_dicts() if marks else []) if r["mark"] == STOP]
+    bounds += [r["t_mono_ns"] for r in (marks or ()) if r["mark"] == STOP]
     until = min([t for t in bounds if t > run.start_ns] + [memory.end_ns])
     window = memory.window(run.start_ns, until - 1)
     there = memory.counts(TOPOLOGY)[window] > 0

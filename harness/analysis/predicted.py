@@ -86,7 +86,7 @@ def predictions(session: Session) -> list[ModePrediction]:
 
 def _rows(session: Session, table: str) -> list[Row]:
     found = session.tables.get(table)
-    return [] if found is None else found.to_dicts()
+    return [] if found is None else list(found)
 
 
 def _mode_of(run_id: str) -> str:

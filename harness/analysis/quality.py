@@ -10,12 +10,11 @@ from typing import Any
 
 from harness.analysis.crosscheck import CrossCheck, Deviation, crosscheck
 from harness.results.directory import RunDirectory
+from harness.results.documents import read_document, write_json
 from harness.results.events import PhaseRow
-from harness.results.manifest import read_json, write_manifest
-from harness.results.rows import read_rows
+from harness.results.rows import read_table
 
 SCHEMA_VERSION = 1
-CALIBRATION = "calibration.json"
 
 # The kernel charges in stocks of up to 64 pages for each CPU: usage may be ahead of its parts by
 # that much, and readings that are not made at once may differ by it.
@@ -35,16 +34,18 @@ class Bounds:
 def find_calibration(directory: Path) -> Path | None:
     """Return the calibration that is nearest: in the run directory, or beside it."""
     for place in (directory, directory.parent):
-        if (place / CALIBRATION).is_file():
-            return place / CALIBRATION
+        found = RunDirectory(place).calibration
+        if found.is_file():
+            return found
     return None
 
 
 def bounds_for(directory: RunDirectory) -> Bounds:
     """Return what calibration says the views can do here, else the defaults."""
     path = find_calibration(directory.path)
-    agreement = ((read_json(path) or {}) if path else {}).get("agreement", {})
-    host = (read_json(directory.manifest) or {}).get("host", {})
+    calibration, _ = read_document(path, "calibration") if path else ({}, ())
+    manifest, _ = read_document(directory.manifest)
+    agreement, host = calibration.get("agreement") or {}, manifest.get("host") or {}
     stocks = _STOCK_BYTES * int(host.get("cpus") or os.cpu_count() or 1)
     bounds = {
         name: int(agreement.get(name, default + stocks)) for name, default in DEFAULT_BOUNDS.items()
@@ -58,39 +59,43 @@ def missing_views(directory: RunDirectory) -> dict[str, dict[str, str]]:
     A view that left no file at all has a reason too.
     """
     missing: dict[str, dict[str, str]] = {}
-    sampling = read_json(directory.sampling) or {}
+    sampling, _ = read_document(directory.sampling)
+    manifest, _ = read_document(directory.manifest)
     for view, fragments in sampling.items():
         for fragment in fragments.values():
-            missing.setdefault(view, {}).update(fragment["absent"])
-    lacks = (read_json(directory.manifest) or {}).get("cgroup_view_lacks", {})
-    missing.setdefault("cgroup", {}).update(lacks)
+            missing.setdefault(view, {}).update(fragment.get("absent") or {})
+    missing.setdefault("cgroup", {}).update(manifest.get("cgroup_view_lacks") or {})
     return {view: lacks for view, lacks in missing.items() if lacks}
 
 
 def _clock(fragments: dict[str, Any]) -> dict[str, Any]:
     """Return how well the worst of a view's samplers kept its clock, and what all of them cost."""
     grids = [f["grid"] for f in fragments.values() if f.get("grid")]
-    shares = [f["cpu_ns"] / f["elapsed_ns"] for f in fragments.values() if f.get("elapsed_ns")]
+    shares = [
+        f["cpu_ns"] / f["elapsed_ns"]
+        for f in fragments.values()
+        if f.get("elapsed_ns") and f.get("cpu_ns") is not None
+    ]
     sizes = [f["rss_max_bytes"] for f in fragments.values() if f.get("rss_max_bytes")]
     figures: dict[str, Any] = {"samplers": len(fragments)}
     if grids:
         figures |= {
             "interval_ns": grids[0]["interval_ns"],
-            "ticks": sum(grid["ticks"] for grid in grids),
+            "ticks": sum(grid.get("ticks") or 0 for grid in grids),
             "missed": sum(grid["missed"] for grid in grids),
             "kept": min(grid["kept"] for grid in grids),
-            "late_median_ns": max(grid["late_median_ns"] for grid in grids),
-            "late_p95_ns": max(grid["late_p95_ns"] for grid in grids),
-            "late_p99_ns": max(grid["late_p99_ns"] for grid in grids),
-            "late_max_ns": max(grid["late_max_ns"] for grid in grids),
         }
+        for name in ("late_median_ns", "late_p95_ns", "late_p99_ns", "late_max_ns"):
+            figures[name] = max(
+                (grid[name] for grid in grids if grid.get(name) is not None), default=None
+            )
     if shares:
         figures |= {"largest_cpu_share": max(shares), "rss_max_bytes": max(sizes, default=None)}
     return figures
 
 
 def _baselines(directory: RunDirectory) -> dict[str, Any]:
-    rows = read_rows(directory.phases, PhaseRow) if directory.phases.exists() else []
+    rows = read_table(directory.phases, PhaseRow).rows
     verdicts = Counter(row.baseline for row in rows)
     lacks = sorted({lack for row in rows for lack in row.not_trimmed.split("; ") if lack})
     return {
@@ -116,7 +121,7 @@ def assess(directory: RunDirectory) -> dict[str, Any]:
     found: CrossCheck = crosscheck(directory)
     bounds = bounds_for(directory)
     allowed = bounds.bytes_by_name
-    sampling = read_json(directory.sampling) or {}
+    sampling, _ = read_document(directory.sampling)
     return {
         "schema_version": SCHEMA_VERSION,
         "bounds_from": bounds.source,
@@ -135,5 +140,5 @@ def assess(directory: RunDirectory) -> dict[str, Any]:
 def write_quality(directory: RunDirectory) -> dict[str, Any]:
     """Assess a run directory, write ``quality.json`` into it and return what it says."""
     found = assess(directory)
-    write_manifest(directory.quality, found)
+    write_json(directory.quality, found)
     return found

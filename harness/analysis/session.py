@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.analysis.csvfile import Rows
-from harness.analysis.series import Memory
 from harness.analysis.workload import WorkloadFacts
+from harness.core.text import one_line
+
+if TYPE_CHECKING:
+    from harness.analysis.series import Memory
+
+Row = dict[str, Any]
+"""Cells by column, None where nothing was read."""
 
 OK = "ok"
 MEASURED = ("ok", "leak")
@@ -33,6 +38,7 @@ class Run:
         start_ns, end_ns: the measured window; None where it was not recorded.
         after_ns: until when memory after the run was recorded before the next began.
         marks: all marks of the run by name.
+        unusable: why its times say nothing about its memory; empty if they do.
     """
 
     run_id: str
@@ -45,6 +51,7 @@ class Run:
     end_ns: int | None = None
     after_ns: int | None = None
     marks: Mapping[str, int] = field(default_factory=dict)
+    unusable: str = ""
 
     @property
     def measured(self) -> bool:
@@ -86,14 +93,14 @@ class Session:
     runs: tuple[Run, ...]
     memory: Memory | None
     peaks: Mapping[tuple[str, str], Peak] = field(default_factory=dict)
-    tables: Mapping[str, Rows] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the directory."""
-        return self.path.name
+        return one_line(self.path.name)
 
     @property
     def modes(self) -> list[str]:

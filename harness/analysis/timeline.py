@@ -59,7 +59,7 @@ def task_bars(session: Session, run: Run) -> list[TaskBar]:
     if rows is None or run.start_ns is None:
         return []
     found = []
-    for row in rows.to_dicts():
+    for row in rows:
         if row["run_id"] != run.run_id:
             continue
         cells: dict[str, Any] = {}
@@ -97,7 +97,7 @@ def steps(session: Session, run: Run, ends: list[Boundary]) -> list[Step]:
         return []
     when = {(end.cycle, end.stage): end.t_s for end in ends}
     found = []
-    for row in rows.to_dicts():
+    for row in rows:
         if row["data_management"] != run.mode:
             continue
         key = (row["cycle"], row["stage"])

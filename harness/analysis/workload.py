@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18}){0,9999}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def parse_numbers(text: str) -> tuple[int, ...]:
     Raises:
         ValueError: if it is none.
     """
+    if not _NUMBERS.fullmatch(text):
+        raise ValueError(text)
     return tuple(int(part) for part in text.split("-"))
 
 

@@ -19,8 +19,8 @@ from harness.results.directory import RunDirectory, create
 from harness.results.manifest import notes
 from harness.results.repair import finished_runs
 from harness.topology import ownership
+from harness.topology.admission import admit
 from harness.topology.ahead import look_ahead
-from harness.topology.doctor import preflight
 from harness.topology.resume import (
     clear_the_way,
     only_bench_of,
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     if dry_run:
         print(dry_run_text(plan, look_ahead(plan)))
         return 0
-    warnings = preflight(plan)
+    warnings = admit(plan, plan.general.run_dir)
     directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
     for line in warnings:
         _say(line)
@@ -73,13 +73,13 @@ def _resume(argv: Sequence[str]) -> int:
     with only_bench_of(path, _RESUME):
         plan, images = read_bench_file(RunDirectory(path).bench)
         directory = RunDirectory(path, plan.general.csv_file, plan.general.log_file)
-        for line in preflight(plan):
+        for line in admit(plan, path):
             _say(line)
         require_images(images)
         clear_the_way(directory, _say)
-        done = finished_runs(directory)
-        left = len(plan.runs()) - len(done)
-        _say(f"{len(done)} of {len(plan.runs())} runs are done, {left} are left")
+        done = finished_runs(directory, _say)
+        left = plan.run_count - len(done)
+        _say(f"{len(done)} of {plan.run_count} runs are done, {left} are left")
         return _bench(plan, directory, bool(left), images=images)
 
 
@@ -91,7 +91,7 @@ def _bench(
 ) -> int:
     assert plan.topology is not None
     report = ReportAhead(page=not plan.topology.no_report)
-    total = len(plan.runs())
+    total = plan.run_count
     try:
         if anything:
             with Progress(total, sys.stderr) as progress:

@@ -14,13 +14,15 @@ from harness.analysis.calibration import (
     run_figures,
 )
 from harness.analysis.detectable import detectable
-from harness.analysis.quality import CALIBRATION, assess
+from harness.analysis.quality import assess
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.report.evidence import calibration_lines, check_table
 from harness.results.directory import RunDirectory, create_named
-from harness.results.manifest import machine, read_json, write_manifest
+from harness.results.documents import read_document, write_json
+from harness.results.manifest import machine
+from harness.topology.admission import admit
 from harness.topology.calibrate import Probed, run_probes, run_twice
 
 SCHEMA_VERSION = 1
@@ -50,34 +52,38 @@ def main(argv: Sequence[str]) -> int:
         "--run-dir",
         default="runs/",
         metavar="DIR",
-        help=f"{CALIBRATION} goes here, where benches find it (default: %(default)s)",
+        help="calibration.json goes here, where benches find it (default: %(default)s)",
     )
     args = parser.parse_args(argv)
     if args.repeat < _LEAST_REPEATS:
         raise UsageError(f"--repeat: {args.repeat} runs show no spread; give {_LEAST_REPEATS}")
+    plan = _plan(args.repeat)
+    for line in admit(plan, args.run_dir):
+        _say(line)
     place = create_named(args.run_dir, "calibration")
     probed = run_probes(place / "probes", _say)
-    twice = [] if args.probes_only else run_twice(_plan(args.repeat), place, _say)
+    twice = [] if args.probes_only else run_twice(plan, place, _say)
     checks = check_all(probed.directory)
     found = _document(probed, twice)
     found |= {"checks": [check.as_dict() for check in checks]}
     found |= {"within": bool(checks) and all(check.within for check in checks)}
-    for path in (place / CALIBRATION, place.parent / CALIBRATION):
-        write_manifest(path, found)
+    beside = RunDirectory(place.parent).calibration
+    for path in (RunDirectory(place).calibration, beside):
+        write_json(path, found)
     print(f"\n{check_table(checks)}\n")
     for line in calibration_lines(found):
         print(line)
     for view, lacks in found["absent"].items():
         for what, why in lacks.items():
             print(f"{view} view: {what}: {why}")
-    print(f"\nCalibration: {place.parent / CALIBRATION}")
+    print(f"\nCalibration: {beside}")
     return 0 if found["within"] else 1
 
 
 def _document(probed: Probed, twice: Sequence[RunDirectory]) -> dict[str, Any]:
     quality = assess(probed.directory)
     here = machine()
-    manifest = read_json(probed.directory.manifest) or {}
+    manifest, _ = read_document(probed.directory.manifest, "manifest")
     return {
         "schema_version": SCHEMA_VERSION,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -14,7 +14,8 @@ from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UsageError
-from harness.core.parser import Parser
+from harness.core.files import write_whole
+from harness.core.parser import Parser, share
 from harness.report.comparison import FORMATS, headline
 from harness.reproduce.opened import opened
 
@@ -24,6 +25,8 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     if args.b is None and not args.modes:
         raise UsageError("a second directory is needed, or --modes A B to compare two modes of one")
+    if args.alpha >= 1:
+        raise UsageError(f"--alpha {args.alpha:g}: is a probability: write 0.05 or 5%")
     with ExitStack() as stack:
         a = read_session(stack.enter_context(opened(args.a)))
         b = a if args.b is None else read_session(stack.enter_context(opened(args.b)))
@@ -76,16 +79,16 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--threshold",
-        type=_fraction,
+        type=share,
         default=Rules.threshold,
-        metavar="PERCENT",
-        help="differences up to this never matter (default: 5%%)",
+        metavar="SHARE",
+        help="differences up to this never matter: 5%% or 0.05 (default: 5%%)",
     )
     parser.add_argument(
         "--alpha",
-        type=_fraction,
+        type=share,
         default=Rules.alpha,
-        metavar="FRACTION",
+        metavar="SHARE",
         help="significance level of the tests (default: 0.05)",
     )
     parser.add_argument(
@@ -99,16 +102,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--force", action="store_true", help="compare although other work was done")
     return parser
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share: write 5% or 0.05")
-    return value
 
 
 def _metrics(args: argparse.Namespace) -> list[str]:
@@ -135,7 +128,7 @@ def _write(text: str, output: Path | None) -> None:
         print(text)
         return
     try:
-        output.write_text(text + "\n")
+        write_whole(output, text + "\n")
     except OSError as error:
         raise UsageError(f"--output {output}: cannot be written ({error.strerror})") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,13 @@ def main(argv: Sequence[str]) -> int:
     parent = parser.parse_args(argv).directory
     if not parent.is_dir():
         raise UsageError(f"{parent}: no such directory; name the one given to --run-dir")
-    found = entries(parent)
+    try:
+        found = entries(parent)
+    except OSError as error:
+        raise UsageError(f"{parent}: cannot be read ({error.strerror})") from None
+    for entry in found:
+        for line in entry.problems:
+            print(f"warning: {line}", file=sys.stderr)
     if not found:
         print(f"{parent}: no run directories")
         return 0

@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.util
 import io
+import locale
 import os
 import pkgutil
 import sys
@@ -56,7 +57,7 @@ def _load(name: str) -> ModuleType:
 
 def _summary(name: str) -> str:
     """Return the first line of a command's docstring, without importing what it imports."""
-    source = (Path(__file__).parent / f"{name}.py").read_text()
+    source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
@@ -136,7 +137,13 @@ def _run(args: Sequence[str]) -> int:
 
 
 def _print_anything() -> None:
-    """Let no character end a command: a terminal that lacks it shows its escape."""
+    """Let no character end a command: a terminal that lacks it shows its escape.
+
+    Files and pipes are UTF-8 in every locale, here and in what is started from here.
+    """
+    os.environ["PYTHONUTF8"] = "1"
+    with suppress(locale.Error):  # then files are what the locale says
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.core.flags import Parser
+from harness.core.flags import Parser, add_flags
+from harness.core.parser import share
 from harness.report import progress as shown
+from harness.reproduce.decides import MOST_UNASKED, READERS
 
 
 def main(argv: Sequence[str]) -> int:
@@ -16,18 +19,23 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="harness reproduce", description=__doc__, allow_abbrev=False)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a file made by 'harness pack'")
     parser.add_argument(
-        "--run-dir", default="runs/", metavar="DIR", help="where the new run goes (default: runs/)"
+        "--threshold",
+        type=share,
+        default=0.05,
+        metavar="SHARE",
+        help="differences up to this do not matter: 5%% or 0.05 (default: 5%%)",
     )
     parser.add_argument(
-        "--threshold",
-        type=float,
-        default=0.05,
-        metavar="FRACTION",
-        help="differences up to this fraction do not matter (default: 0.05)",
+        "--repeat",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help=f"runs of each mode (default: as published, up to {MOST_UNASKED} runs in all)",
     )
+    # It writes no report, and has said how often.
+    names = {name for names in READERS.values() for name in names} - {"repeat", "no_report"}
+    add_flags(parser, "yours to decide, whatever the bundle's plan says", READERS, names)
     args = parser.parse_args(argv)
-    if not 0 <= args.threshold < float("inf"):
-        parser.error(f"--threshold {args.threshold}: must be a fraction of at least 0")
     # They take a second to import.
     from harness.reproduce.rerun import Progress, reproduce  # noqa: PLC0415
     from harness.reproduce.text import reproduction_text  # noqa: PLC0415
@@ -39,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             bar = stack.enter_context(shown.Progress(runs, sys.stderr))
             return Progress(bar.say, bar.done)
 
-        rerun = reproduce(args.bundle, args.run_dir, args.threshold, tell)
+        rerun = reproduce(args.bundle, vars(args), args.threshold, tell)
     print(reproduction_text(rerun.reproduction, rerun.other_files))
     print(f"\nRun directory: {rerun.directory.path}")
     return 0 if rerun.reproduction.verdict is Reproduced.YES else 1

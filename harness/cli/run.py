@@ -14,8 +14,9 @@ from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import INSIDE_INTERVAL_S
 from harness.results.directory import RunDirectory, create
+from harness.results.documents import write_json
 from harness.results.logs import BENCH, init_logging
-from harness.results.manifest import base_manifest, git_revision, machine, software, write_manifest
+from harness.results.manifest import base_manifest, git_revision, machine, software
 from harness.results.marks import MarkWriter
 from harness.results.settled import HostsVerdict, Settle
 from harness.sampling.collect import collect_reports
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         manifest["git_revision"] = git_revision(Path(__file__).parent)
         manifest |= {"machine": machine(), "runner": software(), "executor": facts}
         manifest["notes"] = list(plan.executor.notes())
-        write_manifest(directory.manifest, manifest)
+        write_json(directory.manifest, manifest)
         if not in_topology:  # there, other containers' samplers still write
             collect_reports(directory)
     logger.log(BENCH, "All logs and results saved to: %s", directory.path)
@@ -107,7 +108,7 @@ def _from_file(argv: Sequence[str]) -> tuple[Plan, RunDirectory, range | None]:
         raise UsageError("--plan takes one file and no other flags but --places")
     path = Path(args.plan)
     try:
-        plan = Plan.model_validate_json(path.read_text())
+        plan = Plan.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--plan {path}: {error.strerror}") from None
     except (ValidationError, KeyError) as error:
@@ -116,6 +117,6 @@ def _from_file(argv: Sequence[str]) -> tuple[Plan, RunDirectory, range | None]:
     if args.places is None:
         return plan, directory, None
     first, last = args.places
-    if not 1 <= first <= last <= len(plan.runs()):
-        raise UsageError(f"--places {first} {last}: the plan has runs 1 to {len(plan.runs())}")
+    if not 1 <= first <= last <= plan.run_count:
+        raise UsageError(f"--places {first} {last}: the plan has runs 1 to {plan.run_count}")
     return plan, directory, range(first - 1, last)

@@ -39,7 +39,7 @@ class Journal:
 
     def keys(self) -> dict[tuple[Any, ...], int]:
         """Return all keys and their objects' sizes."""
-        lines = (line for path in self.directory.iterdir() for line in path.open())
+        lines = (line for path in self.directory.iterdir() for line in path.open(encoding="utf-8"))
         return {tuple(key): size for key, size in map(json.loads, lines)}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from harness.core.errors import UsageError
 from harness.core.parser import Parser as Parser  # noqa: PLC0414 - for whoever has it from here
 from harness.core.sizes import parse_size
+from harness.core.text import NOT_UTF8, is_utf8
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -78,9 +79,12 @@ def _element_type(annotation: Any) -> tuple[type, bool]:
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, title: str, models: Iterable[type[BaseModel]]
+    parser: argparse.ArgumentParser,
+    title: str,
+    models: Iterable[type[BaseModel]],
+    only: Container[str] | None = None,
 ) -> None:
-    """Add one argument group with the flags of some models, each flag once.
+    """Add one argument group with the flags of some models, or of ``only`` some fields, once each.
 
     Every option defaults to ``argparse.SUPPRESS``: an option that was not given is not in the
     name space, so that the model's own default (and only that) applies.
@@ -89,7 +93,7 @@ def add_flags(
     seen: set[str] = set()
     for model in models:
         for name, flag in flags_of(model).items():
-            if flag.name in seen:
+            if flag.name in seen or (only is not None and name not in only):
                 continue
             seen.add(flag.name)
             _add_flag(group, model.model_fields[name], flag)
@@ -139,6 +143,11 @@ def from_args(model: type[M], args: Mapping[str, Any], **more: Any) -> M:
     """
     flags = flags_of(model)
     values = {name: args[flag.dest] for name, flag in flags.items() if flag.dest in args}
+    for name, value in values.items():
+        # Plans go into JSON files, and paths into compose files, both of which are UTF-8.
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and not is_utf8(text):
+                raise UsageError(f"{flags[name].name} {text!r}: {NOT_UTF8}")
     try:
         return model(**values, **more)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from harness.core.errors import UsageError
@@ -14,3 +15,21 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         """Raise the message as a usage error instead of printing the whole usage."""
         raise UsageError(f"{message} (see '{self.prog} --help')")
+
+
+def share(text: str) -> float:
+    """Parse a share, the same for all commands: ``5%`` or ``0.05``.
+
+    A number of 1 or more may be meant either way: it needs its ``%``.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is neither.
+    """
+    percent = text.endswith("%")
+    try:
+        value = float(text.removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        value = -1
+    if not 0 <= value < (math.inf if percent else 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share: write 5% or 0.05")
+    return value

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.core.files import write_whole
+
 _CONFIGURATION = Path("/tmp/redis.conf")  # noqa: S108  # a tmpfs of the container's own
 
 
@@ -28,10 +30,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Write a file that nobody but this user can read, complete or not at all."""
-    new = path.with_suffix(".new")
-    new.touch(mode=0o600)
-    new.write_text(text, encoding="ascii")
-    new.replace(path)
+    write_whole(path, text, mode=0o600)
 
 
 if __name__ == "__main__":

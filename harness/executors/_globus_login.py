@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.core.environment import home_directory
 from harness.core.errors import InfrastructureError
 from harness.globus_service.login import ClientLogin, login_environment, wait_for_login, write_login
 
@@ -46,7 +47,7 @@ def _client() -> ClientLogin | None:
 def _storage() -> Path:
     """Return where the SDK keeps the tokens of a user who has logged in."""
     home = os.environ.get("GLOBUS_COMPUTE_USER_DIR")
-    return Path(home or Path.home() / ".globus_compute", _STORAGE)
+    return Path(home or Path(home_directory(), ".globus_compute"), _STORAGE)
 
 
 @contextmanager

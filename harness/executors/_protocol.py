@@ -37,6 +37,11 @@ class ExecutorConfig(BaseModel):
         """Number of tasks that run at once, as far as the options say; for estimates."""
         return os.cpu_count() or 1
 
+    @property
+    def lends_login(self) -> bool:
+        """Whether containers are lent a login of the user's: not for a stranger's images."""
+        return False
+
     def refusal(self, connector: ConnectorTraits) -> str | None:  # noqa: ARG002
         """Return in one line why these options, or they with a connector, cannot work; else None.
 

@@ -153,6 +153,11 @@ class GlobusConfig(ExecutorConfig):
         """Those of all endpoints."""
         return self.expected_workers * (len(self.endpoints) or self.count)
 
+    @property
+    def lends_login(self) -> bool:
+        """Say that the runner logs in to the real service as the user."""
+        return bool(self.endpoints)
+
     def topology_name(self) -> str:
         """Return ``globus``, or ``globus-cloud`` for the real service: the runner alone."""
         return "globus-cloud" if self.endpoints else "globus"

@@ -57,7 +57,7 @@ def ensure_secrets(keys: Path, login: Path) -> Secrets:
     """Read the topology's secrets, or make them; then let clients find theirs."""
     path = keys / _SECRETS_FILE
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         made = Secrets(ClientLogin(**found.pop("client")), **found)
     except FileNotFoundError:
         made = _make(keys)

@@ -71,10 +71,12 @@ def write_configuration(home: Path, engine: str, workers: int) -> None:
     directory = home / _NAME
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     configuration = {"display_name": _NAME, "heartbeat_period": _HEARTBEAT_S}
-    (directory / "config.yaml").write_text(json.dumps(configuration))
+    (directory / "config.yaml").write_text(json.dumps(configuration), encoding="utf-8")
     template = json.dumps(user_template(engine, workers), indent=1)
-    (directory / "user_config_template.yaml.j2").write_text(template)
-    (directory / "user_config_schema.json").write_text(json.dumps({"type": "object"}))
+    (directory / "user_config_template.yaml.j2").write_text(template, encoding="utf-8")
+    (directory / "user_config_schema.json").write_text(
+        json.dumps({"type": "object"}), encoding="utf-8"
+    )
 
 
 def user_database(scratch: Path) -> dict[str, str]:
@@ -84,8 +86,10 @@ def user_database(scratch: Path) -> dict[str, str]:
     is read-only: nss_wrapper lets the C library read another file.
     """
     passwd, group = scratch / "passwd", scratch / "group"
-    passwd.write_text(f"harness:x:{os.getuid()}:{os.getgid()}:harness:/tmp:/bin/sh\n")
-    group.write_text(f"harness:x:{os.getgid()}:\n")
+    passwd.write_text(
+        f"harness:x:{os.getuid()}:{os.getgid()}:harness:/tmp:/bin/sh\n", encoding="utf-8"
+    )
+    group.write_text(f"harness:x:{os.getgid()}:\n", encoding="utf-8")
     return {
         # The endpoint writes its title over its environment, where the wrapper looks.
         "SPT_NOENV": "1",

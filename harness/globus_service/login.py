@@ -7,10 +7,11 @@ Imported by runner, endpoint and service: the standard library only.
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from harness.core.files import write_whole
 
 CA_FILE = "ca.pem"
 _CLIENT_FILE = "client.json"
@@ -27,12 +28,7 @@ class ClientLogin:
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only this user may read, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-    draft.replace(path)
+    write_whole(path, content, mode=0o600)
 
 
 def write_login(directory: Path, login: ClientLogin, ca: bytes | None = None) -> None:
@@ -45,7 +41,7 @@ def write_login(directory: Path, login: ClientLogin, ca: bytes | None = None) ->
 def read_login(directory: Path) -> ClientLogin | None:
     """Return the client identity in a directory, None if there is none."""
     try:
-        return ClientLogin(**json.loads((directory / _CLIENT_FILE).read_text()))
+        return ClientLogin(**json.loads((directory / _CLIENT_FILE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
 

@@ -44,9 +44,9 @@ def main() -> None:
         sys.exit(3)
     _SCRATCH.mkdir(exist_ok=True)
     configuration = _SCRATCH / "rabbitmq.conf"
-    configuration.write_text(_CONFIGURATION.format(definitions=definitions))
+    configuration.write_text(_CONFIGURATION.format(definitions=definitions), encoding="utf-8")
     plugins = _SCRATCH / "enabled_plugins"
-    plugins.write_text("[].\n")
+    plugins.write_text("[].\n", encoding="utf-8")
     server = "/usr/lib/rabbitmq/bin/rabbitmq-server"
     # RABBITMQ_ALLOW_INPUT lets the script become Erlang instead of staying its parent, so that
     # signals and the exit code are the broker's own.

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.core.command import run_command
 from harness.core.errors import InfrastructureError
 
 _DEFAULT = "unix:///var/run/docker.sock"
@@ -31,7 +32,10 @@ def settle() -> str:
     """
     host = os.environ.get("DOCKER_HOST", "")
     if host:
+        # Not every client of these years lets the same one of the two win.
+        os.environ.pop("DOCKER_CONTEXT", None)
         return f"{host} (DOCKER_HOST)"
+    os.environ.pop("DOCKER_HOST", None)
     name, how = _context()
     if name in ("", "default"):
         return _DEFAULT
@@ -65,15 +69,10 @@ def _context() -> tuple[str, str]:
 
 def _inspect(name: str, how: str) -> Any:
     try:
-        done = subprocess.run(
-            ["docker", "context", "inspect", name],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_TIMEOUT_S,
-        )
-        return json.loads(done.stdout)[0]
+        code, said = run_command(["docker", "context", "inspect", name], _TIMEOUT_S)
+        if code:
+            raise ValueError(said)
+        return json.loads(said)[0]
     except FileNotFoundError:
         raise InfrastructureError(
             "docker: command not found: 'make engine' installs a Docker engine"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import harness
+from harness.core.environment import home_directory
 
 _PACKAGE = Path(harness.__file__).resolve().parent
 _CARRIED = "_checkout"
@@ -22,6 +23,6 @@ def package_sources(checkout: Path) -> Path:
 def build_directory(checkout: Path) -> Path:
     """Return where images are put together: the user's cache where the package is installed."""
     if checkout.name == _CARRIED:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        cache = os.environ.get("XDG_CACHE_HOME") or Path(home_directory(), ".cache")
         return Path(cache) / "workflow-memory-harness" / "images"
     return checkout / "build" / "images"

@@ -202,9 +202,8 @@ def run_logged(
                 process.wait()
             raise
     if process.returncode:
-        raise InfrastructureError(
-            f"{failure}: {last_error(log.read_text(errors='replace'))} (log: {log})"
-        )
+        said = log.read_text(encoding="utf-8", errors="replace")
+        raise InfrastructureError(f"{failure}: {last_error(said)} (log: {log})")
 
 
 def last_error(output: str) -> str:

@@ -31,7 +31,7 @@ def stack_labels(
         base_name: reference of the image it stands on.
         base_digest: that one's manifest digest.
     """
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     labels = {
         STACK_LABEL: stack,
         f"{_OCI}title": f"{REPOSITORY} {stack}",

@@ -18,6 +18,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.errors import UsageError
+from harness.core.files import write_whole
 from harness.images import recipe
 from harness.images.oci import Layer, OciImage
 
@@ -87,7 +88,7 @@ class ImagesLock(_Model):
         if not path.exists():
             return cls()
         try:
-            return cls.model_validate_json(path.read_text())
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (ValidationError, ValueError, OSError):
             raise UsageError(
                 f"{path}: is not a lock of images; `harness images lock` writes it anew"
@@ -95,9 +96,7 @@ class ImagesLock(_Model):
 
     def write(self, path: Path) -> None:
         """Write the file whole or not at all."""
-        draft = path.with_suffix(".tmp")
-        draft.write_text(self.model_dump_json(indent=1) + "\n")
-        draft.replace(path)
+        write_whole(path, self.model_dump_json(indent=1) + "\n")
 
     def with_architecture(self, name: str, lock: ArchitectureLock) -> ImagesLock:
         """Return the lock with one architecture's images replaced."""

@@ -66,7 +66,9 @@ def make_repository(
         sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {path}")
     release = [f"Suite: {suite}", f"Codename: {suite}", f"Architectures: {architecture}"]
     release += ["Components: main", "SHA256:", *sums]
-    (directory / "dists" / suite / "Release").write_text("\n".join(release) + "\n")
+    (directory / "dists" / suite / "Release").write_text(
+        "\n".join(release) + "\n", encoding="utf-8"
+    )
     return LocalRepository(directory.resolve())
 
 

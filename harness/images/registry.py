@@ -108,7 +108,7 @@ def pull(registry: str, stacks: Sequence[str], say: Callable[[str], None]) -> di
             say(f"image {item.stack}: pulling {name}")
             log = work / f"pull-{item.stack}.log"
             if not docker_cli.pull(name, log, _ANSWER_S, _TRANSFER_S):
-                reason = docker_cli.last_error(log.read_text(errors="replace"))
+                reason = docker_cli.last_error(log.read_text(encoding="utf-8", errors="replace"))
                 raise InfrastructureError(f"{name} cannot be pulled: {reason} (log: {log})")
             found = docker_cli.find(name)
             if found is None or found.id not in (entry.id, entry.manifest):

@@ -8,9 +8,11 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from harness.core.flags import Flag
-from harness.plan.workload import FlagModel
+from harness.plan.workload import MOST_BYTES, MOST_SECONDS, FlagModel
 
 INSIDE_INTERVAL_S = 0.1
+MOST_REPEAT = 10_000
+"""More repetitions would be days of runs of no length at all."""
 LOG_LEVELS = ("ERROR", "WARNING", "BENCH", "TEST", "INFO", "DEBUG")
 
 
@@ -33,7 +35,9 @@ class Isolate(StrEnum):
 class General(FlagModel):
     """Where results go and how often things are done."""
 
-    repeat: Annotated[int, Flag("--repeat", "runs of each mode", "N")] = Field(default=1, gt=0)
+    repeat: Annotated[int, Flag("--repeat", "runs of each mode", "N")] = Field(
+        default=1, gt=0, le=MOST_REPEAT
+    )
     run_dir: Annotated[
         str, Flag("--run-dir", "each invocation makes a directory of its own in here", "DIR")
     ] = "runs/"
@@ -56,11 +60,11 @@ class General(FlagModel):
             "seconds between two readings of the host's memory (results-memory.csv)",
             "SECONDS",
         ),
-    ] = Field(default=0.01, ge=0.001)
+    ] = Field(default=0.01, ge=0.001, le=MOST_SECONDS)
     start_timeout: Annotated[
         float,
         Flag("--start-timeout", "seconds services, then workers, may take to be ready", "SECONDS"),
-    ] = Field(default=120.0, gt=0)
+    ] = Field(default=120.0, gt=0, le=MOST_SECONDS)
     run_timeout: Annotated[
         float | None,
         Flag(
@@ -69,7 +73,7 @@ class General(FlagModel):
             " minutes and five times what the flags let expect)",
             "SECONDS",
         ),
-    ] = Field(default=None, ge=0)
+    ] = Field(default=None, ge=0, le=MOST_SECONDS)
     inside_interval: Annotated[
         float | None,
         Flag(
@@ -78,7 +82,7 @@ class General(FlagModel):
             " more than six containers longer, so that all together read sixty times a second)",
             "SECONDS",
         ),
-    ] = Field(default=None, ge=0.01)
+    ] = Field(default=None, ge=0.01, le=MOST_SECONDS)
     order: Annotated[
         Order,
         Flag(
@@ -94,7 +98,7 @@ class General(FlagModel):
             "runs of each mode before its first, in every topology, that are in no result",
             "N",
         ),
-    ] = Field(default=0, ge=0)
+    ] = Field(default=0, ge=0, le=MOST_REPEAT)
     baseline_window: Annotated[
         float,
         Flag(
@@ -102,7 +106,7 @@ class General(FlagModel):
             "seconds for which memory must be flat before a run starts; 0: do not wait",
             "SECONDS",
         ),
-    ] = Field(default=0.1, ge=0)
+    ] = Field(default=0.1, ge=0, le=MOST_SECONDS)
     baseline_bound: Annotated[
         int,
         Flag(
@@ -111,7 +115,7 @@ class General(FlagModel):
             "BYTES",
             size=True,
         ),
-    ] = 2**20
+    ] = Field(default=2**20, ge=0, le=MOST_BYTES)
     baseline_timeout: Annotated[
         float,
         Flag(
@@ -119,11 +123,11 @@ class General(FlagModel):
             "seconds after which a run starts although memory is not flat; that is written down",
             "SECONDS",
         ),
-    ] = Field(default=2.0, ge=0)
+    ] = Field(default=2.0, ge=0, le=MOST_SECONDS)
     after: Annotated[
         float,
         Flag("--after", "seconds to go on sampling after each run, once trimmed", "SECONDS"),
-    ] = Field(default=0.0, ge=0)
+    ] = Field(default=0.0, ge=0, le=MOST_SECONDS)
     audit_stages: Annotated[
         bool,
         Flag(
@@ -153,11 +157,11 @@ class Topology(FlagModel):
             "BYTES",
             size=True,
         ),
-    ] = Field(default=None, ge=32 * 2**20)
+    ] = Field(default=None, ge=32 * 2**20, le=MOST_BYTES)
     cgroup_interval: Annotated[
         float,
         Flag("--cgroup-interval", "seconds between two readings of the cgroup files", "SECONDS"),
-    ] = Field(default=0.02, ge=0.005)
+    ] = Field(default=0.02, ge=0.005, le=MOST_SECONDS)
     fail_fast: Annotated[
         bool,
         Flag(

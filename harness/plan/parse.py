@@ -6,15 +6,13 @@ import argparse
 import difflib
 from collections.abc import Sequence
 
-from harness.connectors import ConnectorConfig, connectors
+from harness.connectors import connectors
 from harness.core.errors import UsageError
 from harness.core.flags import Parser, add_flags, from_args
-from harness.core.pairs import pair_refusal
 from harness.executors import executors
 from harness.plan.options import General, Topology
 from harness.plan.plan import Plan
-from harness.plan.workload import Mode, Workload
-from harness.results.directory import name_refusal
+from harness.plan.workload import Workload
 
 
 def add_plan_flags(parser: argparse.ArgumentParser, *, containers: bool) -> None:
@@ -53,43 +51,17 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
         InfrastructureError: if the connector needs what is not there.
     """
     given = vars(args)
-    general = from_args(General, given)
-    refusal = name_refusal(general.csv_file, general.log_file)
-    if refusal:
-        raise UsageError(refusal)
-    executor = from_args(executors.get(args.executor), given)
-    executor.check(containers=containers)
-    connector = connectors.get(args.ps_connector).from_flags(given, containers=containers)
-    workload = from_args(Workload, given)
-    _check_sizes(connector, workload)
-    refusal = pair_refusal(
-        executor, connector, executor.in_topology() if containers else None
-    ) or executor.payload_refusal(workload.payloads(), containers=containers)
-    if refusal:
-        raise UsageError(refusal)
-    return Plan(
+    plan = Plan(
         executor_name=args.executor,
-        executor=executor,
+        executor=from_args(executors.get(args.executor), given),
         connector_name=args.ps_connector,
-        connector=connector,
-        workload=workload,
-        general=general,
+        connector=connectors.get(args.ps_connector).from_flags(given, containers=containers),
+        workload=from_args(Workload, given),
+        general=from_args(General, given),
         topology=from_args(Topology, given) if containers else None,
     )
-
-
-def _check_sizes(connector: ConnectorConfig, workload: Workload) -> None:
-    """Refuse payloads that the connector cannot hold."""
-    limit = connector.largest_object
-    if limit is None or workload.modes == (Mode.NONE.value,):
-        return
-    most, why = limit
-    largest = max(workload.stage_bytes_sizes)
-    if largest > most:
-        raise UsageError(
-            f"--stage-bytes-sizes {largest}: {why}; use smaller payloads, --ps-connector file, or"
-            " multi with --ps-multi-large file"
-        )
+    plan.check()
+    return plan
 
 
 def parse_plan(parser: Parser, argv: Sequence[str], *, containers: bool) -> Plan:

@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 
 from harness.connectors import ConnectorConfig, connectors
+from harness.core.errors import UsageError
+from harness.core.pairs import pair_refusal
 from harness.executors import ExecutorConfig, executors
 from harness.plan.options import General, Order, Topology
-from harness.plan.workload import FlagModel, Workload
+from harness.plan.workload import FlagModel, Mode, Workload
+from harness.results.directory import name_refusal
 
 
 class Run(FlagModel):
@@ -60,6 +63,46 @@ class Plan(BaseModel):
             Run(run_id=f"{number:04d}-{mode}-{repetition}", mode=mode, repetition=repetition)
             for number, (mode, repetition) in enumerate(pairs, 1)
         ]
+
+    @property
+    def run_count(self) -> int:
+        """Number of runs that count."""
+        return len(self.workload.modes) * self.general.repeat
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is started; wherever the plan comes from.
+
+        Raises:
+            UsageError: one line that names the flag and what would be right.
+            InfrastructureError: if the executor needs what is not there.
+        """
+        containers = self.topology is not None
+        refusal = name_refusal(self.general.csv_file, self.general.log_file)
+        if refusal:
+            raise UsageError(refusal)
+        self.executor.check(containers=containers)
+        launched = self.executor.in_topology() if containers else None
+        refusal = (
+            self._size_refusal()
+            or pair_refusal(self.executor, self.connector, launched)
+            or self.executor.payload_refusal(self.workload.payloads(), containers=containers)
+        )
+        if refusal:
+            raise UsageError(refusal)
+
+    def _size_refusal(self) -> str | None:
+        """Return why the connector cannot hold the payloads."""
+        limit = self.connector.largest_object
+        if limit is None or self.workload.modes == (Mode.NONE.value,):
+            return None
+        most, why = limit
+        largest = max(self.workload.stage_bytes_sizes)
+        if largest <= most:
+            return None
+        return (
+            f"--stage-bytes-sizes {largest}: {why}; use smaller payloads, --ps-connector file, or"
+            " multi with --ps-multi-large file"
+        )
 
     def in_topology(self) -> Plan:
         """Return the plan as the runner container executes it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.core.flags import Flag
 from harness.core.pairs import Payloads
@@ -23,7 +23,14 @@ class Mode(StrEnum):
 class FlagModel(BaseModel):
     """Some of a plan's flags."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A plan file or a bundle may be anybody's: every number in it is finite, and bounded.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# Far above what anybody runs, and low enough to be counted, waited for and estimated.
+MOST_SECONDS = 10_000_000.0
+MOST_BYTES = 10**15
+MOST_TASKS = 1_000_000
 
 
 class Workload(FlagModel):
@@ -36,10 +43,10 @@ class Workload(FlagModel):
             "data management modes, each repeated --repeat times",
             choices=tuple(Mode),
         ),
-    ] = (Mode.DEFAULT_PROXY, Mode.MANUAL_PROXY, Mode.OWNED_PROXY)
+    ] = Field(default=(Mode.DEFAULT_PROXY, Mode.MANUAL_PROXY, Mode.OWNED_PROXY), min_length=1)
     stage_task_counts: Annotated[
         tuple[int, ...], Flag("--stage-task-counts", "number of tasks in each stage", "COUNT")
-    ]
+    ] = Field(min_length=1)
     stage_bytes_sizes: Annotated[
         tuple[int, ...],
         Flag(
@@ -83,11 +90,19 @@ class Workload(FlagModel):
             raise ValueError(f"must be greater than zero, not {value}")
         return value
 
+    @field_validator("stage_bytes_sizes")
+    @classmethod
+    def _sizes(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        wrong = next((size for size in sizes if not 0 <= size <= MOST_BYTES), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong} is not a size between 0 and {MOST_BYTES} bytes")
+        return sizes
+
     @field_validator("task_sleep")
     @classmethod
     def _duration(cls, value: float) -> float:
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"must be a number of seconds of at least 0, not {value}")
+        if not 0 <= value <= MOST_SECONDS:
+            raise ValueError(f"must be a number of seconds from 0 to {MOST_SECONDS:.0f}")
         return value
 
     @model_validator(mode="after")
@@ -98,6 +113,12 @@ class Workload(FlagModel):
                 f"--stage-bytes-sizes: {sizes} sizes given, but {counts} stages"
                 f" (--stage-task-counts) need {counts + 1}: one for the start data and one for"
                 " each stage's results"
+            )
+        tasks = self.stage_repeat * sum(self.stage_task_counts)
+        if tasks > MOST_TASKS:
+            raise ValueError(
+                f"--stage-task-counts: {tasks} tasks with --stage-repeat {self.stage_repeat}; one"
+                f" workflow has at most {MOST_TASKS}"
             )
         return self
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness.core.environment import child_environment
+
 _COMMAND = (sys.executable, "-m", "harness.report.ahead")
 _LONGEST_S = 600
 _WITH_PAGE, _TABLES = "report", "tables"
@@ -36,6 +38,7 @@ class ReportAhead:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                env=child_environment(),
                 # Ctrl-C is for the bench; without it, this process reads the end of its input.
                 start_new_session=True,
             )

@@ -23,7 +23,7 @@ def dry_run_text(plan: Plan, ahead: Ahead) -> str:
         f"Topologies: {len(ahead.places)}, for each:",
         f"  {compose_command(ahead, '<project>', 'up', '--detach', '--wait')}",
         f"  {compose_command(ahead, '<project>', 'down', '--volumes', '--timeout', '0')}",
-        f"Runs: {len(plan.runs())}",
+        f"Runs: {plan.run_count}",
         *_runs(plan, ahead),
         f"Predicted peak memory: {format_size(estimate.peak_bytes)}"
         f" (most in the connector: {format_size(estimate.store_bytes)})",

@@ -44,7 +44,7 @@ def ledger(groups: Sequence[Group]) -> Table | None:
             continue
         runs = [figures.run.run_id for figures in group.figures]
         together: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in found.to_dicts():
+        for row in found:
             if row["run_id"] in runs and row["scope"] != "container":
                 together.setdefault((row["mark"], row["name"]), []).append(row)
         for (mark, name), same in together.items():
@@ -105,7 +105,7 @@ def sampling(session: Session) -> Table | None:
 def _sampler(found: dict[str, Any]) -> tuple[str, ...]:
     grid = found.get("grid") or {}
     late = [
-        f"{grid[name] / 1e6:.2f} ms" if name in grid else NOTHING
+        f"{grid[name] / 1e6:.2f} ms" if grid.get(name) is not None else NOTHING
         for name in ("late_median_ns", "late_p95_ns", "late_max_ns")
     ]
     asked = got = missed = NOTHING
@@ -113,7 +113,7 @@ def _sampler(found: dict[str, Any]) -> tuple[str, ...]:
         rate = 1e9 / grid["interval_ns"]
         asked, got = f"{rate:.4g} Hz", f"{rate * grid['kept']:.4g} Hz"
         missed = str(grid["missed"])
-    elif found.get("details", {}).get("rows"):
+    elif (found.get("details") or {}).get("rows"):
         got = "about 1 Hz"
     cpu = NOTHING
     if found.get("cpu_ns") is not None and found.get("elapsed_ns"):
@@ -203,7 +203,12 @@ def images(session: Session) -> Table | None:
     if not found:
         return None
     rows = tuple(
-        (stack, str(image.get("reference")), str(image.get("id")), format_size(image["size_bytes"]))
+        (
+            stack,
+            str(image.get("reference")),
+            str(image.get("id")),
+            _ledger_cell("size_bytes", image.get("size_bytes")),
+        )
         for stack, image in found.items()
     )
     return Table("images", "Images", ("stack", "image", "identity", " size"), rows)
@@ -258,8 +263,8 @@ def quality_lines(quality: dict[str, Any]) -> Iterator[str]:
         return
     yield from _clocks(quality)
     for key, name in _PAIRS.items():
-        found = quality[key]
-        if found["agrees"] is None:
+        found = quality.get(key) or {}
+        if found.get("agrees") is None:
             yield f"{name}: nothing to compare"
             continue
         verdict = "within" if found["agrees"] else "NOT WITHIN"
@@ -269,17 +274,17 @@ def quality_lines(quality: dict[str, Any]) -> Iterator[str]:
             f" largest {format_size(found['largest_bytes'])}"
             + (f" ({found['largest_at']})" if found["largest_at"] else "")
         )
-    yield f"bounds: {quality['bounds_from']}"
-    yield from _baselines(quality["baseline"])
+    yield f"bounds: {quality.get('bounds_from', NOTHING)}"
+    yield from _baselines(quality.get("baseline") or {})
 
 
 def _clocks(quality: dict[str, Any]) -> Iterator[str]:
     for view in ("cgroup", "inside", "docker"):
-        clock = quality["clocks"].get(view)
-        gap = quality["longest_gap_ns"].get(view)
+        clock = (quality.get("clocks") or {}).get(view)
+        gap = (quality.get("longest_gap_ns") or {}).get(view)
         if clock is None or gap is None:
             continue
-        if "kept" in clock:
+        if clock.get("late_p99_ns") is not None:
             yield (
                 f"{view} view: {clock['kept']:.1%} of the ticks at"
                 f" {clock['interval_ns'] / 1e6:g} ms, {clock['missed']} missed, 99 % at most"
@@ -290,15 +295,15 @@ def _clocks(quality: dict[str, Any]) -> Iterator[str]:
 
 
 def _baselines(baseline: dict[str, Any]) -> Iterator[str]:
-    verdicts = baseline["verdicts"]
-    if not verdicts:
+    verdicts = baseline.get("verdicts")
+    if not verdicts or not baseline.get("window_ns"):
         return
     window_s, bound = baseline["window_ns"] / 1e9, format_size(baseline["bound_bytes"])
     told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(verdicts.items()))
     yield f"baselines (flat within {bound} for {window_s:g} s): {told}"
-    if baseline["timed_out"]:
+    if baseline.get("timed_out"):
         yield f"not flat before: {', '.join(baseline['timed_out'])}"
-    for lack in baseline["not_trimmed"]:
+    for lack in baseline.get("not_trimmed") or ():
         yield f"could not be trimmed: {lack}"
 
 
@@ -330,7 +335,7 @@ def calibration_lines(found: dict[str, Any]) -> Iterator[str]:
     for name, (seen, pulses) in found["pulses_with_a_reading"].items():
         yield f"{name}: a reading in {seen} of {pulses} pulses of 200 ms"
     for view, clock in found["clocks"].items():
-        if "kept" in clock:
+        if clock.get("late_p99_ns") is not None:
             yield (
                 f"{view} sampler: {clock['missed']} of {clock['ticks'] + clock['missed']} ticks"
                 f" missed at {clock['interval_ns'] / 1e6:g} ms; late: median"

@@ -17,6 +17,7 @@ from harness.analysis.curves import typical_run
 from harness.analysis.figures import Group, RunFigures
 from harness.analysis.session import OK, Session
 from harness.analysis.verdicts import Verdict
+from harness.core.files import write_whole
 from harness.core.sizes import format_size
 from harness.report import charts, evidence
 from harness.report.palette import Look, dark_colors
@@ -72,7 +73,8 @@ def write_page(
         "makespans": charts.makespan_chart(groups, looks),
     }
     runs, more = _run_charts(groups)
-    path.write_text(
+    write_whole(
+        path,
         _environment()
         .get_template("page.html.j2")
         .render(
@@ -98,7 +100,7 @@ def write_page(
             contents=_contents(sessions, groups, runs, comparisons),
             marked=_MARKED,
             dark_json=_json(dark_colors()),
-        )
+        ),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from harness.analysis.curves import band, baseline_of, run_curve, thin_together,
 from harness.analysis.figures import Group, RunFigures
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.timeline import boundaries, steps, task_bars
+from harness.core.files import write_whole
 from harness.report.palette import MATPLOTLIB_DASHES, MATPLOTLIB_MARKERS, Look, service_looks
 
 # One column of a two-column paper is 3.3 inches wide, a figure over both 7.
@@ -70,9 +73,10 @@ def write_figures(
     for group in groups:
         run = typical_run(group)
         if run.topology is not None:
-            name = "services-" + "".join(
-                c if c.isalnum() or c in "-_" else "-" for c in group.label
-            )
+            # A label may be anybody's: not every file system, or locale, has its letters.
+            name = "services-" + re.sub(r"[^A-Za-z0-9_-]", "-", group.label)[:100]
+            if name in drawings:
+                name = f"{name}-{len(drawings)}"
             drawings[name] = lambda axes, g=group, r=run: draw_services(axes, g, r)  # type: ignore[misc]
     written = []
     for name, draw in drawings.items():
@@ -98,7 +102,9 @@ def save(figure: Figure, path: Path) -> Path:
     """Write a figure in the format its name ends with; nothing in it depends on the time."""
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
     with mpl.rc_context(_STYLE):
-        figure.savefig(path, metadata=metadata)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=path.suffix[1:], metadata=metadata)
+    write_whole(path, drawn.getvalue())
     return path
 
 

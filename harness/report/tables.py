@@ -272,7 +272,7 @@ def _by_run(session: Session) -> dict[str, dict[str, object]]:
     rows = session.tables.get("objects")
     if rows is None:
         return {}
-    return {row["run_id"]: row for row in rows.to_dicts()}
+    return {row["run_id"]: row for row in rows}
 
 
 def between(low: str, high: str) -> str:

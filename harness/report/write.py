@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ from harness.report.page import write_page
 from harness.report.palette import mode_looks
 from harness.report.plots import write_figures
 from harness.report.tables import Table
+from harness.results.directory import RunDirectory
+from harness.results.documents import write_json
 
-PAGE = "report.html"
-SUMMARY = "summary.json"
 FIGURES = "figures"
 SCHEMA_VERSION = 1
 
@@ -67,18 +66,18 @@ def write_report(
             runs_needed([row for _, row in rows], rules.alpha),
         )
         table = comparisons(f"Comparisons with {first.label}", rows, " ".join(filter(None, notes)))
-    page = directory / PAGE
+    names = RunDirectory(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_page(page, sessions, groups, table, looks)
-        write_summary(directory / SUMMARY, sessions, groups, rows)
+        write_page(names.page, sessions, groups, table, looks)
+        write_summary(names.summary, sessions, groups, rows)
         write_figures(directory / FIGURES, groups, looks)
     except OSError as error:
         raise UsageError(
             f"{error.filename or directory}: cannot be written ({error.strerror}); name another"
             " directory with --output"
         ) from None
-    return Written(page, table)
+    return Written(names.page, table)
 
 
 def _against_reference(groups: Sequence[Group], rules: Rules) -> list[tuple[str, Row]]:
@@ -106,9 +105,7 @@ def write_summary(
         "modes": [_group(group) for group in groups],
         "comparisons": [{"mode": label} | comparison_json(row) for label, row in comparisons],
     }
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
-    draft.replace(path)
+    write_json(path, document)
 
 
 def _session(session: Session) -> dict[str, Any]:

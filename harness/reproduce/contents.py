@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UsageError
 from harness.reproduce.format import Claims
-from harness.results.manifest import read_json
+from harness.results.directory import RunDirectory
+from harness.results.documents import read_document
+from harness.results.memory import MarkRow
+from harness.results.rows import read_table
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -18,8 +20,10 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     Raises:
         UsageError: if there is none.
     """
-    manifest = read_json(directory / "manifest.json")
-    if manifest is None or "plan" not in manifest:
+    manifest, problems = read_document(RunDirectory(directory).manifest)
+    if problems:
+        raise UsageError(problems[0].replace("; ignored", "; nothing can be packed"))
+    if "plan" not in manifest:
         raise UsageError(
             f"{directory}: has no manifest.json with a plan; name a run directory, such as"
             " runs/workflow-memory-..."
@@ -58,14 +62,9 @@ def times(directory: Path) -> tuple[str, str]:
     Raises:
         UsageError: if it has no marks.
     """
-    try:
-        with (directory / "marks.csv").open(newline="") as file:
-            stamps = [int(row["t_unix_ns"]) for row in csv.DictReader(file) if row["t_unix_ns"]]
-    except (OSError, KeyError, ValueError, TypeError):
-        stamps = []
+    path = RunDirectory(directory).marks
+    stamps = [row.t_unix_ns for row in read_table(path, MarkRow).rows]
     if not stamps:
-        raise UsageError(
-            f"{directory}/marks.csv: has no times; did the bench get to its first run?"
-        )
+        raise UsageError(f"{path}: has no times; did the bench get to its first run?")
     moments = [datetime.fromtimestamp(stamp // 10**9, UTC) for stamp in (min(stamps), max(stamps))]
     return moments[0].isoformat(), moments[1].isoformat()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rocrate.model.contextentity import ContextEntity
@@ -17,6 +17,7 @@ from rocrate.model.data_entity import DataEntity
 from rocrate.rocrate import ROCrate
 
 from harness.reproduce.format import IMAGES, RUN, Claims, ImageEntry
+from harness.results.directory import RunDirectory
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _TERMS = "https://w3id.org/ro/terms/workflow-run"
@@ -25,7 +26,17 @@ _CONTEXT = {
     name: f"{_TERMS}#{name}"
     for name in ("ContainerImage", "DockerImage", "containerImage", "registry", "sha256", "tag")
 }
-_RESULTS = ("results.csv", "results-memory.csv", "outcomes.csv", "peaks.csv", "objects.csv")
+_FILES = RunDirectory(Path())
+_RESULTS = tuple(
+    path.name
+    for path in (
+        _FILES.results,
+        _FILES.host_memory,
+        _FILES.outcomes,
+        _FILES.peaks,
+        _FILES.objects,
+    )
+)
 _MEDIA_TYPES = {
     ".csv": "text/csv",
     ".json": "application/json",

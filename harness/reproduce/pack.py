@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import stat
 import tarfile
 import tempfile
@@ -29,6 +28,8 @@ from harness.reproduce.format import (
 )
 from harness.reproduce.sbom import sbom
 from harness.reproduce.writer import Content, write_bundle
+from harness.results.directory import RunDirectory
+from harness.results.rows import OutcomeRow, read_table
 
 _REQUIREMENTS = "opt/venv/requirements.lock"
 
@@ -76,7 +77,7 @@ def pack(
     claimed = claims(name, directory, manifest)
     files: dict[str, Content] = dict(_tree(directory, RUN))
     # Readers of a run directory look for it here first, and then where `calibrate` puts it.
-    calibration = directory.resolve().parent / "calibration.json"
+    calibration = RunDirectory(directory.resolve().parent).calibration
     if calibration.is_file():
         files.setdefault(f"{RUN}/{calibration.name}", calibration)
     entries = bundled.recorded(manifest)
@@ -171,9 +172,6 @@ def _size(content: Content) -> int:
 
 
 def _succeeded(directory: Path) -> bool:
-    try:
-        with (directory / "outcomes.csv").open(newline="") as file:
-            outcomes = [row["outcome"] for row in csv.DictReader(file)]
-    except (OSError, KeyError):
-        return False
-    return bool(outcomes) and all(outcome == "ok" for outcome in outcomes)
+    outcomes = read_table(RunDirectory(directory).outcomes, OutcomeRow)
+    ended = [row.outcome for row in outcomes.rows]
+    return bool(ended) and not outcomes.problems and all(outcome == "ok" for outcome in ended)

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.core.errors import HarnessError, InfrastructureError
-from harness.core.pairs import pair_refusal
+from harness.core.errors import InfrastructureError, UsageError
+from harness.core.text import one_line
 from harness.images import Image, docker_cli, ensure
 from harness.images.base import load
 from harness.images.oci import OciImage
@@ -20,16 +20,20 @@ from harness.images.recipe import REPOSITORY
 from harness.plan import Plan
 from harness.reproduce import images as bundled
 from harness.reproduce.contents import read_manifest
+from harness.reproduce.decides import readers_plan
 from harness.reproduce.format import IMAGES, RUN, ImageEntry, Refused
 from harness.reproduce.inspection import check
 from harness.reproduce.reader import Bundle, opened_bundle
 from harness.reproduce.verdict import Reproduction, judge
 from harness.results.directory import RunDirectory, create
-from harness.results.manifest import write_manifest
+from harness.results.documents import write_json
+from harness.topology.admission import admit
 from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files
 from harness.topology.session import Bench
 
 REPORT = "reproduction.json"
+# Of a bundle's own words, which may be anybody's.
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,20 @@ class Progress:
     done: Callable[[int], None]
 
 
-def reproduce(path: Path, run_dir: str, threshold: float, tell: Callable[[int], Progress]) -> Rerun:
+def reproduce(
+    path: Path, given: Mapping[str, Any], threshold: float, tell: Callable[[int], Progress]
+) -> Rerun:
     """Check a bundle, load its images, run its plan again, compare.
 
     Args:
         path: the bundle.
-        run_dir: where the new run directory is made.
+        given: parsed flags: what the reader decides (:func:`readers_plan`).
         threshold: as :func:`harness.reproduce.verdict.judge`.
         tell: given the number of runs, returns who is told what happens.
 
     Raises:
         Refused: if something is wrong with the bundle; nothing was loaded then.
+        UsageError: if its plan is not admitted here; nothing was loaded then either.
         InfrastructureError: if its images cannot be had, or engine or services fail.
         MeasuredFailure: if a run fails.
     """
@@ -80,15 +87,18 @@ def reproduce(path: Path, run_dir: str, threshold: float, tell: Callable[[int], 
         bundled.required(bundle.index)
         published = bundle.file(RUN)
         manifest = read_manifest(published)
-        plan = _plan(path, manifest, run_dir)
+        plan = _plan(path, manifest, given)
         check(path, bundle)
         taken = bundled.check(bundle, manifest) if bundle.index.has_images else []
-        progress = tell(len(plan.runs()))
+        warnings = admit(plan, plan.general.run_dir)
+        progress = tell(plan.run_count)
+        for line in warnings:
+            progress.say(line)
         progress.say(f"bundle {bundle.sha256[:12]}: every file is as its index says")
         images = load_images(bundle.index.images, taken, progress.say)
         _expect_stacks(path, plan, images)
         progress.say(f"images are the published ones ({time.monotonic() - begin:.0f} s so far)")
-        directory = create(run_dir, plan.general.csv_file, plan.general.log_file)
+        directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
         Bench(plan, directory, progress.say, progress.done, images=images).run()
         found = judge(published, directory.path, threshold)
         other = _other_compose_files(bundle, plan)
@@ -100,26 +110,31 @@ def _needed(name: str) -> bool:
     return name.startswith((f"{RUN}/", f"{IMAGES}/"))
 
 
-def _plan(path: Path, manifest: Mapping[str, Any], run_dir: str) -> Plan:
+def _plan(path: Path, manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
     try:
         plan = Plan.model_validate(manifest["plan"])
     except (ValidationError, KeyError, TypeError) as error:
         raise Refused(
-            f"{path}: its plan is not one this harness can run ({type(error).__name__}); it was"
-            f" made by version {manifest.get('harness_version')}"
+            f"{path}: its plan is not one this harness can run ({_reason(error)}); it was made by"
+            f" version {one_line(str(manifest.get('harness_version')))[:_SHOWN]}"
         ) from None
     if plan.topology is None:
         raise Refused(f"{path}: its plan is not one of containers")
     # What a flag would have been refused for: a plan file has not passed those checks.
     try:
-        plan.executor.check(containers=True)
-    except HarnessError as error:
-        raise Refused(f"{path}: its plan cannot be run: {error}") from None
-    refusal = pair_refusal(plan.executor, plan.connector, plan.executor.in_topology())
-    if refusal:
-        raise Refused(f"{path}: its plan cannot be run: {refusal}")
-    general = plan.general.model_copy(update={"run_dir": run_dir})
-    return plan.model_copy(update={"general": general})
+        plan = readers_plan(plan, given)
+        plan.check()
+    except UsageError as error:
+        raise Refused(f"{path}: {one_line(str(error))}") from None
+    return plan
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return type(error).__name__
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return one_line(f"{where}: {first['msg'].removeprefix('Value error, ')}")[:_SHOWN]
 
 
 def load_images(
@@ -224,4 +239,4 @@ def _record(directory: RunDirectory, bundle: Bundle, found: Reproduction, thresh
             {"what": d.what, "published": d.a, "again": d.b} for d in found.environment
         ],
     }
-    write_manifest(directory.path / REPORT, document)
+    write_json(directory.path / REPORT, document)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.core.errors import UsageError
+from harness.core.text import NOT_UTF8, is_utf8
 
 BENCHMARK_NAME = "workflow-memory"
 
@@ -145,6 +146,21 @@ class RunDirectory:
         return self.path / "quality.json"
 
     @property
+    def page(self) -> Path:
+        """The report's page."""
+        return self.path / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        """The report's figures, for programs."""
+        return self.path / "summary.json"
+
+    @property
+    def calibration(self) -> Path:
+        """What a calibration found; it may lie beside the run directories instead."""
+        return self.path / "calibration.json"
+
+    @property
     def fragments(self) -> Path:
         """A folder of one report for each sampler, until they are merged into ``sampling``."""
         return self.path / ".sampling"
@@ -166,7 +182,7 @@ class RunDirectory:
 
 _CHOSEN = re.compile(r"[A-Za-z0-9_@+=-][A-Za-z0-9_.@+=,~#%:(){}\[\] -]{0,99}")
 # What is added to a run directory after the run, or by a topology.
-_ADDED = ("report.html", "summary.json", "reproduction.json", "calibration.json", "bundle.json")
+_ADDED = ("reproduction.json", "bundle.json")
 _VIEWS = ("inside", "docker", "cgroup")
 
 
@@ -213,6 +229,18 @@ def create(parent: str, csv_name: str, log_name: str, now: datetime | None = Non
     return RunDirectory(path, csv_name, log_name)
 
 
+def absolute(parent: str | Path) -> Path:
+    """Return where run directories go, from the root on.
+
+    Raises:
+        UsageError: if compose files and manifests, which are UTF-8, cannot name it.
+    """
+    base = Path(parent).absolute()
+    if not is_utf8(str(base)):
+        raise UsageError(f"--run-dir {str(base)!r}: {NOT_UTF8}")
+    return base
+
+
 def create_named(
     parent: str, kind: str, now: datetime | None = None, first_file: str = "log.txt"
 ) -> Path:
@@ -224,7 +252,7 @@ def create_named(
     stamp = (now or datetime.now()).strftime("%Y-%m-%d-%H-%M-%S")
     name = f"{kind}-{stamp}"
     try:
-        base = Path(parent).absolute()
+        base = absolute(parent)
         base.mkdir(parents=True, exist_ok=True)
         for attempt in range(1000):
             path = base / (name if attempt == 0 else f"{name}-{attempt + 1}")

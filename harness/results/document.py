@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from pathlib import Path
 from typing import Any
 
+from harness.results.directory import RunDirectory
 from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.memory import (
     CgroupRow,
@@ -19,22 +21,24 @@ from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
 from harness.results.truth import TruthRow
 from harness.results.workers import WorkerRow
 
+_FILES = RunDirectory(Path())
+
 SCHEMAS: dict[str, type[Any]] = {
-    "results.csv": ResultRow,
-    "outcomes.csv": OutcomeRow,
-    "objects.csv": ObjectsRow,
-    "marks.csv": MarkRow,
-    "memory-cgroup.csv": CgroupRow,
-    "memory-inside.csv": InsideRow,
-    "memory-docker.csv": DockerRow,
-    "peaks.csv": PeakRow,
-    "ledger.csv": LedgerRow,
-    "phases.csv": PhaseRow,
-    "tasks.csv": TaskRow,
-    "predictions.csv": PredictionRow,
-    "storage.csv": StorageRow,
-    "workers.csv": WorkerRow,
-    "truth.csv": TruthRow,
+    _FILES.results.name: ResultRow,
+    _FILES.outcomes.name: OutcomeRow,
+    _FILES.objects.name: ObjectsRow,
+    _FILES.marks.name: MarkRow,
+    _FILES.memory("cgroup").name: CgroupRow,
+    _FILES.memory("inside").name: InsideRow,
+    _FILES.memory("docker").name: DockerRow,
+    _FILES.peaks.name: PeakRow,
+    _FILES.ledger.name: LedgerRow,
+    _FILES.phases.name: PhaseRow,
+    _FILES.tasks.name: TaskRow,
+    _FILES.predictions.name: PredictionRow,
+    _FILES.storage.name: StorageRow,
+    _FILES.workers.name: WorkerRow,
+    _FILES.truth.name: TruthRow,
 }
 
 _INTRODUCTION = """\

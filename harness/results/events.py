@@ -48,7 +48,8 @@ class PredictionRow:
     cycle: int = column("repetition of the stages within the workflow, from 0")
     stage: int = column(
         "-1: start data made; then the stage that is done, its inputs removed if the mode does"
-        " that; the number of stages: the cycle's last results were dropped"
+        " that; the number of stages: the cycle's last results were dropped",
+        signed=True,
     )
     objects: int = column("objects alive in the connector")
     size_bytes: int = column("their payload bytes")
@@ -70,10 +71,10 @@ class StorageRow:
     run_id: str = column("the run")
     mark: str = column("baseline_end, run_end, after_start, trimmed or stage")
     cycle: int | None = column("for stage: repetition of the stages, from 0")
-    stage: int | None = column("for stage: which boundary")
+    stage: int | None = column("for stage: which boundary", signed=True)
     t_mono_ns: int = column("CLOCK_MONOTONIC after the reading")
-    objects: int = column("objects in the storage, less those there before the run")
-    size_bytes: int = column("their serialised bytes")
+    objects: int = column("objects in the storage, less those there before the run", signed=True)
+    size_bytes: int = column("their serialised bytes", signed=True)
     server_used_bytes: int | None = column("Redis used_memory: what it has allocated")
     server_rss_bytes: int | None = column("Redis used_memory_rss: what its process holds")
 

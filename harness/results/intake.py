@@ -20,7 +20,7 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +28,22 @@ from typing import Any
 
 from harness.core.text import one_line
 from harness.results.directory import RunDirectory
+from harness.results.documents import SHAPES, clean, misfit, read_document, read_json, write_json
 from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
-from harness.results.manifest import read_json, write_manifest
+from harness.results.joining import Window, join, windows
 from harness.results.memory import HostRow, InsideRow, MarkRow
-from harness.results.outcomes import FINISHED, Outcome
-from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, columns, csv_line
-from harness.results.shared import SharedFolder, clean
+from harness.results.outcomes import Outcome
+from harness.results.rows import (
+    ObjectsRow,
+    OutcomeRow,
+    ResultRow,
+    columns,
+    csv_line,
+    parse_row,
+    read_table,
+    split_line,
+)
+from harness.results.shared import SharedFolder
 from harness.results.truth import TruthRow
 
 _CHUNK_BYTES = 1 << 20
@@ -84,6 +94,12 @@ def _measured(row: dict[str, Any]) -> str:
     run = row.get("run_id") or ""
     warm_up = _WARM_UP.match(run)
     return str(run[warm_up.end() :] if warm_up else run)
+
+
+def _plain_name(document: Mapping[str, Any] | None, key: str) -> str:
+    """Return a file's name; nothing if it leads elsewhere: anybody may have made it up."""
+    name = (document or {}).get(key)
+    return name if isinstance(name, str) and name == Path(name).name else ""
 
 
 @functools.lru_cache
@@ -168,7 +184,7 @@ class Intake:
     known: Known
     refused: Counter[str] = field(default_factory=Counter)
     _there: frozenset[str] = frozenset()
-    _results_there: int = 0
+    _windows: Mapping[str, Window] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         directory = self.directory
@@ -206,6 +222,10 @@ class Intake:
             return None
         runs, modes, containers = (frozenset(map(str, each or [])) for each in names)
         known = Known(runs, modes, containers)
+        csv_name, log_name = (_plain_name(found, key) for key in ("csv_name", "log_name"))
+        directory = RunDirectory(
+            directory.path, csv_name or directory.csv_name, log_name or directory.log_name
+        )
         return cls(SharedFolder(directory.shared / name), directory, known)
 
     def targets(self) -> list[Path]:
@@ -214,8 +234,13 @@ class Intake:
 
     def keep_known(self) -> None:
         """Write down what is known, for whoever takes rows in after a crash of this process."""
-        known = {key: sorted(value) for key, value in vars(self.known).items()}
-        write_manifest(self.directory.replies / self.shared.path.name / KNOWN, known)
+        known: dict[str, Any] = {key: sorted(value) for key, value in vars(self.known).items()}
+        known |= {"csv_name": self.directory.csv_name, "log_name": self.directory.log_name}
+        write_json(self.directory.replies / self.shared.path.name / KNOWN, known)
+
+    def keep_folder(self) -> None:
+        """Leave the folder to containers that are kept: everything is taken in, and once."""
+        (self.directory.replies / self.shared.path.name / KNOWN).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the topology's folders: everything is taken in."""
@@ -254,22 +279,26 @@ class Intake:
         self._take_log()
         self._take_reports(topology)
         manifest = self._json(self.directory.manifest.name)
-        kept = {key: manifest[key] for key in _MANIFEST_KEYS if key in manifest}
+        kept = {
+            key: manifest[key]
+            for key in _MANIFEST_KEYS
+            if key in manifest and not misfit({key: manifest[key]}, SHAPES["manifest"])
+        }
         if kept:
-            write_manifest(self.directory.manifest, kept)
+            write_json(self.directory.manifest, kept)
 
     def _take_reports(self, topology: str) -> None:
         """Put the samplers' reports into ``sampling.json``; a later topology's names end in @N."""
         wanted = [("inside", name) for name in self.known.containers]
         wanted.append(("host", self.directory.host_memory.stem))
         suffix = "" if topology == "1" else f"@{topology}"
-        found = read_json(self.directory.sampling) or {}
+        found, _ = read_document(self.directory.sampling, "sampling")
         for view, name in wanted:
             report = self._json(f"{self.directory.fragments.name}/{view}-{name}.json")
-            if report:
+            if report and not misfit(report, SHAPES["sampling"]["*"]["*"]):
                 of_view = found.setdefault(view, {})
                 of_view[f"{name}{suffix}"] = report | {"view": view, "name": name}
-        write_manifest(self.directory.sampling, found)
+        write_json(self.directory.sampling, found)
 
     def warnings(self) -> list[str]:
         """Return a line for each file with rows that were refused."""
@@ -345,22 +374,17 @@ class Intake:
     def skip(self, there: frozenset[str]) -> None:
         """Leave out rows of runs whose outcome is in the run directory already.
 
-        Results have no run in them; they come in the order of the outcomes.
+        Results have no run in them: a row is of the run within whose marks it began.
         """
         self._there = there
-        refused = self.refused.copy()
-        # By lines, never as a whole: a container says how large the file is.
-        outcomes = self.directory.outcomes
-        for line in self._new_lines(_Source(outcomes.name, outcomes, OutcomeRow)):
-            cells = line.split(",")
-            if len(cells) > 3 and cells[0] in there and cells[3] in FINISHED:
-                self._results_there += 1
-        self.refused = refused  # counted when the rows are taken in
+        marks = self.directory.marks
+        kept = read_table(marks, MarkRow).rows if marks.exists() else ()
+        self._windows = {run: when for run, when in windows(kept).items() if run in there}
 
     def _is_there(self, source: _Source, line: str) -> bool:
         if source.row_type is ResultRow:
-            self._results_there -= 1
-            return self._results_there >= 0
+            row = parse_row(ResultRow, columns(ResultRow), split_line(line))
+            return row is not None and bool(join([row], self._windows))
         return _measured({"run_id": line.partition(",")[0]}) in self._there
 
     def _close(self, source: _Source) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.results.shared import clean, write_whole
+from harness.results.documents import read_document
 
 SCHEMA_VERSION = 1
 
@@ -49,7 +47,7 @@ def software() -> dict[str, Any]:
 def cpu_model() -> str | None:
     """Return what the processor is called; None where the kernel does not say."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -72,7 +70,7 @@ def machine() -> dict[str, Any]:
         "clocksource": "/sys/devices/system/clocksource/clocksource0/current_clocksource",
     }.items():
         try:
-            facts[key] = Path(path).read_text().strip()
+            facts[key] = Path(path).read_text(encoding="utf-8").strip()
         except OSError:
             facts[key] = None
     return facts
@@ -92,37 +90,11 @@ def base_manifest(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write a JSON object whole or not at all. Raises OSError."""
-    write_whole(path, json.dumps(manifest, indent=2, sort_keys=False) + "\n")
-
-
 def notes(path: Path) -> list[str]:
     """Return the sentences that every report of a run must show.
 
     Args:
         path: of the run's manifest.
     """
-    notes = (read_json(path) or {}).get("notes")
-    return [str(note) for note in notes] if isinstance(notes, list) else []
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, made safe; ``None`` if there is none or it is not whole.
-
-    It may be anybody's: text in it is on one line and rid of what terminals act on, numbers are
-    finite. See :func:`section` for what is in it.
-    """
-    try:
-        found = clean(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def section(document: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
-    """Return an object within a document; an empty one where there is none, or something else."""
-    found: Any = document
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found if isinstance(found, dict) else {}
+    found, _ = read_document(path, "manifest")
+    return [str(note) for note in found.get("notes") or []]

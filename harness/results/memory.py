@@ -43,7 +43,9 @@ class CgroupRow:
     container: str = column("container, for example worker-1")
     t_mono_ns: int = column("CLOCK_MONOTONIC of the reading")
     t_unix_ns: int = column("CLOCK_REALTIME of the reading")
-    late_ns: int | None = column("how late the tick woke; empty for a reading made at a mark")
+    late_ns: int | None = column(
+        "how late the tick woke; empty for a reading made at a mark", signed=True
+    )
     usage_bytes: int | None = column("v1 memory.usage_in_bytes, v2 memory.current")
     anon_bytes: int | None = column("v1 total_rss, v2 anon")
     file_bytes: int | None = column("page cache without shmem: v1 total_cache, v2 file")
@@ -90,7 +92,7 @@ class InsideRow:
     container: str = column("container, for example worker-1")
     t_mono_ns: int = column("CLOCK_MONOTONIC of the reading")
     t_unix_ns: int = column("CLOCK_REALTIME of the reading")
-    late_ns: int = column("how late the tick woke")
+    late_ns: int = column("how late the tick woke", signed=True)
     n_procs: int = column("processes in the sums: neither the sampler nor docker exec's")
     rss_sum_bytes: int = column("sum of the resident set sizes")
     uss_sum_bytes: int | None = column("sum of the unique set sizes, at marks only")
@@ -113,7 +115,9 @@ class DockerRow:
     inactive_file_bytes: int | None = column("v1 total_inactive_file, v2 inactive_file")
     mem_usage_cli_bytes: int | None = column("usage - inactive_file, as docker stats prints it")
     max_usage_bytes: int | None = column("v1 only: the container's high-water mark")
-    limit_bytes: int | None = column("memory limit, the host's memory where none is set")
+    limit_bytes: int | None = column(
+        "memory limit, the host's memory where none is set", most=2**63
+    )
     cpu_total_ns: int | None = column("cumulative CPU time of the container")
 
 

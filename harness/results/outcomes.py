@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from harness.core.errors import HarnessError, InfrastructureError, MeasuredFailure
+from harness.core.files import write_whole
 from harness.core.text import one_line
 
 
@@ -59,7 +60,7 @@ def error_for(endings: Iterable[Ending], message: str) -> HarnessError:
 
 def write_ending(path: Path, ending: Ending) -> None:
     """Tell the host how a run ended."""
-    path.write_text(json.dumps(asdict(ending)) + "\n")
+    write_whole(path, json.dumps(asdict(ending)) + "\n")
 
 
 def parse_ending(data: bytes | None) -> Ending | None:

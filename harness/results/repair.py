@@ -7,31 +7,44 @@ mixes two attempts.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 from harness.core.errors import UsageError
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake
+from harness.results.joining import join, windows
+from harness.results.memory import MarkRow
 from harness.results.outcomes import FINISHED, REPEATED
-from harness.results.rows import OutcomeRow, read_rows
+from harness.results.rows import OutcomeRow, ResultRow, read_table
 from harness.results.shared import SharedFolder
 
 _RUN_ID = b"run_id"
 _WARM_UP_OF = b"-of-"
 
 
-def finished_runs(directory: RunDirectory) -> frozenset[str]:
+def finished_runs(
+    directory: RunDirectory, say: Callable[[str], None] = lambda _line: None
+) -> frozenset[str]:
     """Make the directory whole; return the runs that are not to be done again.
+
+    Args:
+        directory: what an earlier bench left.
+        say: called with a line for each file with rows that are none.
 
     Raises:
         UsageError: if a file is not what it should be.
     """
     try:
         _cut(directory)
-        take_leftovers(directory)
+        for line in take_leftovers(directory):
+            say(line)
+        for path, row_type in ((directory.outcomes, OutcomeRow), (directory.results, ResultRow)):
+            for line in read_table(path, row_type).problems if path.exists() else ():
+                say(f"warning: {line}; the run is done again")
         return _repair(directory)
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from None
@@ -55,46 +68,92 @@ def take_leftovers(directory: RunDirectory) -> list[str]:
     for folder in sorted(directory.shared.glob("topology-*")):
         intake = Intake.of_topology(directory, folder.name)
         if intake is not None:
-            outcomes = directory.outcomes
-            there = read_rows(outcomes, OutcomeRow) if outcomes.exists() else []
-            done = frozenset(row.run_id for row in there)
+            done = frozenset(row.run_id for row in _outcomes(directory))
             # A run without an outcome may be here in part; it comes again, whole.
+            _keep_results(directory, done)
             for path in intake.targets():
                 if path.exists() and path != directory.results:
                     keep_runs(path, {run_id.encode() for run_id in done})
-                elif path.exists():
-                    finished = sum(row.outcome in FINISHED for row in there)
-                    _rewrite(path, lambda number, _line, most=finished: number <= most)  # type: ignore[misc]
             intake.skip(done)
             intake.take()
             intake.end(folder.name.rpartition("-")[2])
             warnings += intake.warnings()
             intake.remove()
-        else:
-            SharedFolder(folder).remove()
     return warnings
 
 
+def take_if_left(path: Path) -> list[str]:
+    """Take in what a bench that was killed left, if no bench writes there; see take_leftovers.
+
+    Args:
+        path: a run directory, or any other.
+
+    Returns:
+        A line for each thing that is wrong.
+    """
+    directory = RunDirectory(path)
+    if not directory.shared.is_dir():
+        return []
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return []  # whoever reads it says so
+    try:
+        # Held by the bench that writes there; the kernel lets go of it when that dies.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _cut(directory)
+        return take_leftovers(directory)
+    except BlockingIOError:
+        return [f"{path}: a bench writes there; what it has not done yet is missing"]
+    except OSError as error:
+        where = error.filename or path
+        return [f"{where}: {error.strerror}; rows that a killed bench left are missing"]
+    finally:
+        os.close(descriptor)
+
+
+def remove_folders(directory: RunDirectory) -> None:
+    """Remove what the containers of a bench that is gone have shared, following no link."""
+    for folder in directory.shared.glob("topology-*"):
+        SharedFolder(folder).remove()
+    shutil.rmtree(directory.replies, ignore_errors=True)
+
+
 def _repair(directory: RunDirectory) -> frozenset[str]:
-    if not directory.outcomes.exists():
-        # Nothing finished, so nothing is worth keeping apart.
-        _keep_rows(directory, frozenset(), 0)
-        return frozenset()
-    outcomes = read_rows(directory.outcomes, OutcomeRow)
-    final = [row for row in outcomes if row.outcome not in REPEATED]
+    # Without an outcome nothing finished, so nothing is worth keeping apart. A row that is none
+    # says nothing of its run, which is done again.
+    final = [row for row in _outcomes(directory) if row.outcome not in REPEATED]
     done = frozenset(row.run_id for row in final)
-    _keep_rows(directory, done, sum(row.outcome in FINISHED for row in final))
+    # A run that went through has a row there; without it, it is as good as not done.
+    results = _keep_results(directory, done)
+    done -= {row.run_id for row in final if row.outcome in FINISHED} - results
+    keep = {run_id.encode() for run_id in done}
+    for path in sorted(directory.path.glob("*.csv")):
+        if path not in (directory.results, directory.host_memory):
+            keep_runs(path, keep)
     return done
 
 
-def _keep_rows(directory: RunDirectory, done: Set[str], finished: int) -> None:
-    keep = {run_id.encode() for run_id in done}
-    for path in sorted(directory.path.glob("*.csv")):
-        if path == directory.results:
-            # psbench's columns have no run in them; its rows come in the order of the outcomes.
-            _rewrite(path, lambda number, _line: number <= finished)
-        elif path != directory.host_memory:
-            keep_runs(path, keep)
+def _outcomes(directory: RunDirectory) -> Sequence[OutcomeRow]:
+    if not directory.outcomes.exists():
+        return ()
+    return read_table(directory.outcomes, OutcomeRow).rows
+
+
+def _keep_results(directory: RunDirectory, done: Set[str]) -> frozenset[str]:
+    """Keep the rows of ``results.csv`` of some runs; return the runs that have one.
+
+    psbench's columns have no run in them: a row is of the run within whose marks it began.
+    """
+    if not directory.results.exists():
+        return frozenset()
+    results = read_table(directory.results, ResultRow)
+    marks = read_table(directory.marks, MarkRow).rows if directory.marks.exists() else ()
+    runs = {run: when for run, when in windows(marks).items() if run in done}
+    joined = join(results.rows, runs)
+    lines = {results.numbers[place] for place in joined}
+    _rewrite(directory.results, lambda number, _line: number + 1 in lines)
+    return frozenset(joined.values())
 
 
 def cut_partial_line(path: Path) -> None:

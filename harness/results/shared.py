@@ -10,23 +10,16 @@ reads.
 from __future__ import annotations
 
 import errno
-import math
 import os
-import secrets
 import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from harness.core.text import one_line
 
 # A container needs only its own user's rights here; the umask of whoever starts a bench is not
 # asked, so that its files are the same on every machine.
 _FOLDER_MODE = 0o755
 _FILE_MODE = 0o644
-_TEXT_CHARACTERS = 10_000
-_JSON_DEPTH = 12
 
 
 class NotPlainError(OSError):
@@ -149,42 +142,3 @@ class SharedFolder:
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):  # another topology's is there
             self.path.parent.rmdir()
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file of the host whole or not at all, in UTF-8, whatever the locale and the umask.
-
-    Readers find the old file or the new one. What cannot be said in UTF-8 is escaped.
-
-    Raises:
-        OSError: if it cannot be written; the old file is still there then.
-    """
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    # A name that nobody can have put anything under beforehand.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.draft")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(draft, flags, _FILE_MODE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, _FILE_MODE)
-            file.write(data)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def clean(value: Any, depth: int = _JSON_DEPTH) -> Any:
-    """Return what JSON from a container says: safe text, finite numbers, no deeper than ``depth``.
-
-    Whatever is none of these becomes None.
-    """
-    if isinstance(value, str):
-        return one_line(value[:_TEXT_CHARACTERS])
-    if isinstance(value, int | float):  # True and False are integers here
-        return value if math.isfinite(value) and abs(value) < 2**63 else None
-    if depth > 0 and isinstance(value, list):
-        return [clean(each, depth - 1) for each in value]
-    if depth > 0 and isinstance(value, dict):
-        return {clean(str(key)): clean(each, depth - 1) for key, each in value.items()}
-    return None

@@ -24,7 +24,9 @@ class WorkerRow:
     host: str = column("host name where it runs")
     pid: int = column("process number there")
     clock: str = column("same: the clock is the client's; measured: offsets were needed")
-    clock_offset_ns: int | None = column("CLOCK_MONOTONIC of the client minus the worker's")
+    clock_offset_ns: int | None = column(
+        "CLOCK_MONOTONIC of the client minus the worker's", signed=True
+    )
     offset_error_ns: int | None = column("bound of its error: half of the fastest round trip")
-    clock_offset_end_ns: int | None = column("the same when last measured")
+    clock_offset_end_ns: int | None = column("the same when last measured", signed=True)
     offset_end_error_ns: int | None = column("bound of its error")

@@ -48,7 +48,7 @@ from harness.sampling.marks import AckWriter, MarksTail
 from harness.sampling.priority import raise_descriptor_limit, raise_priority
 from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
 from harness.sampling.settling import Flatness
-from harness.sampling.writer import RowWriter
+from harness.sampling.writer import LineWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,17 +93,17 @@ class HostSampler:
         self._slow_due = Every(config.slow_interval_ns, config.usage_interval_ns)
         # A view that can read nothing leaves no file, so that an empty one is never mistaken for
         # a quiet one.
-        self._samples: RowWriter | None = None
+        self._samples: LineWriter | None = None
         self._usage_line = partial_line(CgroupRow, _USAGE_CELLS)
-        self._peaks: RowWriter | None = None
-        self._ledger: RowWriter | None = None
+        self._peaks: LineWriter | None = None
+        self._ledger: LineWriter | None = None
         self._settled_file = Path(config.settled)
         self._settling: tuple[str, Flatness] | None = None
         if self._containers:
-            self._samples = RowWriter(str(run_dir / config.samples_file), columns(CgroupRow))
+            self._samples = LineWriter(str(run_dir / config.samples_file), columns(CgroupRow))
         if self._scopes:
-            self._peaks = RowWriter(str(run_dir / config.peaks_file), columns(PeakRow))
-            self._ledger = RowWriter(str(run_dir / config.ledger_file), columns(LedgerRow))
+            self._peaks = LineWriter(str(run_dir / config.peaks_file), columns(PeakRow))
+            self._ledger = LineWriter(str(run_dir / config.ledger_file), columns(LedgerRow))
 
     @property
     def names(self) -> list[str]:

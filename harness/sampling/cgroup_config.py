@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.results.directory import RunDirectory
 
 MS = 1_000_000
+_FILES = RunDirectory(Path())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,9 @@ class SamplerConfig:
     ack: str = ""
     settled: str = ""
     marks_limit: int = 1_000_000
-    samples_file: str = "memory-cgroup.csv"
-    peaks_file: str = "peaks.csv"
-    ledger_file: str = "ledger.csv"
+    samples_file: str = _FILES.memory("cgroup").name
+    peaks_file: str = _FILES.peaks.name
+    ledger_file: str = _FILES.ledger.name
 
     def __post_init__(self) -> None:
         """Take the run directory's own files for those that are not said."""

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 
+from harness.core.environment import child_environment
+
 
 class SamplerChild:
     """A ``python -m <module>`` child whose standard input is a pipe from here.
@@ -28,6 +30,7 @@ class SamplerChild:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
+            env=child_environment(),
             start_new_session=True,
         )
 

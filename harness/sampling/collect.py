@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from harness.results.manifest import read_json, write_manifest
+from harness.results.documents import read_document, write_json
 from harness.sampling.report import FRAGMENTS, merge_reports
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ def collect_reports(directory: RunDirectory, suffix: str = "") -> None:
 
     With several topologies it is called after each: ``suffix`` then tells their samplers apart.
     """
-    found = read_json(directory.sampling) or {}
+    found, _ = read_document(directory.sampling, "sampling")
     for view, fragments in merge_reports(directory.path).items():
         into = found.setdefault(view, {})
         into |= {f"{name}{suffix}": fragment for name, fragment in fragments.items()}
-    write_manifest(directory.sampling, found)
+    write_json(directory.sampling, found)
     shutil.rmtree(directory.path / FRAGMENTS, ignore_errors=True)

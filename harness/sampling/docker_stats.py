@@ -12,18 +12,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from harness.results.directory import RunDirectory
 from harness.results.memory import DockerRow, row_line
 from harness.results.rows import columns
 from harness.sampling.marks import MarksTail
 from harness.sampling.report import ViewReport, write_report
-from harness.sampling.writer import RowWriter
+from harness.sampling.writer import LineWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-SAMPLES_FILE = "memory-docker.csv"
-MARKS_FILE = "marks.csv"
+SAMPLES_FILE = RunDirectory(Path()).memory("docker").name
+MARKS_FILE = RunDirectory(Path()).marks.name
 
 
 def parse(
@@ -93,7 +94,7 @@ class DockerView:
         self._stream_errors = stream_errors
         self._timeout_s = timeout_s
         self._marks = MarksTail(str(marks or self._run_dir / MARKS_FILE))
-        self._writer = RowWriter(str(self._run_dir / SAMPLES_FILE), columns(DockerRow))
+        self._writer = LineWriter(str(self._run_dir / SAMPLES_FILE), columns(DockerRow))
         # Guards marks, writer and the figures below, and that nothing is written after the end.
         self._lock = threading.Lock()
         self._stopped = False

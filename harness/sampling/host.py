@@ -19,7 +19,7 @@ from harness.results.rows import columns
 from harness.sampling.grid import Grid
 from harness.sampling.meminfo import HostMemoryReader
 from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
-from harness.sampling.writer import RowWriter
+from harness.sampling.writer import LineWriter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -84,7 +84,7 @@ def sample(path: Path, interval_s: float) -> None:
 
     grid = Grid(round(interval_s * 1e9), sleep=sleep)
     reader = HostMemoryReader()
-    writer = RowWriter(str(path), columns(HostRow))
+    writer = LineWriter(str(path), columns(HostRow))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     watch = Stopwatch()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.results.directory import RunDirectory
 from harness.results.marks import BASELINE_START, RUN_END, STOP
 from harness.results.memory import InsideRow, row_line
 from harness.results.rows import columns
@@ -16,7 +17,7 @@ from harness.sampling.marks import MarksTail
 from harness.sampling.meminfo import HostMemoryReader
 from harness.sampling.process_memory import ProcessSums
 from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
-from harness.sampling.writer import RowWriter
+from harness.sampling.writer import LineWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 _SLOW_NS = 1_000_000_000
 # Not at the start of the run: the reading, up to a tick later, would fall into it.
 _SET_SIZE_MARKS = frozenset({BASELINE_START, RUN_END})
-SAMPLES_FILE = "memory-inside.csv"
-MARKS_FILE = "marks.csv"
+SAMPLES_FILE = RunDirectory(Path()).memory("inside").name
+MARKS_FILE = RunDirectory(Path()).marks.name
 
 
 class InsideSampler:
@@ -51,7 +52,7 @@ class InsideSampler:
         self._slow = Every(_SLOW_NS, interval_ns)
         self._cgroup = self._open_cgroup()
         self._marks = MarksTail(str(run_dir / MARKS_FILE))
-        self._writer = RowWriter(str(run_dir / SAMPLES_FILE), columns(InsideRow))
+        self._writer = LineWriter(str(run_dir / SAMPLES_FILE), columns(InsideRow))
 
     def _open_cgroup(self) -> CgroupReader | None:
         found = own_cgroup()

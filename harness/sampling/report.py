@@ -7,12 +7,12 @@ them one document for ``sampling.json``.
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.files import write_whole
 from harness.results.directory import RunDirectory
 from harness.sampling.meminfo import proc_size
 
@@ -81,9 +81,7 @@ def write_report(directory: Path, report: ViewReport) -> None:
     folder = directory / FRAGMENTS
     folder.mkdir(exist_ok=True)
     path = folder / f"{report.view}-{report.name}.json"
-    new = path.with_suffix(f".{os.getpid()}.new")
-    new.write_text(json.dumps(report.as_dict()), encoding="utf-8")
-    new.replace(path)
+    write_whole(path, json.dumps(report.as_dict()))
 
 
 def merge_reports(directory: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.clock import clock_id
+from harness.core.files import write_whole
 from harness.sampling.inside_sampler import SAMPLES_FILE
 from harness.sampling.report import FRAGMENTS
 
@@ -69,9 +70,7 @@ def open_spool(token: str, process: str, sampled: Sampled) -> Path:
 
 def write_who(own: Path, sampled: Sampled) -> None:
     """Say whose rows the directory holds, whole or not at all."""
-    new = own / f"{_WHO}.new"
-    new.write_text(json.dumps(asdict(sampled)), encoding="utf-8")
-    new.replace(own / _WHO)
+    write_whole(own / _WHO, json.dumps(asdict(sampled)))
 
 
 def touch_spool(token: str) -> None:

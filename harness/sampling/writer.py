@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 64 * 1024
 
 
-class RowWriter:
+class LineWriter:
     """Appends lines to a CSV file and creates it with its header if it is new.
+
+    Unlike :class:`harness.results.rows.RowWriter`, which hands each row to the kernel at once and
+    has its file for itself, it holds lines back, for thousands a minute, and shares its file.
 
     Errors of the file system (OSError) surface from the constructor, ``write`` and ``flush``.
     """

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+from harness.core.environment import child_environment
+
 _INTERRUPTED = 130
 
 
@@ -18,6 +20,7 @@ def clean_in_background(projects: Sequence[str], say: Callable[[str], None]) -> 
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=child_environment(),
             start_new_session=True,
         )
         say(f"Ended at once; 'harness clean' goes on removing {' and '.join(projects)}")

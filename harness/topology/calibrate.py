@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.plan import Plan
 from harness.results import manifest
 from harness.results.directory import RunDirectory
+from harness.results.documents import write_json
 from harness.sampling.probe import PROBES
 from harness.topology import ownership
 from harness.topology.compose import COMPOSE_DIR
@@ -78,7 +79,7 @@ def run_probes(path: Path, say: Callable[[str], None]) -> Probed:
     finally:
         topology.close()
         found = facts | {"host": manifest.machine(), "cgroup_view_lacks": topology.lacks}
-        manifest.write_manifest(directory.manifest, found)
+        write_json(directory.manifest, found)
         ownership.give_to_user(path, launch.owner)
     return Probed(directory, share, rss_bytes)
 
@@ -91,7 +92,7 @@ def run_twice(plan: Plan, path: Path, say: Callable[[str], None]) -> list[RunDir
     """
     found = []
     for label in _LABELS:
-        say(f"A/A: {label}, {len(plan.runs())} runs")
+        say(f"A/A: {label}, {plan.run_count} runs")
         directory = RunDirectory(path / label)
         directory.path.mkdir()
         Bench(plan, directory, say, _nothing).run()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from docker import DockerClient
 from docker.errors import APIError
 from docker.models.containers import Container
 
+from harness.core.command import run_command
 from harness.core.errors import InfrastructureError, UsageError
 from harness.executors import executors
 from harness.images.checkout import CHECKOUT
@@ -94,13 +94,13 @@ def keep_sources(files: Sequence[Path], directory: Path) -> None:
 
 def image_stacks(files: Sequence[Path]) -> dict[str, str]:
     """Return environment variable -> image stack for the images that compose files name."""
-    found = (_IMAGE_VARIABLE.findall(path.read_text()) for path in files)
+    found = (_IMAGE_VARIABLE.findall(path.read_text(encoding="utf-8")) for path in files)
     return {variable: stack.lower() for pairs in found for variable, stack in pairs}
 
 
 def services(files: Sequence[Path]) -> list[str]:
     """Return the services that compose files define, by their cgroup variables."""
-    found = (_SERVICE_VARIABLE.findall(path.read_text()) for path in files)
+    found = (_SERVICE_VARIABLE.findall(path.read_text(encoding="utf-8")) for path in files)
     return sorted({name.lower() for names in found for name in names})
 
 
@@ -109,7 +109,7 @@ def service_counts(plan: Plan, files: Sequence[Path]) -> dict[str, int]:
     counts = dict.fromkeys(services(files), 1)
     env = plan.executor.topology_env()
     for path in files:
-        for variable, default in _REPLICAS.findall(path.read_text()):
+        for variable, default in _REPLICAS.findall(path.read_text(encoding="utf-8")):
             counts["worker"] = int(env.get(variable, default))
     return counts
 
@@ -138,31 +138,15 @@ class ComposeProject:
         return own | {"HARNESS_PROJECT_ID": self.name} | dict(self.env)
 
     def _call(self, *args: str, timeout_s: float) -> str:
-        # A session of its own: Ctrl-C reaches the harness alone, which then decides.
-        process = subprocess.Popen(
-            self._command(*args),
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
         try:
-            output, _ = process.communicate(timeout=timeout_s)
-        except BaseException as error:
-            # With what it started, which holds the pipe: its plug-ins, and whatever they wait for.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise ComposeTimeoutError(
-                    f"docker compose {args[0]} took longer than {timeout_s:g} s"
-                ) from None
-            raise
-        if process.returncode != 0:
+            code, output = run_command(
+                self._command(*args), timeout_s, self._environment(), errors_too=True
+            )
+        except subprocess.TimeoutExpired:
+            raise ComposeTimeoutError(
+                f"docker compose {args[0]} took longer than {timeout_s:g} s"
+            ) from None
+        if code != 0:
             lines = [line for line in output.splitlines() if line.strip()]
             said = lines[-1].strip() if lines else "no output"
             remedy = ""

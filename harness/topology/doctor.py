@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,9 +15,13 @@ from typing import Any
 
 from docker import DockerClient
 from docker.errors import APIError
+from docker.types import Mount
 
-from harness.core.errors import InfrastructureError, UsageError
+from harness.core.command import run_command
+from harness.core.errors import InfrastructureError
+from harness.images.address import settle
 from harness.plan import Plan
+from harness.results.directory import absolute
 from harness.sampling.cgroup_reader import descriptors_needed
 from harness.sampling.meminfo import proc_size
 from harness.topology import checks, leftovers
@@ -31,6 +36,8 @@ from harness.workflow.estimate import Estimate
 _CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _MEMINFO = Path("/proc/meminfo")
+_CLIENT_S = 20
+_NO_IMAGE = "workflow-memory-harness/no-image:none"
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
 
 
@@ -50,52 +57,52 @@ def examine(plan: Plan | None, run_dir: str) -> Iterator[Check]:
         client = None
     if client is not None:
         yield from _of_the_engine(client, needs)
-    yield checks.compose(_compose_version())
+        yield shared_files(client, existing(run_dir))
+    yield checks.compose(compose_version())
     yield _run_directory(run_dir, needs)
-    yield _descriptors(ahead)
-    yield from _of_this_machine()
+    yield descriptors(ahead)
+    yield from of_this_machine()
 
 
-def preflight(plan: Plan) -> list[str]:
-    """Do what is quick and matters before a bench with a topology.
+def existing(run_dir: Path | str) -> Path:
+    """Return where run directories go, or the nearest folder above it that is there."""
+    place = absolute(run_dir)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
 
-    Returns:
-        What makes figures worse, one line each.
 
-    Raises:
-        UsageError: if the plan is predicted not to fit in memory, unless it is forced.
-        InfrastructureError: if a bench cannot work here.
+def shared_files(client: DockerClient, place: Path) -> Check:
+    """Check that the engine sees the files of this machine: containers write into them.
+
+    It is asked to mount a folder that was made just now, for an image that nobody has: it looks
+    for the folder first, and has started nothing either way.
     """
-    assert plan.topology is not None
-    engine = describe(connect())
-    ahead = look_ahead(plan)
-    needs = ahead.estimate
-    memory = checks.memory(available_bytes(engine.memory_bytes), needs.peak_bytes)
-    if memory.verdict == Verdict.FAIL and not plan.topology.force:
-        raise UsageError(
-            f"memory: {memory.found}: smaller payloads (--stage-bytes-sizes), fewer tasks"
-            " (--stage-task-counts) or workers, or --force to start it all the same"
-        )
-    found = [
-        checks.api(engine.api_version),
-        checks.compose(_compose_version()),
-        _descriptors(ahead),
-        *_of_this_machine(),
-    ]
-    place = Path(plan.general.run_dir)
-    if place.is_dir():  # if it cannot be written or made, making the run directory says so
-        found.append(checks.disk("run directory", _free_bytes(place), needs.disk_bytes))
-    for check in found:
-        if check.verdict == Verdict.FAIL:
-            raise InfrastructureError(f"{check.name}: {check.found}: {check.remedy}")
-    return [
-        f"warning: {check.name}: {check.found}: {check.remedy}"
-        for check in found
-        if check.verdict == Verdict.WARN
-    ]
+    name = "shared files"
+    try:
+        nonce = Path(tempfile.mkdtemp(prefix=".harness-nonce-", dir=place))
+    except OSError:  # the run directory cannot be made either, which is told where it is
+        return Check(name, Verdict.OK, f"cannot be tried in {place}")
+    try:
+        mount = Mount("/nonce", str(nonce), type="bind", read_only=True)
+        host = client.api.create_host_config(mounts=[mount])
+        made = client.api.create_container(_NO_IMAGE, host_config=host)
+        client.api.remove_container(made["Id"])  # somebody has called an image that
+    except APIError as error:
+        if "source path does not exist" in str(error.explanation):
+            return Check(
+                name,
+                Verdict.FAIL,
+                f"the engine at {settle()} does not see {place}",
+                "run the harness on the engine's machine, or name a --run-dir that both see",
+            )
+    finally:
+        nonce.rmdir()
+    return Check(name, Verdict.OK, f"the engine sees {place}")
 
 
-def _descriptors(ahead: Ahead | None) -> Check:
+def descriptors(ahead: Ahead | None) -> Check:
+    """Check how many files the sampler of a plan needs against how many it may open."""
     # The sampler raises its own limit as far as it may.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit == resource.RLIM_INFINITY:
@@ -118,7 +125,7 @@ def _of_the_engine(client: DockerClient, needs: Estimate | None) -> Iterator[Che
     yield checks.memory(available, needs.peak_bytes if needs else None)
     root = Path(str(info.get("DockerRootDir", "")))
     if root.is_dir():
-        yield checks.disk("engine's disk", _free_bytes(root), needs.store_bytes if needs else None)
+        yield checks.disk("engine's disk", free_bytes(root), needs.store_bytes if needs else None)
     yield _subnets(client)
     yield checks.clock(offset_s, _text(_CLOCK_SOURCE).strip())
     yield _leftovers(client)
@@ -153,18 +160,17 @@ def _leftovers(client: DockerClient) -> Check:
 
 
 def _run_directory(run_dir: str, needs: Estimate | None) -> Check:
-    place = Path(run_dir).absolute()
-    while not place.exists():
-        place = place.parent
+    place = existing(run_dir)
     name = "run directory"
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return Check(name, Verdict.FAIL, f"cannot write in {place}", "name another --run-dir")
     if os.statvfs(place).f_flag & os.ST_RDONLY:
         return Check(name, Verdict.FAIL, f"{place} is read-only", "name another --run-dir")
-    return checks.disk(name, _free_bytes(place), needs.disk_bytes if needs else None)
+    return checks.disk(name, free_bytes(place), needs.disk_bytes if needs else None)
 
 
-def _of_this_machine() -> Iterator[Check]:
+def of_this_machine() -> Iterator[Check]:
+    """Yield what needs no engine to be known."""
     if _MEMINFO.exists():
         meminfo = _MEMINFO.read_bytes()
         total, free = (proc_size(meminfo, name) or 0 for name in (b"SwapTotal", b"SwapFree"))
@@ -187,18 +193,13 @@ def _private_ca() -> Check:
     return Check("private CA", Verdict.OK, named["SSL_CERT_FILE"])
 
 
-def _compose_version() -> str:
+def compose_version() -> str:
+    """Return the version of ``docker compose``; empty if there is none."""
     try:
-        asked = subprocess.run(
-            ["docker", "compose", "version", "--short"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+        code, said = run_command(["docker", "compose", "version", "--short"], _CLIENT_S)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return asked.stdout.strip() if asked.returncode == 0 else ""
+    return said.strip() if code == 0 else ""
 
 
 def _offset_s(system_time: str) -> float:
@@ -211,12 +212,13 @@ def _offset_s(system_time: str) -> float:
         return 0.0
 
 
-def _free_bytes(path: Path) -> int:
+def free_bytes(path: Path) -> int:
+    """Return the free space where a path is."""
     return shutil.disk_usage(path).free
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return ""

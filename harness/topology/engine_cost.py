@@ -38,7 +38,7 @@ def _stats() -> Iterator[tuple[str, list[str]]]:
     """Yield each process's number and its fields of ``/proc/<pid>/stat`` from the third on."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            head, _, rest = stat.read_text().rpartition(")")
+            head, _, rest = stat.read_text(encoding="utf-8").rpartition(")")
         except (FileNotFoundError, ProcessLookupError):
             continue
         if head.partition("(")[2].startswith(ENGINE_PROCESSES):

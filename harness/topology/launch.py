@@ -16,13 +16,14 @@ from docker.models.containers import Container
 from requests.exceptions import RequestException
 
 from harness.core.errors import InfrastructureError
+from harness.core.files import write_whole
 from harness.images import Image, ensure
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake, Known
 from harness.results.marks import STOP, mark_line
 from harness.results.outcomes import Ending, Outcome
-from harness.results.shared import SharedFolder, write_whole
+from harness.results.shared import SharedFolder
 from harness.sampling.cgroup_process import CgroupSamplerProcess
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership, records, sampling, stacks
@@ -253,6 +254,7 @@ class LaunchedTopology:
         records.write(replace(self.record(), kept=True))
         if self._intake is not None:
             self._intake.end(str(self.number))
+            self._intake.keep_folder()
         self._stack.pop_all()
 
     def record(self) -> records.Record:
@@ -306,7 +308,7 @@ class LaunchedTopology:
         plan = self.launch.plan
         assert plan.topology is not None
         command = f"python -m harness run --plan {RUN_MOUNT}/plan.json"
-        if len(self.places) < len(plan.runs()):
+        if len(self.places) < plan.run_count:
             command += f" --places {self.places.start + 1} {self.places.stop}"
         return {
             **self.launch.images,
@@ -337,7 +339,7 @@ class LaunchedTopology:
         resolved = self.launch.directory.path / "compose"
         resolved.mkdir(exist_ok=True)
         name = "project.yaml" if self.number == 1 else f"project-{self.number}.yaml"
-        (resolved / name).write_text(project.config())
+        write_whole(resolved / name, project.config())
 
     def _watch(
         self,

@@ -19,7 +19,7 @@ from docker.errors import APIError, NotFound
 
 from harness.core.errors import UsageError
 from harness.results.directory import RunDirectory
-from harness.results.repair import take_leftovers
+from harness.results.repair import remove_folders, take_leftovers
 from harness.sampling.report import FRAGMENTS
 from harness.topology import ownership, records
 from harness.topology.cgroups import project_cgroups, remove_cgroups
@@ -149,6 +149,7 @@ def tidy_run_directory(path: Path) -> None:
     ownership.give_to_user(path, ownership.current_owner())
     with suppress(OSError, UsageError):  # what cannot be taken in stays for --resume
         take_leftovers(directory)
+        remove_folders(directory)
     for temporary in directory.temporary_files():
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

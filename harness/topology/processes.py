@@ -91,7 +91,9 @@ def _is_number(text: str) -> bool:
 
 def _started(pid: int) -> int | None:
     try:
-        return parse_started((_PROC / str(pid) / "stat").read_text(errors="replace"))
+        return parse_started(
+            (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        )
     except OSError:
         return None
 

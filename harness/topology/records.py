@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.core.environment import home_directory
+from harness.core.files import write_whole
 from harness.topology.processes import BenchProcess, State
 
 _APPLICATION = "workflow-memory-harness"
@@ -40,19 +42,21 @@ class Record:
 
 
 def directory() -> Path:
-    """Return where the notes are: the user's own state, which survives a restart."""
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    """Return where the notes are: the user's own state, which survives a restart.
+
+    Raises:
+        OSError: if the user has no home.
+    """
+    home = os.environ.get("XDG_STATE_HOME") or Path(home_directory(), ".local", "state")
     return Path(home) / _APPLICATION / "topologies"
 
 
 def write(record: Record) -> None:
     """Write a note. A machine where that is impossible still has the labels."""
-    path = directory() / f"{record.project}.json"
     try:
+        path = directory() / f"{record.project}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps(asdict(record)) + "\n")
-        new.replace(path)
+        write_whole(path, json.dumps(asdict(record)) + "\n")
     except OSError:
         return
 
@@ -87,7 +91,7 @@ def all_records() -> list[Record]:
         return []
     for path in paths:
         try:
-            record = parse(path.read_text(errors="replace"))
+            record = parse(path.read_text(encoding="utf-8", errors="replace"))
         except OSError:
             continue
         # A note's name must be its project's: what it says is going to be removed.

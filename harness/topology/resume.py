@@ -17,7 +17,7 @@ from harness.core.errors import InfrastructureError, UsageError
 from harness.images import Image, docker_cli
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
-from harness.results.manifest import write_manifest
+from harness.results.documents import write_json
 from harness.topology import leftovers, records
 from harness.topology.engine import connect
 from harness.topology.processes import State
@@ -28,7 +28,7 @@ _SCHEMA_VERSION = 1
 def write_bench_file(path: Path, plan: Plan, images: Mapping[str, Mapping[str, Any]]) -> None:
     """Write what a later ``--resume`` needs, before the first container is started."""
     document = {"schema_version": _SCHEMA_VERSION, "plan": plan.model_dump(mode="json")}
-    write_manifest(path, document | {"images": dict(images)})
+    write_json(path, document | {"images": dict(images)})
 
 
 def read_bench_file(path: Path) -> tuple[Plan, dict[str, Image]]:
@@ -39,7 +39,7 @@ def read_bench_file(path: Path) -> tuple[Plan, dict[str, Image]]:
     """
     where = f"--resume {path.parent}"
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_bytes())
         plan = Plan.model_validate(found["plan"])
         images = {stack: Image(**image) for stack, image in found["images"].items()}
     except OSError as error:

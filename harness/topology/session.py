@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.core import interrupt
-from harness.core.errors import InfrastructureError, UsageError
+from harness.core.errors import InfrastructureError
 from harness.images import Image
 from harness.images.checkout import CHECKOUT
 from harness.plan import Plan
 from harness.results import manifest
 from harness.results.directory import RunDirectory
+from harness.results.documents import read_document, write_json
 from harness.results.outcomes import REPEATED, Ending, Outcome, error_for
-from harness.results.rows import OutcomeRow, RowWriter, read_rows
+from harness.results.rows import OutcomeRow, RowWriter, read_table
 from harness.sampling.collect import collect_reports
 from harness.topology import ownership
 from harness.topology.at_once import clean_in_background
-from harness.topology.compose import keep_sources, plan_files, services
+from harness.topology.compose import keep_sources, plan_files
 from harness.topology.launch import Launch, LaunchedTopology, prepare
 from harness.topology.reserve import keep_reserve, release_reserve
 from harness.topology.resume import write_bench_file
@@ -87,11 +88,11 @@ class Bench:
             KeyboardInterrupt: after everything was taken down.
         """
         files = plan_files(self.plan)
-        self._refuse_ignored(services(files))
         launch, facts = prepare(
             self.plan, self.directory, files, self.say, self.progress, images=self.images
         )
-        earlier = (manifest.read_json(self.directory.manifest) or {}).get("topologies", [])
+        found, _ = read_document(self.directory.manifest, "manifest")
+        earlier = found.get("topologies") or []
         self._facts = facts | {"topologies": list(earlier), "cgroup_view_lacks": {}}
         if earlier:
             self._facts["project"] = earlier[0]["project"]
@@ -183,7 +184,7 @@ class Bench:
         """Return the runs whose outcome is on disk."""
         if not self.directory.outcomes.exists():
             return frozenset()
-        return frozenset(row.run_id for row in read_rows(self.directory.outcomes, OutcomeRow))
+        return frozenset(row.run_id for row in read_table(self.directory.outcomes, OutcomeRow).rows)
 
     def _note(self, topology: LaunchedTopology, ending: Ending) -> str:
         """Write the row of the run that a topology's ending ended; return its id.
@@ -232,23 +233,14 @@ class Bench:
             f" 'harness clean {topology.name}' removes it"
         )
 
-    def _refuse_ignored(self, names: Sequence[str]) -> None:
-        """Refuse a flag about containers that this topology has not got."""
-        assert self.plan.topology is not None
-        if self.plan.topology.worker_memory_limit is not None and "worker" not in names:
-            raise UsageError(
-                "--worker-memory-limit: here the workers are in the runner's container, which has"
-                " no limit; choose an executor with worker containers"
-            )
-
     def _complete_manifest(self) -> None:
         """Add the host's and the engine's part to what the runner wrote, if it did."""
-        found = manifest.read_json(self.directory.manifest)
+        found, _ = read_document(self.directory.manifest, "manifest")
         found = found or manifest.base_manifest(self.plan.model_dump(mode="json"))
         found |= manifest.base_manifest(self.plan.model_dump(mode="json"))
         found["git_revision"] = manifest.git_revision(CHECKOUT)
         found |= {"host": manifest.machine() | {"software": manifest.software()}}
-        manifest.write_manifest(self.directory.manifest, found | self._facts)
+        write_json(self.directory.manifest, found | self._facts)
         for path in self.directory.temporary_files():
             path.unlink(missing_ok=True)
 

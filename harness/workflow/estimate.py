@@ -65,7 +65,7 @@ def estimate(plan: Plan, containers: int, topologies: int) -> Estimate:
     processes = max(containers, workers + 1)
     peak = processes * _PROCESS_BYTES + max(store + flight, direct + flight)
     run_s = makespan_s(workload, workers) + _PHASES_S + plan.general.after
-    runs = len(plan.runs()) + plan.general.warmup * len(workload.modes)
+    runs = plan.run_count + plan.general.warmup * len(workload.modes)
     total_s = runs * run_s + topologies * _TOPOLOGY_S
     return Estimate(
         containers=containers,
@@ -81,7 +81,7 @@ def topologies_of(plan: Plan) -> int:
     """Return how many topologies a plan has at most."""
     isolate = Isolate.NONE if plan.topology is None else plan.topology.isolate
     if isolate == Isolate.RUN:
-        return len(plan.runs())
+        return plan.run_count
     return len(plan.workload.modes) if isolate == Isolate.MODE else 1
 
 

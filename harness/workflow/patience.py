@@ -33,7 +33,7 @@ def bounded(limit_s: float, stacks: Path) -> Iterator[None]:
 
     def expire(_number: int, _frame: object) -> None:
         stacks.parent.mkdir(exist_ok=True)
-        with stacks.open("w") as file:
+        with stacks.open("w", encoding="utf-8") as file:
             faulthandler.dump_traceback(file, all_threads=True)
         _end_at_last()
         raise RunTimeout(f"took longer than {limit_s:g} s (--run-timeout)")

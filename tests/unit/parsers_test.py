@@ -175,10 +175,10 @@ def test_any_file_is_rows_or_one_line(row_type: type[Any]) -> None:
     st.lists(
         st.builds(
             OutcomeRow,
+            st.text().map("run-{}".format),
             st.text(),
-            st.text(),
-            st.integers(),
-            st.text(),
+            st.integers(0, 2**62),
+            st.text().map("ended-{}".format),
             st.text(),
             st.none() | st.text(min_size=1),
         ),

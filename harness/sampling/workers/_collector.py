@@ -8,6 +8,7 @@ import time
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
+from harness.core.files import write_whole
 from harness.results.memory import InsideRow
 from harness.results.rows import columns
 from harness.results.workers import WorkerRow
@@ -16,7 +17,7 @@ from harness.sampling.grid import GridReport
 from harness.sampling.marks import MarksTail
 from harness.sampling.remote_rows import Runs, adopt_rows
 from harness.sampling.report import ViewReport, write_report
-from harness.sampling.writer import RowWriter
+from harness.sampling.writer import LineWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,7 @@ class Collector:
         self._clock = clock
         self._marks = MarksTail(str(directory.marks))
         self._runs = Runs()
-        self._rows = RowWriter(str(directory.memory("inside")), columns(InsideRow))
+        self._rows = LineWriter(str(directory.memory("inside")), columns(InsideRow))
         self._containers: dict[str, str] = {}
         self._sampled: dict[str, Sampled] = {}
         self._reported: set[str] = set()
@@ -111,9 +112,7 @@ class Collector:
             sampled = self._sampled[process]
             for name, address in sampled.workers:
                 table.writerow(astuple(self._worker_row(container, name, address, sampled)))
-        draft = self._directory.workers.with_suffix(".tmp")
-        draft.write_text(out.getvalue(), encoding="utf-8")
-        draft.replace(self._directory.workers)
+        write_whole(self._directory.workers, out.getvalue())
 
     def _worker_row(self, container: str, name: str, address: str, sampled: Sampled) -> WorkerRow:
         own = sampled.clock == self._clock

@@ -162,12 +162,13 @@ def _popen(words: list[str], env: dict[str, str] | None) -> subprocess.Popen[str
 
 def containers(client: DockerClient, bench: RunningBench) -> list[Container]:
     """Return the containers of a bench's topology that runs now."""
-    label = str(bench.directory)
+    label = f"{bench.directory}/"
     found = client.containers.list(filters={"label": RUN_LABEL}, ignore_removed=True)
     return [
         c
         for c in found
-        if any(mount["Source"] == label for mount in c.attrs["Mounts"]) and c.status == "running"
+        if any(str(mount["Source"]).startswith(label) for mount in c.attrs["Mounts"])
+        and c.status == "running"
     ]
 
 

@@ -8,8 +8,8 @@ from harness.analysis.crosscheck import crosscheck
 from harness.analysis.quality import assess
 from harness.report.evidence import quality_lines
 from harness.results.directory import RunDirectory
+from harness.results.documents import write_json
 from harness.results.events import PhaseRow
-from harness.results.manifest import write_manifest
 from harness.results.memory import CgroupRow, DockerRow, InsideRow, row_line
 from harness.results.rows import RowWriter, columns
 
@@ -137,7 +137,7 @@ def test_calibration_beside_the_run_directory_sets_the_bounds(tmp_path: Path) ->
     write(directory, "inside", InsideRow, [inside(90, 1500)])
     assert assess(directory)["inside_against_cgroup"]["agrees"] is True
     agreement = {"identity": 5, "inside": 100, "docker": 5}
-    write_manifest(tmp_path / "calibration.json", {"agreement": agreement})
+    write_json(tmp_path / "calibration.json", {"agreement": agreement})
     quality = assess(directory)
     assert quality["inside_against_cgroup"]["bound_bytes"] == 100
     assert quality["inside_against_cgroup"]["agrees"] is False

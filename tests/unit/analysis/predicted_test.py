@@ -1,17 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.analysis.own_files import read_rows
 from harness.analysis.predicted import Comparison, predictions
 from harness.analysis.session import Session
 from harness.plan import Workload
 from harness.results.directory import RunDirectory
 from harness.results.events import PredictionRow, StorageRow
-from harness.results.rows import ObjectsRow, RowWriter
+from harness.results.rows import ObjectsRow, RowWriter, read_table
 from harness.workflow.runner import write_predictions
 
 WORKLOAD = Workload(
@@ -36,7 +36,9 @@ def session(directory: RunDirectory) -> Session:
         "storage": (directory.storage, StorageRow),
     }
     tables = {
-        name: read_rows(path, kind).rows for name, (path, kind) in files.items() if path.exists()
+        name: [dataclasses.asdict(row) for row in read_table(path, kind).rows]
+        for name, (path, kind) in files.items()
+        if path.exists()
     }
     return Session(directory.path, "harness", None, (), None, tables=tables)
 

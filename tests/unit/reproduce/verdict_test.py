@@ -33,8 +33,8 @@ def session(path: Path, makespans_s: Sequence[float], **machine: object) -> Path
             "1000-1000-1000",
             1,
             0.5,
-            0.0,
-            0.0,
+            clock / SECOND,
+            clock / SECOND + makespan_s,
             makespan_s,
         ]
         results.append(row)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import json
 import os
 import socket
@@ -14,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.results.directory import RunDirectory
+from harness.results.documents import clean
 from harness.results.events import TaskRow
 from harness.results.intake import Intake, Known, accept
 from harness.results.memory import InsideRow, MarkRow
-from harness.results.repair import finished_runs
+from harness.results.repair import finished_runs, take_if_left
 from harness.results.rows import (
     ObjectsRow,
     OutcomeRow,
@@ -27,7 +30,7 @@ from harness.results.rows import (
     csv_line,
     read_rows,
 )
-from harness.results.shared import NotPlainError, SharedFolder, clean, open_plain
+from harness.results.shared import NotPlainError, SharedFolder, open_plain
 
 KNOWN = Known(frozenset({"0001-none-1", "0002-none-2"}), {"none"}, {"worker-1"})
 SAMPLE = InsideRow("0001-none-1", "worker-1", 10, 20, 0, 2, 100, None, None, 5, 120, None, None)
@@ -56,7 +59,9 @@ def write_run(folder: Path, run_id: str, start_s: float, outcome: str | None = "
     """Write a run's rows as the runner does."""
     inside = RunDirectory(folder)
     with RowWriter(inside.marks, MarkRow) as marks, RowWriter(inside.results, ResultRow) as results:
-        marks.write(MarkRow(run_id, "run_start", 1, 2))
+        start_ns = round(start_s * 1e9)
+        marks.write(MarkRow(run_id, "run_start", start_ns, start_ns))
+        marks.write(MarkRow(run_id, "run_end", start_ns + 10**9, start_ns + 10**9))
         if outcome:
             results.write(result(start_s))
     with RowWriter(inside.objects, ObjectsRow) as objects:
@@ -79,7 +84,7 @@ def test_rows_are_taken_in_as_they_come_and_once(directory: RunDirectory) -> Non
         100,
         200,
     ]
-    assert len(read_rows(directory.marks, MarkRow)) == 2
+    assert len(read_rows(directory.marks, MarkRow)) == 4
     assert intake.warnings() == []
 
 
@@ -288,7 +293,7 @@ def test_a_run_that_was_taken_in_by_half_is_taken_in_whole(directory: RunDirecto
     with RowWriter(intake.shared.path / "outcomes.csv", OutcomeRow) as outcomes:
         outcomes.write(OutcomeRow("0001-none-1", "none", 1, "ok", ""))
     assert finished_runs(directory) == {"0001-none-1"}
-    assert len(read_rows(directory.marks, MarkRow)) == 1
+    assert len(read_rows(directory.marks, MarkRow)) == 2
     assert len(read_rows(directory.results, ResultRow)) == 1
 
 
@@ -331,3 +336,41 @@ def test_an_outcome_that_comes_while_other_files_are_read_waits_for_its_rows(
     intake.take()
     assert len(read_rows(directory.outcomes, OutcomeRow)) == 2
     assert len(read_rows(directory.objects, ObjectsRow)) == 2
+
+
+def left_by_a_killed_bench(directory: RunDirectory) -> RunDirectory:
+    inside = dataclasses.replace(directory, csv_name="mine.csv", log_name="mine.log")
+    intake = intake_of(inside)
+    write_run(intake.shared.path, "0001-none-1", 100.0)
+    (intake.shared.path / "results.csv").rename(intake.shared.path / "mine.csv")
+    return inside
+
+
+def test_a_reader_finds_what_a_killed_bench_left(directory: RunDirectory) -> None:
+    inside = left_by_a_killed_bench(directory)
+    assert take_if_left(directory.path) == []
+    assert [row.run_id for row in read_rows(inside.outcomes, OutcomeRow)] == ["0001-none-1"]
+    assert len(read_rows(inside.results, ResultRow)) == 1
+    assert not directory.shared.exists()
+
+
+def test_a_reader_leaves_the_rows_of_a_bench_that_runs(directory: RunDirectory) -> None:
+    inside = left_by_a_killed_bench(directory)
+    descriptor = os.open(directory.path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    (line,) = take_if_left(directory.path)
+    os.close(descriptor)
+    assert "a bench writes there" in line
+    assert not inside.outcomes.exists()
+    assert directory.shared.exists()
+
+
+def test_names_that_lead_out_of_the_directory_are_not_written_to(
+    directory: RunDirectory, tmp_path: Path
+) -> None:
+    intake = intake_of(directory)
+    write_run(intake.shared.path, "0001-none-1", 100.0)
+    known = directory.replies / "topology-1" / "known.json"
+    known.write_text(json.dumps(json.loads(known.read_text()) | {"csv_name": "../x.csv"}))
+    take_if_left(directory.path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.sampling.writer import RowWriter
+from harness.sampling.writer import LineWriter
 
 HEADER = ("a", "b")
 
 
 def test_rows_are_buffered_until_a_flush(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    writer = RowWriter(str(path), HEADER)
+    writer = LineWriter(str(path), HEADER)
     writer.write("1,2\n")
     assert path.read_text() == "a,b\n"
     writer.flush()
@@ -27,7 +27,7 @@ def test_rows_are_buffered_until_a_flush(tmp_path: Path) -> None:
 def test_flush_if_due_waits_for_its_interval(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     now = 0
-    writer = RowWriter(str(path), HEADER, flush_interval_ns=100, clock=lambda: now)
+    writer = LineWriter(str(path), HEADER, flush_interval_ns=100, clock=lambda: now)
     writer.write("1,2\n")
     now = 99
     writer.flush_if_due()
@@ -39,7 +39,7 @@ def test_flush_if_due_waits_for_its_interval(tmp_path: Path) -> None:
 
 def test_a_full_buffer_is_flushed_in_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    writer = RowWriter(str(path), HEADER, flush_interval_ns=10**18)
+    writer = LineWriter(str(path), HEADER, flush_interval_ns=10**18)
     line = "x" * 999 + ",\n"
     for _ in range(100):
         writer.write(line)
@@ -51,7 +51,7 @@ def test_a_full_buffer_is_flushed_in_whole_lines(tmp_path: Path) -> None:
 def test_an_existing_file_is_appended_to_without_a_second_header(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     for row in ("1,2\n", "3,4\n"):
-        writer = RowWriter(str(path), HEADER)
+        writer = LineWriter(str(path), HEADER)
         writer.write(row)
         writer.close()
     assert path.read_text() == "a,b\n1,2\n3,4\n"
@@ -59,15 +59,15 @@ def test_an_existing_file_is_appended_to_without_a_second_header(tmp_path: Path)
 
 def test_an_unwritable_place_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        RowWriter(str(tmp_path / "missing" / "rows.csv"), HEADER)
+        LineWriter(str(tmp_path / "missing" / "rows.csv"), HEADER)
 
 
 WRITE_MANY = """
 import sys
-from harness.sampling.writer import RowWriter
+from harness.sampling.writer import LineWriter
 path, name = sys.argv[1:]
 sys.stdin.readline()
-writer = RowWriter(path, ("name", "number", "filler"))
+writer = LineWriter(path, ("name", "number", "filler"))
 for number in range(3000):
     writer.write(f"{name},{number},{name * 40}\\n")
     if number % 7 == 0:

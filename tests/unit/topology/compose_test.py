@@ -113,7 +113,23 @@ def test_a_client_that_hangs_ends_with_what_it_started(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(ComposeTimeoutError, match="docker compose up took longer than 1 s"):
         ComposeProject("wmh00000000", [], {}).up(1)
-    child = int((tmp_path / "child").read_text())
+    _wait_for_the_end_of(int((tmp_path / "child").read_text()))
+
+
+def test_a_client_that_has_ended_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tmp_path / "docker"
+    # What it leaves behind holds its output, in a session that nobody can end with it.
+    client.write_text("#!/bin/sh\nsetsid sleep 5 &\necho services:\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    begin = time.monotonic()
+    assert ComposeProject("wmh00000000", [], {}).config() == "services:\n"
+    assert time.monotonic() - begin < 4
+
+
+def _wait_for_the_end_of(child: int) -> None:
     deadline = time.monotonic() + 20
     while Path(f"/proc/{child}/stat").exists() and time.monotonic() < deadline:
         if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":

@@ -13,7 +13,8 @@ import pytest
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.plan import Plan
-from harness.topology import doctor, leftovers
+from harness.topology import admission, doctor, leftovers
+from harness.topology.admission import admit
 from harness.topology.checks import Check, Verdict
 from harness.topology.processes import BenchProcess
 from tests.bench_plans import bench_plan
@@ -49,7 +50,7 @@ class Machine:
     def preflight(self, **topology: Any) -> list[str]:
         plan = bench_plan(**topology)
         general = plan.general.model_copy(update={"run_dir": str(self.place)})
-        return doctor.preflight(plan.model_copy(update={"general": general}))
+        return admit(plan.model_copy(update={"general": general}), self.place)
 
 
 @pytest.fixture
@@ -58,10 +59,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     for name in doctor._CA_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(doctor, "connect", lambda: machine.engine.client)
+    for module in (doctor, admission):
+        monkeypatch.setattr(module, "connect", lambda: machine.engine.client)
+        monkeypatch.setattr(module, "available_bytes", lambda _: machine.available_bytes)
     monkeypatch.setattr(doctor, "obstacle", lambda _: "")
-    monkeypatch.setattr(doctor, "available_bytes", lambda _: machine.available_bytes)
-    monkeypatch.setattr(doctor, "_free_bytes", lambda _: machine.free_bytes)
+    monkeypatch.setattr(doctor, "free_bytes", lambda _: machine.free_bytes)
     for name, file in (
         ("_CLOCK_SOURCE", "clock"),
         ("_HUGE_PAGES", "pages"),
@@ -72,14 +74,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(os, "getloadavg", lambda: (machine.load, 0.0, 0.0))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1, machine.descriptors))
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], *_: Any) -> tuple[int, str]:
         assert command == ["docker", "compose", "version", "--short"]
         if machine.compose == "hangs":
             raise subprocess.TimeoutExpired(command, 20)
-        code = 0 if machine.compose else 1
-        return subprocess.CompletedProcess(command, code, f"{machine.compose or 'unknown'}\n", "")
+        return 0 if machine.compose else 1, f"{machine.compose or 'unknown'}\n"
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(doctor, "run_command", run)
     return machine
 
 
@@ -93,7 +94,7 @@ def test_a_machine_that_is_well_passes_every_check(machine: Machine) -> None:
     assert set(checks) == {
         *("engine", "API", "cgroups", "limits", "memory", "subnets", "clock", "leftovers"),
         *("compose", "run directory", "descriptors", "swap", "huge pages", "other load"),
-        "private CA",
+        *("private CA", "shared files"),
     }
     assert checks["engine"].found == "28.0, overlay2"
     # The network that was asked for is gone again.
@@ -107,7 +108,8 @@ def test_without_an_engine_the_rest_is_examined_all_the_same(
     def connect() -> None:
         raise InfrastructureError("no engine at x: start it")
 
-    monkeypatch.setattr(doctor, "connect", connect)
+    for module in (doctor, admission):
+        monkeypatch.setattr(module, "connect", connect)
     checks = machine.examine()
     assert checks["engine"] == Check("engine", Verdict.FAIL, "no engine at x", "start it")
     assert {"compose", "swap", "private CA"} < set(checks)
@@ -130,6 +132,14 @@ def test_limits_that_the_engine_lacks_are_named(machine: Machine, missing: str) 
     checks = machine.examine()
     assert bad(checks) == {"limits": Verdict.WARN}
     assert checks["limits"].found == f"the engine lacks {missing}"
+
+
+def test_an_engine_that_does_not_see_this_machines_files_fails(machine: Machine) -> None:
+    machine.engine.elsewhere = True
+    assert bad(machine.examine()) == {"shared files": Verdict.FAIL}
+    with pytest.raises(InfrastructureError, match=r"shared files: the engine at .* does not see"):
+        machine.preflight()
+    assert [path.name for path in machine.place.iterdir() if "nonce" in path.name] == []
 
 
 def test_no_room_for_a_network_fails(machine: Machine) -> None:
@@ -181,12 +191,12 @@ def test_what_makes_figures_worse_is_a_warning_line_each(machine: Machine) -> No
     lines = machine.preflight()
     names = [line.split(": ")[:2] for line in lines]
     assert names == [
+        ["warning", "run directory"],
         ["warning", "swap"],
         ["warning", "huge pages"],
         ["warning", "other load"],
-        ["warning", "run directory"],
     ]
-    assert "5.12 KB of 9.22 KB used" in lines[0]
+    assert "5.12 KB of 9.22 KB used" in lines[1]
 
 
 def test_the_sampler_needs_descriptors_for_every_container(machine: Machine) -> None:

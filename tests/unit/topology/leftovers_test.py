@@ -106,6 +106,7 @@ def test_a_note_alone_is_found() -> None:
         (ELSEWHERE, State.UNKNOWN),
         ("nobody", State.UNKNOWN),
     ],
+    ids=["ended", "running", "elsewhere", "nobody"],
 )
 def test_the_containers_say_whether_their_bench_runs(
     engine: FakeEngine, owner: str, state: State

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.core import interrupt
-from harness.core.errors import HarnessError, InfrastructureError, MeasuredFailure, UsageError
+from harness.core.errors import HarnessError, InfrastructureError, MeasuredFailure
 from harness.plan import Plan
 from harness.results import manifest
 from harness.results.directory import RunDirectory
@@ -355,15 +355,3 @@ def test_a_second_signal_leaves_the_rest_to_somebody_else(
     case.run()
     # One may still be on its way down.
     assert left == [["topology-2", "topology-3"]]
-
-
-def test_a_limit_for_workers_that_have_no_container_is_refused(case: Case) -> None:
-    plan = bench_plan(worker_memory_limit=10**9)
-    threads = {"executor_name": "thread", "executor": {}}
-    case.plan = Plan.model_validate(plan.model_dump() | threads)
-    error = case.run()
-    assert isinstance(error, UsageError)
-    assert str(error).startswith("--worker-memory-limit: here the workers are in the runner's")
-    assert case.script.happened == []
-    case.plan = plan
-    assert case.run() is None
