@@ -35,7 +35,7 @@ JUDGING = (
     *(f"harness/{name}.py" for name in ("workflow/modes", "workflow/phases", "analysis/verdicts")),
 )
 # These start processes or are one: integration tests run them, in containers.
-PROCESSES = frozenset({"__init__", "child", "inside_service", "probe", "supervise"})
+PROCESSES = {"__init__", "cgroup_process", "child", "host", "inside_service", "probe", "supervise"}
 PURE = [p for p in sorted((ROOT / "harness/sampling").glob("*.py")) if p.stem not in PROCESSES]
 MODULES = [*JUDGING, *(str(path.relative_to(ROOT)) for path in PURE)]
 PAIRS = (
