@@ -157,6 +157,14 @@ def test_rows_are_on_disk_at_marks_and_at_the_stop(inside: Inside) -> None:
     assert inside.sampler.stopped
 
 
+def test_rows_are_on_disk_after_a_second_at_the_latest(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside.sampler._writer, "_flushed_ns", 0)
+    inside.tick()
+    assert len(inside.rows()) == 1
+
+
 @pytest.mark.parametrize("reason", ["unreachable", "unreadable"])
 def test_without_a_cgroup_its_cell_is_empty_and_that_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
