@@ -28,14 +28,14 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(".*", "runs", "node_modules")
+PASSED_BY = ("annotation", "returns", "decorator_list")
 TARGET = 0.85
 JUDGING = (
     *(f"harness/topology/{name}.py" for name in ("judge", "leftovers", "watch")),
-    *(f"harness/workflow/{name}.py" for name in ("modes", "phases")),
-    "harness/analysis/verdicts.py",
+    *(f"harness/{name}.py" for name in ("workflow/modes", "workflow/phases", "analysis/verdicts")),
 )
 # These start processes or are one: integration tests run them, in containers.
-PROCESSES = frozenset({"__init__", "child", "inside_service", "probe", "supervise"})
+PROCESSES = {"__init__", "cgroup_process", "child", "host", "inside_service", "probe", "supervise"}
 PURE = [p for p in sorted((ROOT / "harness/sampling").glob("*.py")) if p.stem not in PROCESSES]
 MODULES = [*JUDGING, *(str(path.relative_to(ROOT)) for path in PURE)]
 PAIRS = (
@@ -92,11 +92,11 @@ def _edits(node: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk through a syntax tree, past annotations."""
+    """Walk through a syntax tree, past annotations and decorators."""
     yield node
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and name not in ("annotation", "returns"):
+            if isinstance(child, ast.AST) and name not in PASSED_BY:
                 yield from _code(child)
 
 
@@ -106,11 +106,11 @@ def _line(node: ast.AST) -> str:
 
 def tests_of(module: str) -> list[str]:
     """Return the tests of a module's room that import it, or what imports it; or all the room's."""
-    room = Path(module).parent.name
+    room, stem = Path(module).parent.name, Path(module).stem
     users = {p.stem for p in (ROOT / "harness" / room).glob("*.py") if module in _imported(p)}
     names = {module, *(f"harness/{room}/{user}.py" for user in users)}
     tests = sorted((ROOT / "tests/unit" / room).glob("*_test.py"))
-    own = [test for test in tests if names & _imported(test)]
+    own = [test for test in tests if names & _imported(test) or test.stem.endswith(f"{stem}_test")]
     return [str(test.relative_to(ROOT)) for test in own or tests]
 
 
@@ -160,16 +160,16 @@ def try_out(
     alive = 0
     with ThreadPoolExecutor(copies.qsize()) as pool:
         verdicts = pool.map(lambda mutant: survives(mutant.text, patience_s), chosen)
-        for mutant, survived in zip(chosen, verdicts, strict=True):
+        for each, survived in zip(chosen, verdicts, strict=True):
             word = "SURVIVED" if survived else "killed  "
-            print(f"{word}  {module}:{mutant.line}: {mutant.change}", flush=True)
+            print(f"{word}  {module}:{each.line}: {each.change}", flush=True)
             alive += survived
     return alive
 
 
 def main() -> int:
     """Try mutants of each module out; return 1 if too many survive."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", default=MODULES)
     parser.add_argument("--seed", type=int, default=1, help="which mutants are tried")
     parser.add_argument("--each", type=int, default=12, help="how many of each module")

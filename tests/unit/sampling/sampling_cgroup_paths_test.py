@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.sampling import cgroup_paths
 from harness.sampling.cgroup_files import V1, V2
 from harness.sampling.cgroup_paths import (
     MemoryCgroup,
@@ -13,6 +14,7 @@ from harness.sampling.cgroup_paths import (
     container_cgroup,
     memory_cgroup,
     memory_mount,
+    own_cgroup,
     parse_mountinfo,
     parse_proc_cgroup,
     pressure_above,
@@ -119,12 +121,63 @@ def test_a_process_that_is_not_the_containers() -> None:
     assert "is not the container's" in found.reason
 
 
+class Mounted:
+    """A cgroup v2 tree at another place than this machine's, as this process's own."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.own = "/wmh1/worker/c1"
+        self.directory = Path(f"{place}{self.own}")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.mountinfo = f"1 2 0:3 / {place} rw - cgroup2 cgroup2 rw\n"
+        monkeypatch.setattr(cgroup_paths, "_own_mountinfo", lambda: self.mountinfo)
+        # As on a machine whose memory controller is on v2.
+        monkeypatch.setattr(cgroup_paths, "parse_proc_cgroup", lambda _: {"": self.own})
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mounted:
+    return Mounted(tmp_path, monkeypatch)
+
+
+def test_a_cgroup_is_where_its_usage_can_be_read(mounted: Mounted) -> None:
+    both = (own_cgroup, lambda: container_cgroup(os.getpid()))
+    for find in both:
+        found = find()
+        assert isinstance(found, Unreachable)
+        assert found.reason == f"{mounted.directory} has no readable memory.current"
+    (mounted.directory / "memory.current").write_text("1\n")
+    for find in both:
+        assert find() == MemoryCgroup(V2, str(mounted.directory), None)
+    # Pressure is told only by kernels that count it.
+    (mounted.directory / "memory.pressure").touch()
+    for find in both:
+        assert find() == MemoryCgroup(V2, str(mounted.directory), str(mounted.directory))
+
+
+def test_a_cgroup_that_no_mount_shows_cannot_be_reached(mounted: Mounted) -> None:
+    mounted.mountinfo = ""
+    for found in (own_cgroup(), container_cgroup(os.getpid())):
+        assert isinstance(found, Unreachable)
+        assert "is not under a mount visible here" in found.reason
+
+
+def test_without_procfs_the_own_cgroup_cannot_be_reached(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cgroup_paths, "_own_mountinfo", refuse)
+    assert own_cgroup() == Unreachable("/proc/self: Permission denied")
+
+
 def test_a_known_directory_tells_its_version(tmp_path: Path) -> None:
     assert isinstance(cgroup_at(str(tmp_path)), Unreachable)
     (tmp_path / "memory.current").write_text("1\n")
     found = cgroup_at(str(tmp_path))
-    assert isinstance(found, MemoryCgroup)
-    assert found.files is V2
+    assert found == MemoryCgroup(V2, str(tmp_path), str(tmp_path))
+    (tmp_path / "memory.usage_in_bytes").write_text("1\n")
+    assert cgroup_at(str(tmp_path)) == MemoryCgroup(V1, str(tmp_path), None)
 
 
 def test_pressure_of_a_v1_parent_is_in_the_other_hierarchy(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.sampling.cgroup_files import V1, V2, Pressure
 from harness.sampling.cgroup_paths import MemoryCgroup
-from harness.sampling.cgroup_reader import CgroupReader, HighWaterMark
+from harness.sampling.cgroup_reader import CgroupReader, HighWaterMark, descriptors_needed
 from harness.sampling.cgroup_scopes import Container, Scope
 
 
@@ -37,6 +37,10 @@ def failing(number: int) -> Callable[..., bytes]:
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_files_a_kernel_lacks_read_as_nothing(v2: MemoryCgroup) -> None:
@@ -181,3 +185,160 @@ def test_a_service_outlives_its_container(
     row = scope.peak("r1", 20)
     assert (row.peak_bytes, row.peak_kind, row.interval_ns) == (555, "max_usage", 0)
     assert row.baseline_bytes == 110
+
+
+def members(place: Path, *usages: int) -> list[Container]:
+    found = []
+    for number, usage in enumerate(usages, 1):
+        path = place / f"c{number}"
+        path.mkdir()
+        make(path, {"memory.usage_in_bytes": f"{usage}\n", "memory.max_usage_in_bytes": "0\n"})
+        make(path, {"memory.stat": f"total_rss {usage // 2}\n"})
+        make(path, {"memory.oom_control": "oom_kill 1\n"})
+        found.append(Container(f"worker-{number}", "worker", MemoryCgroup(V1, str(path), None)))
+    return found
+
+
+def read_all(containers: list[Container]) -> None:
+    for container in containers:
+        container.read_usage()
+        container.read_stat()
+        container.read_slow()
+
+
+def test_a_scope_without_a_mark_takes_the_highest_sum_that_was_sampled(tmp_path: Path) -> None:
+    both = members(tmp_path, 100, 200)
+    scope = Scope("service", "worker", both, None)
+    read_all(both)
+    scope.start()
+    # Highest at the same time: not the sum of the highest of each.
+    for usages in ((400, 100), (100, 350), (150, 150)):
+        for container, usage in zip(both, usages, strict=True):
+            path = Path(container.cgroup.directory)
+            make(path, {"memory.usage_in_bytes": f"{usage}\n"})
+            make(path, {"memory.stat": f"total_rss {usage // 2}\n"})
+        read_all(both)
+        scope.saw_usage()
+        scope.saw_anon()
+    make(Path(both[0].cgroup.directory), {"memory.oom_control": "oom_kill 4\n"})
+    read_all(both)
+    row = scope.peak("r1", 20)
+    assert (row.scope, row.name, row.run_id) == ("service", "worker", "r1")
+    assert (row.peak_bytes, row.peak_kind, row.interval_ns) == (500, "sampled", 20)
+    assert (row.baseline_bytes, row.sampled_anon_peak_bytes, row.oom_events) == (300, 250, 3)
+    # The next run begins anew.
+    scope.start()
+    row = scope.peak("r2", 20)
+    assert (row.peak_bytes, row.baseline_bytes, row.oom_events) == (300, 300, 0)
+    assert row.sampled_anon_peak_bytes == 150
+
+
+def test_what_was_not_read_of_one_is_no_sum(tmp_path: Path) -> None:
+    both = members(tmp_path, 100, 200)
+    scope = Scope("service", "worker", both, None)
+    read_all(both[:1])
+    scope.start()
+    row = scope.peak("r1", 20)
+    assert (row.peak_bytes, row.baseline_bytes, row.sampled_anon_peak_bytes) == (None, None, None)
+    assert row.oom_events == 0  # as far as they can be counted
+
+
+def test_a_scope_of_nobody_has_no_figures() -> None:
+    scope = Scope("topology", "topology", [], None)
+    scope.start()
+    row = scope.peak("r1", 20)
+    assert (row.peak_bytes, row.baseline_bytes, row.oom_events) == (None, None, None)
+    assert row.sampled_anon_peak_bytes is None
+    assert not scope.over
+
+
+def test_one_that_ended_counts_as_nothing_in_sums(tmp_path: Path) -> None:
+    both = members(tmp_path, 100, 200)
+    read_all(both)
+    both[0].reader.close()
+    read_all(both)
+    scope = Scope("service", "worker", both, None)
+    scope.start()
+    row = scope.peak("r1", 20)
+    assert (row.peak_bytes, row.sampled_anon_peak_bytes) == (200, 100)
+    # A service goes on with what is left of it.
+    assert not scope.over
+
+
+def test_a_v2_scope_counts_the_kills_above_its_containers(v2: MemoryCgroup, tmp_path: Path) -> None:
+    inner = members(tmp_path, 100)
+    make(Path(v2.directory), {"memory.events": "oom_kill 5\n"})
+    scope = Scope("service", "worker", inner, v2)
+    read_all(inner)
+    scope.start()
+    make(Path(v2.directory), {"memory.events": "oom_kill 7\n", "memory.peak": "3\n"})
+    assert scope.oom_now() == 7
+    assert scope.peak("r1", 20).oom_events == 2
+    # Where it cannot be read, the containers' own are added up.
+    Path(v2.directory, "memory.events").unlink()
+    assert scope.oom_now() == 1
+
+
+def test_a_scope_says_why_its_peak_is_sampled(tmp_path: Path) -> None:
+    inner = members(tmp_path, 100)
+    above = tmp_path / "above"
+    above.mkdir()
+    make(above, {"memory.current": "300\n"})
+    scope = Scope("service", "worker", inner, MemoryCgroup(V2, str(above), None))
+    assert scope.reason == "memory.peak: No such file or directory"
+    read_all(inner)
+    scope.start()
+    # The baseline is still the cgroup's own.
+    assert scope.peak("r1", 20).baseline_bytes == 300
+    with scope.own() as own:
+        assert own is not None
+        assert own.usage() == 300
+
+
+def test_a_parent_is_opened_only_while_it_is_read(v2: MemoryCgroup, tmp_path: Path) -> None:
+    scope = Scope("service", "worker", members(tmp_path, 100), v2)
+    before = open_files()
+    with scope.own() as own:
+        assert own is not None
+        assert open_files() > before
+    assert open_files() == before
+    Path(v2.directory, "memory.current").unlink()
+    with scope.own() as own:
+        assert own is None
+
+
+def test_running_out_of_descriptors_is_an_error_and_no_missing_file(
+    v1: MemoryCgroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = Container("worker-1", "worker", v1)
+    scope = Scope("service", "worker", [inner], v1)
+    monkeypatch.setattr(os, "open", failing(errno.EMFILE))
+    with pytest.raises(OSError, match="Too many open files"), scope.own():
+        pass
+    with pytest.raises(OSError, match="Too many open files"):
+        Scope("service", "worker", [inner], v1)
+    with pytest.raises(OSError, match="Too many open files"):
+        CgroupReader(v1)
+
+
+def test_a_reader_closes_all_it_has_opened(v2: MemoryCgroup) -> None:
+    make(Path(v2.directory), {"memory.stat": "anon 1\n", "memory.swap.current": "9\n"})
+    make(Path(v2.directory), {"memory.events": "oom_kill 2\n", "memory.pressure": ""})
+    before = open_files()
+    reader = CgroupReader(v2)
+    stat = reader.stat()
+    assert stat is not None
+    assert (stat.anon_bytes, stat.swap_bytes, reader.oom_kill()) == (1, 9, 2)
+    assert reader.source == "v2"
+    assert open_files() == before + 5
+    reader.close()
+    assert open_files() == before
+    assert reader.usage() is None
+    mark = HighWaterMark(v2)
+    mark.close()
+    assert open_files() == before
+
+
+@pytest.mark.parametrize(("containers", "parents", "needed"), [(0, 0, 30), (100, 3, 633)])
+def test_descriptors_that_a_sampler_needs(containers: int, parents: int, needed: int) -> None:
+    assert descriptors_needed(containers, parents) == needed

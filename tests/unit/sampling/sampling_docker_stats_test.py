@@ -160,3 +160,17 @@ def test_a_silent_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
     silence.set()
     view._threads[0].join(10)
     assert read(tmp_path) == []
+
+
+def test_a_stream_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    silence = threading.Event()
+
+    def ending() -> Iterator[dict[str, Any]]:
+        silence.wait(60)
+        yield recorded("v1/stats.json")
+
+    view = DockerView(tmp_path, timeout_s=30)
+    view.follow("worker-1", ending())
+    threading.Timer(0.05, silence.set).start()
+    view.stop()
+    assert not view._threads[0].is_alive()

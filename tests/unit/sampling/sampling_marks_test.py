@@ -65,3 +65,18 @@ def test_the_runners_writer_and_the_tail_agree(tmp_path: Path) -> None:
     assert [(mark.run_id, mark.mark) for mark in marks] == [("r1", "run_start"), ("r1", "run_end")]
     assert marks[0].t_mono_ns <= marks[1].t_mono_ns
     assert ack.stat().st_size == 2
+
+
+def test_both_ends_close_what_they_opened(tmp_path: Path) -> None:
+    def opened() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = opened()
+    (tmp_path / "marks.csv").write_bytes(HEADER.encode())
+    tail, acks = MarksTail(str(tmp_path / "marks.csv")), AckWriter(str(tmp_path / "ack"))
+    tail.poll()
+    assert opened() == before + 2
+    for _ in range(2):
+        tail.close()
+    acks.close()
+    assert opened() == before

@@ -13,7 +13,8 @@ from typing import cast
 import psutil
 import pytest
 
-from harness.sampling.process_memory import ProcessSums, RssSum, SampledProcess
+from harness.sampling import process_memory
+from harness.sampling.process_memory import FullSum, ProcessSums, RssSum, SampledProcess
 
 
 class Some(ProcessSums):
@@ -187,3 +188,38 @@ def test_an_orphan_is_looked_at_again_once_somebody_has_taken_it_in() -> None:
     assert not sums.counts(orphan)
     orphan.above = [first]
     assert sums.counts(orphan)
+
+
+def test_unique_and_proportional_sums_are_psutils() -> None:
+    with idle_process() as one, idle_process() as other:
+        found = Some(one, other).full()
+        expected = [psutil.Process(each.pid).memory_full_info() for each in (one, other)]
+    assert found is not None
+    assert found.uss_bytes == pytest.approx(sum(each.uss for each in expected), rel=0.02)
+    # What two processes share is counted once between them all.
+    assert found.pss_bytes == pytest.approx(sum(each.pss for each in expected), rel=0.02)
+    assert found.uss_bytes < found.pss_bytes
+
+
+def test_a_process_that_is_too_large_or_not_ours_leaves_no_sum_and_one_that_ended_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with idle_process() as one:
+        sums = Some(one)
+        monkeypatch.setattr(process_memory, "_FULL_LIMIT_BYTES", sums.rss().rss_bytes // 2)
+        assert sums.full() is None
+        monkeypatch.undo()
+        sampled = sums._known[one.pid]
+
+        def denied() -> None:
+            raise psutil.AccessDenied(one.pid)
+
+        monkeypatch.setattr(sampled.process, "memory_full_info", denied)
+        assert sums.full() is None
+    assert sums.full() == FullSum(0, 0)
+
+
+def test_every_process_is_looked_at_but_this_one() -> None:
+    with idle_process() as one:
+        assert {os.getpid(), one.pid} <= set(ProcessSums()._pids())
+    assert ProcessSums().own_rss() == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)

@@ -12,7 +12,7 @@ from harness.results.intake import Intake, Known
 from harness.results.rows import OutcomeRow, columns, csv_line
 from harness.results.shared import SharedFolder
 from harness.sampling.report import FRAGMENTS
-from harness.topology import leftovers, records
+from harness.topology import leftovers, ownership, records
 from harness.topology.engine import RUN_LABEL
 from harness.topology.processes import BenchProcess, State
 from harness.topology.records import Record
@@ -209,6 +209,16 @@ def test_a_dead_benchs_directory_loses_what_is_temporary_and_no_row(
     assert not (directory.path / FRAGMENTS).exists()
     assert not directory.shared.exists()
     assert records.all_records() == []
+
+
+def test_what_a_dead_bench_wrote_is_its_users(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Path] = []
+    monkeypatch.setattr(ownership, "give_to_user", lambda path, _: given.append(path))
+    records.write(Record(PROJECT, ENDED, str(tmp_path)))
+    leftovers.remove(engine.client, PROJECT)
+    assert given == [tmp_path]
 
 
 def test_a_directory_that_is_gone_is_no_obstacle(engine: FakeEngine, tmp_path: Path) -> None:

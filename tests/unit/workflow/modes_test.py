@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from proxystore.connectors.local import LocalConnector
-from proxystore.proxy import Proxy
+from proxystore.proxy import Proxy, is_resolved
 from proxystore.store import register_store, unregister_store
 from proxystore.store.base import Store
 from proxystore.store.ref import OwnedProxy as Owned
@@ -148,6 +148,7 @@ def test_default_proxies_stay_until_the_clean_up(store: Store[Any]) -> None:
     start = manager.enter(b"start")
     assert isinstance(start, Proxy)
     # The client has the object at hand: it fetches nothing.
+    assert is_resolved(start)
     assert start == b"start"
     results = step(manager, executor, [start])
     assert executor.tasks == [task_proxy]
@@ -188,6 +189,7 @@ def test_an_owned_object_goes_with_its_owner(store: Store[Any]) -> None:
     manager = OwnedProxy(store)
     data = [manager.enter(b"start")]
     assert type(data[0]) is Owned
+    assert is_resolved(data[0])
     results = step(manager, Here(), data)
     assert type(results[0]) is Owned
     manager.consumed(data)
