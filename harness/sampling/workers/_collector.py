@@ -9,14 +9,13 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from harness.core.files import write_whole
-from harness.results.memory import InsideRow
+from harness.results.memory import InsideRow, WorkerRow
 from harness.results.rows import columns
-from harness.results.workers import WorkerRow
 from harness.sampling.clocks import Offset
 from harness.sampling.grid import GridReport
 from harness.sampling.marks import MarksTail
-from harness.sampling.remote_rows import Runs, adopt_rows
 from harness.sampling.report import ViewReport, write_report
+from harness.sampling.spool import Runs, adopt_rows
 from harness.sampling.writer import LineWriter
 
 if TYPE_CHECKING:

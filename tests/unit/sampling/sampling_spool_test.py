@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.clock import clock_id
+from harness.results.conversation import MarkWriter
 from harness.results.directory import RunDirectory
-from harness.results.marks import MarkWriter
 from harness.sampling import process_tree, spool
 from harness.sampling.child import SamplerChild
 from harness.sampling.clocks import Offset
