@@ -146,7 +146,7 @@ def test_bare_runs_end_after_ctrl_c(executor: str, tmp_path: Path) -> None:
 
 def test_a_failing_task_ends_a_bare_run(tmp_path: Path) -> None:
     # No worker has the memory for the second stage's results.
-    sizes = ["--stage-bytes-sizes", "1000", "1000", str(10**17), "1000", "1000"]
+    sizes = ["--stage-bytes-sizes", "1000", "1000", str(10**15), "1000", "1000"]
     process = start_run(tmp_path, *EXECUTORS["parsl-htex-local"], more=sizes)
     out, err = process.communicate(timeout=90)
     assert process.returncode == 1, err

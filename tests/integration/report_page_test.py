@@ -90,6 +90,7 @@ def test_all_figures_are_there_and_the_console_is_silent(page: Page) -> None:
         "Makespans",
         "Comparisons with none",
         "Runs and outcomes",
+        "In the connector",
         "Ledger",
         "How it was measured: workflow-memory-of-a-test",
     ]
