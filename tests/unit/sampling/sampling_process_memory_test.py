@@ -220,6 +220,7 @@ def test_a_process_that_is_too_large_or_not_ours_leaves_no_sum_and_one_that_ende
 
 
 def test_every_process_is_looked_at_but_this_one() -> None:
+    sums = Counting(Fake())
     with idle_process() as one:
-        assert {os.getpid(), one.pid} <= set(ProcessSums()._pids())
-    assert ProcessSums().own_rss() == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
+        assert {os.getpid(), one.pid} <= set(ProcessSums._pids(sums))
+    assert sums.own_rss() == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
