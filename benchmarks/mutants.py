@@ -35,8 +35,8 @@ JUDGING = (
     *(f"harness/{name}.py" for name in ("workflow/modes", "workflow/phases", "analysis/verdicts")),
 )
 # These start processes or are one: integration tests run them, in containers.
-PROCESSES = {"__init__", "cgroup_process", "child", "host", "inside_service", "probe", "supervise"}
-PURE = [p for p in sorted((ROOT / "harness/sampling").glob("*.py")) if p.stem not in PROCESSES]
+PROCESSES = {"__init__", "__main__", "child", "host", "probe", "process", "service", "supervise"}
+PURE = [p for p in sorted((ROOT / "harness/sampling").rglob("*.py")) if p.stem not in PROCESSES]
 MODULES = [*JUDGING, *(str(path.relative_to(ROOT)) for path in PURE)]
 PAIRS = (
     *((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot)),
