@@ -106,9 +106,9 @@ def _line(node: ast.AST) -> str:
 
 def tests_of(module: str) -> list[str]:
     """Return the tests of a module's room that import it, or what imports it; or all the room's."""
-    room, stem = Path(module).parent.name, Path(module).stem
-    users = {p.stem for p in (ROOT / "harness" / room).glob("*.py") if module in _imported(p)}
-    names = {module, *(f"harness/{room}/{user}.py" for user in users)}
+    room, stem = Path(module).parts[1], Path(module).stem
+    users = [p for p in (ROOT / "harness" / room).rglob("*.py") if module in _imported(p)]
+    names = {module, *(str(user.relative_to(ROOT)) for user in users)}
     tests = sorted((ROOT / "tests/unit" / room).glob("*_test.py"))
     own = [test for test in tests if names & _imported(test) or test.stem.endswith(f"{stem}_test")]
     return [str(test.relative_to(ROOT)) for test in own or tests]
