@@ -67,12 +67,15 @@ class Collector:
         for process, piece in sorted(pieces.items(), key=lambda item: _by_name(item[1])):
             if not piece.sampled.workers:
                 continue
+            clocks = self._clocks(piece.sampled)
+            if clocks is None and piece.sampled.clock != self._clock:
+                # A worker that joined just now: its rows wait until its clock is measured.
+                continue
             container = self._containers.setdefault(process, f"worker-{len(self._containers) + 1}")
             self._sampled[process] = piece.sampled
             more = more or bool(piece.rows)
             self.offsets[process] = self.offsets.get(process, 0) + len(piece.rows)
             unix_minus_mono_ns = time.time_ns() - time.monotonic_ns()
-            clocks = self._clocks(piece.sampled)
             for line in adopt_rows(piece.rows, container, self._runs, clocks, unix_minus_mono_ns):
                 self._rows.write(line)
             if piece.report is not None and not piece.rows:
