@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.images import docker_cli
-from harness.reproduce import images as bundled
+from harness.reproduce import packed_images as bundled
 from harness.reproduce.crate import read_manifest
 from harness.reproduce.format import Refused
 from harness.reproduce.inspection import check, inspect

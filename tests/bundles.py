@@ -13,7 +13,7 @@ from pathlib import Path
 import zstandard
 
 from harness.images.oci import ImageConfig, Layer, OciImage, assemble
-from harness.reproduce import images as bundled
+from harness.reproduce import packed_images as bundled
 from harness.reproduce.crate import claims, read_manifest
 from harness.reproduce.format import (
     CRATE,

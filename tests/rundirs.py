@@ -8,9 +8,8 @@ from pathlib import Path
 
 from harness.results.conversation import AFTER_END, BASELINE_START, RUN_END, RUN_START, MarkWriter
 from harness.results.directory import RunDirectory
-from harness.results.events import PredictionRow, TaskRow
-from harness.results.memory import LedgerRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter
+from harness.results.schema import LedgerRow, PeakRow, PredictionRow, TaskRow
 
 MS = 1_000_000
 START_NS = 500_000 * MS

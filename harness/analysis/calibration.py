@@ -14,8 +14,8 @@ from typing import Any
 from harness.analysis.quality import sample_rows
 from harness.results.conversation import AFTER_START, BASELINE_END, RUN_START
 from harness.results.directory import RunDirectory
-from harness.results.memory import SCOPE_TOPOLOGY, LedgerRow, MarkRow, PeakRow, TruthRow
 from harness.results.rows import OutcomeRow, ResultRow, read_rows
+from harness.results.schema import SCOPE_TOPOLOGY, LedgerRow, MarkRow, PeakRow, TruthRow
 
 BOUND_PERCENT = 1.0
 _SERVICE = "runner-1"

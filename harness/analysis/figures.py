@@ -18,7 +18,7 @@ import numpy as np
 from harness.analysis.series import HOST, MIN_COVERAGE, TOPOLOGY, Memory, coverage
 from harness.analysis.session import Run, Session
 from harness.results.conversation import AFTER_START, RUN_END, RUN_START, STOP
-from harness.results.memory import KIND_SAMPLED, SCOPE_CONTAINER, peak_label
+from harness.results.schema import KIND_SAMPLED, SCOPE_CONTAINER, peak_label
 
 REFERENCE_MODE = "none"
 CGROUP = "cgroup"

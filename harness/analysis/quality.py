@@ -20,8 +20,8 @@ from typing import Any
 from harness.core.text import one_line
 from harness.results.directory import RunDirectory
 from harness.results.documents import read_document, write_json
-from harness.results.events import PhaseRow
 from harness.results.rows import ForeignFileError, csv_lines, parse_integer, read_table
+from harness.results.schema import PhaseRow
 from harness.sampling.grid import Histogram
 
 SCHEMA_VERSION = 1

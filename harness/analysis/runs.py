@@ -25,11 +25,10 @@ from harness.results.conversation import (
     TRIMMED,
 )
 from harness.results.directory import RunDirectory
-from harness.results.events import PredictionRow, StorageRow, TaskRow
 from harness.results.joining import join, mode_of, windows
-from harness.results.memory import LedgerRow, MarkRow, PeakRow
 from harness.results.outcomes import Outcome
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, Table, read_table
+from harness.results.schema import LedgerRow, MarkRow, PeakRow, PredictionRow, StorageRow, TaskRow
 
 HARNESS = "harness"
 PSBENCH = "psbench"

@@ -21,13 +21,13 @@ from harness.results.repair import finished_runs
 from harness.topology import ownership
 from harness.topology.admission import admit
 from harness.topology.ahead import look_ahead
+from harness.topology.bench import Bench
 from harness.topology.resume import (
     clear_the_way,
     only_bench_of,
     read_bench_file,
     require_images,
 )
-from harness.topology.session import Bench
 
 _RESUME = "--resume"
 

@@ -6,13 +6,15 @@ import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from proxystore.connectors.protocols import Connector
+from pydantic import BaseModel, Field
 
 from harness.connectors._journal import Journalled
 from harness.connectors._protocol import ConnectorConfig, Held
 from harness.core.errors import InfrastructureError
+from harness.core.flags import Flag
 
 
 class HardwareConfig(ConnectorConfig):
@@ -72,3 +74,17 @@ class HardwareConfig(ConnectorConfig):
     def for_topology(cls) -> Self:
         """Refuse: there is no such topology."""
         raise InfrastructureError(f"--ps-connector {cls.name}: needs {cls.needs(containers=True)}")
+
+
+class HostServerOptions(BaseModel):
+    """Where each host's server listens."""
+
+    port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)
+    address: Annotated[
+        str | None,
+        Flag("--ps-address", "IP address of this host; then all hosts use its server", "ADDR"),
+    ] = None
+    interface: Annotated[
+        str | None,
+        Flag("--ps-interface", "network interface whose address each host's server has", "NAME"),
+    ] = None

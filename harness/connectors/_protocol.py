@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.core.errors import InfrastructureError
 from harness.core.flags import from_args
 from harness.core.pairs import ExecutorTraits
-from harness.core.registry import Registry
+from harness.core.plug_ins import Registry
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 from proxystore.connectors.protocols import Connector
 from pydantic import Field
 
-from harness.connectors._hardware import HardwareConfig
-from harness.connectors._host_server import HostServerOptions
+from harness.connectors._hardware import HardwareConfig, HostServerOptions
 from harness.connectors._protocol import connectors
 from harness.core.flags import Flag
 

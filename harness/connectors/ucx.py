@@ -6,8 +6,7 @@ from typing import Any
 
 from proxystore.connectors.protocols import Connector
 
-from harness.connectors._hardware import HardwareConfig
-from harness.connectors._host_server import HostServerOptions
+from harness.connectors._hardware import HardwareConfig, HostServerOptions
 from harness.connectors._protocol import connectors
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from proxystore.connectors.protocols import Connector
 
-from harness.connectors._host_server import HostServerOptions
+from harness.connectors._hardware import HostServerOptions
 from harness.connectors._protocol import ConnectorConfig, Held, connectors
 from harness.core.errors import InfrastructureError
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict
 
 from harness.core.pairs import ConnectorTraits, Payloads
-from harness.core.registry import Registry
+from harness.core.plug_ins import Registry
 
 
 class ExecutorConfig(BaseModel):

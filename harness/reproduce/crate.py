@@ -40,8 +40,8 @@ from harness.images.recipe import EPOCH
 from harness.reproduce.format import IMAGES, RUN, Claims, ImageEntry
 from harness.results.directory import RunDirectory
 from harness.results.documents import read_document
-from harness.results.memory import MarkRow
 from harness.results.rows import read_table
+from harness.results.schema import MarkRow
 
 _METADATA = ".dist-info/METADATA"
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from harness.core.errors import UsageError
-from harness.reproduce import images as bundled
+from harness.reproduce import packed_images as bundled
 from harness.reproduce.crate import claims, read_manifest
 from harness.reproduce.format import IMAGES, RUN, Refused
 from harness.reproduce.reader import Bundle, opened_bundle

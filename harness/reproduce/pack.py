@@ -14,7 +14,7 @@ from harness.images import recipe
 from harness.images.lock import FILE as IMAGES_LOCK
 from harness.images.oci import OciImage
 from harness.images.packages import DEBIAN, WHEELS
-from harness.reproduce import images as bundled
+from harness.reproduce import packed_images as bundled
 from harness.reproduce.crate import Publication, claims, crate, read_manifest, sbom
 from harness.reproduce.format import (
     CRATE,

@@ -18,7 +18,7 @@ from harness.images.base import load
 from harness.images.oci import OciImage
 from harness.images.recipe import REPOSITORY
 from harness.plan import Plan
-from harness.reproduce import images as bundled
+from harness.reproduce import packed_images as bundled
 from harness.reproduce.crate import read_manifest
 from harness.reproduce.decides import readers_plan
 from harness.reproduce.format import IMAGES, RUN, ImageEntry, Refused
@@ -28,8 +28,8 @@ from harness.reproduce.verdict import Reproduction, judge
 from harness.results.directory import RunDirectory, create
 from harness.results.documents import write_json
 from harness.topology.admission import admit
+from harness.topology.bench import Bench
 from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files
-from harness.topology.session import Bench
 
 REPORT = "reproduction.json"
 # Of a bundle's own words, which may be anybody's.

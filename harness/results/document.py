@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from harness.results.directory import RunDirectory
-from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
-from harness.results.memory import (
+from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
+from harness.results.schema import (
     CgroupRow,
     DockerRow,
     InsideRow,
     LedgerRow,
     MarkRow,
     PeakRow,
+    PhaseRow,
+    PredictionRow,
+    StorageRow,
+    TaskRow,
     TruthRow,
     WorkerRow,
 )
-from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
 
 _FILES = RunDirectory(Path())
 

@@ -29,9 +29,7 @@ from typing import Any
 from harness.core.text import one_line
 from harness.results.directory import RunDirectory
 from harness.results.documents import SHAPES, clean, misfit, read_document, read_json, write_json
-from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.joining import Window, join, windows
-from harness.results.memory import HostRow, InsideRow, MarkRow, TruthRow
 from harness.results.outcomes import Outcome
 from harness.results.rows import (
     ObjectsRow,
@@ -42,6 +40,16 @@ from harness.results.rows import (
     parse_row,
     read_table,
     split_line,
+)
+from harness.results.schema import (
+    HostRow,
+    InsideRow,
+    MarkRow,
+    PhaseRow,
+    PredictionRow,
+    StorageRow,
+    TaskRow,
+    TruthRow,
 )
 from harness.results.shared import SharedFolder
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.results.conversation import RUN_END, RUN_START
-from harness.results.memory import MarkRow
 from harness.results.rows import ResultRow
+from harness.results.schema import MarkRow
 
 # The mark is set right before the clock starts, and right after it stopped, by the same process.
 _SLACK_S = 0.05

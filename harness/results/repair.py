@@ -17,9 +17,9 @@ from harness.core.errors import UsageError
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake
 from harness.results.joining import join, windows
-from harness.results.memory import MarkRow
 from harness.results.outcomes import FINISHED, REPEATED
 from harness.results.rows import OutcomeRow, ResultRow, read_table
+from harness.results.schema import MarkRow
 from harness.results.shared import SharedFolder
 
 _RUN_ID = b"run_id"

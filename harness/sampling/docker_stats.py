@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.results.directory import RunDirectory
-from harness.results.memory import DockerRow, row_line
 from harness.results.rows import columns
+from harness.results.schema import DockerRow, row_line
 from harness.sampling.marks import MarksTail
 from harness.sampling.report import ViewReport, write_report
 from harness.sampling.writer import LineWriter

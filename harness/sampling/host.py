@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from harness.core.errors import InfrastructureError
-from harness.results.memory import HostRow
 from harness.results.rows import columns
+from harness.results.schema import HostRow
 from harness.sampling.grid import Grid
 from harness.sampling.meminfo import HostMemoryReader
 from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report

@@ -21,7 +21,7 @@ import signal
 from pathlib import Path
 
 from harness.results.conversation import MARKS, RUN_END, RUN_START
-from harness.results.memory import MarkRow
+from harness.results.schema import MarkRow
 from harness.results.shared import open_plain
 
 # From <sys/inotify.h>: Python's standard library has no binding.

@@ -25,8 +25,8 @@ from harness.results.conversation import (
     MarkWriter,
 )
 from harness.results.directory import RunDirectory
-from harness.results.memory import TruthRow
 from harness.results.rows import RowWriter
+from harness.results.schema import TruthRow
 from harness.sampling.meminfo import proc_size
 
 MIB = 1 << 20

@@ -31,7 +31,7 @@ from harness.sampling.report import FRAGMENTS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.results.memory import MarkRow
+    from harness.results.schema import MarkRow
     from harness.sampling.clocks import Offset
 
 

@@ -17,9 +17,9 @@ from harness.results.directory import RunDirectory
 from harness.results.documents import write_json
 from harness.sampling.probe import PROBES
 from harness.topology import ownership
+from harness.topology.bench import Bench
 from harness.topology.compose import COMPOSE_DIR
 from harness.topology.launch import LaunchedTopology, prepare
-from harness.topology.session import Bench
 
 _LABELS = ("A1", "A2")
 

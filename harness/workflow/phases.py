@@ -44,8 +44,8 @@ from harness.results.conversation import (
     Settle,
     Settled,
 )
-from harness.results.events import PhaseRow, StorageRow
 from harness.results.rows import RowWriter
+from harness.results.schema import PhaseRow, StorageRow
 
 # After a run was given up its executor is shut down, which may hang for the same reason.
 _SHUTDOWN_S = 15.0

@@ -28,10 +28,10 @@ from harness.plan.prediction import boundaries, held_at_end
 from harness.plan.schedule import with_warm_ups
 from harness.results.conversation import MarkWriter, Settle, not_watched
 from harness.results.directory import RunDirectory
-from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.logs import BENCH
 from harness.results.outcomes import Ending, Outcome, error_for, write_ending
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter
+from harness.results.schema import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.workflow.modes import manager_for
 from harness.workflow.phases import Phases, RunTimeout, bounded
 from harness.workflow.tasks import ContainerName, no_container, warm_up

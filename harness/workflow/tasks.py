@@ -30,7 +30,7 @@ from proxystore.store import get_store
 from proxystore.store.base import Store
 
 from harness.core.clock import clock_id
-from harness.results.events import TaskRow
+from harness.results.schema import TaskRow
 
 _CHUNK = 256 * 1024
 _ZEROS = bytes(_CHUNK)

@@ -8,9 +8,8 @@ from collections import Counter
 import pytest
 from docker import DockerClient
 
-from harness.results.events import TaskRow
-from harness.results.memory import CgroupRow, DockerRow, InsideRow, LedgerRow, PeakRow
 from harness.results.rows import columns
+from harness.results.schema import CgroupRow, DockerRow, InsideRow, LedgerRow, PeakRow, TaskRow
 from tests.integration.conftest import EXAMPLE, Bench, left_behind, run_bench
 
 MODES = ("none", "default-proxy", "manual-proxy", "owned-proxy")

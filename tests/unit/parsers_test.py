@@ -23,8 +23,8 @@ from harness.core.flags import Parser
 from harness.core.text import parse_size
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.results.conversation import parse_settled
-from harness.results.memory import MarkRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter, read_rows
+from harness.results.schema import MarkRow, PeakRow
 from harness.sampling import docker_stats, marks, meminfo, names
 from harness.sampling.cgroup import paths, reader
 from harness.topology.resume import read_bench_file

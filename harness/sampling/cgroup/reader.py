@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.results.memory import KIND_MAX_USAGE, KIND_PEAK, KIND_PEAK_FD
+from harness.results.schema import KIND_MAX_USAGE, KIND_PEAK, KIND_PEAK_FD
 
 if TYPE_CHECKING:
     from harness.sampling.cgroup.paths import MemoryCgroup

@@ -26,7 +26,8 @@ from harness.results.conversation import (
     STOP,
     Settled,
 )
-from harness.results.memory import (
+from harness.results.rows import columns
+from harness.results.schema import (
     SCOPE_CONTAINER,
     SCOPE_SERVICE,
     SCOPE_TOPOLOGY,
@@ -36,7 +37,6 @@ from harness.results.memory import (
     partial_line,
     row_line,
 )
-from harness.results.rows import columns
 from harness.sampling.cgroup.config import SamplerConfig, config_from_json
 from harness.sampling.cgroup.paths import (
     MemoryCgroup,
@@ -56,7 +56,7 @@ from harness.sampling.writer import LineWriter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.results.memory import MarkRow
+    from harness.results.schema import MarkRow
 
 # How often standard input is looked at for its end, and the marks without being told of one.
 _PARENT_CHECK_NS = 100_000_000

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.results.conversation import AFTER_START, BASELINE_END, TRIMMED
-from harness.results.memory import KIND_SAMPLED, SCOPE_CONTAINER, LedgerRow, PeakRow, peak_label
+from harness.results.schema import KIND_SAMPLED, SCOPE_CONTAINER, LedgerRow, PeakRow, peak_label
 from harness.sampling.cgroup.reader import (
     NO_DESCRIPTORS,
     V2,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from harness.results.conversation import BASELINE_START, RUN_END, STOP
 from harness.results.directory import RunDirectory
-from harness.results.memory import InsideRow, row_line
 from harness.results.rows import columns
+from harness.results.schema import InsideRow, row_line
 from harness.sampling.cgroup.paths import Unreachable, own_cgroup
 from harness.sampling.cgroup.reader import CgroupReader
 from harness.sampling.grid import Every, Grid

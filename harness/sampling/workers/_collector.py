@@ -9,8 +9,8 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from harness.core.files import write_whole
-from harness.results.memory import InsideRow, WorkerRow
 from harness.results.rows import columns
+from harness.results.schema import InsideRow, WorkerRow
 from harness.sampling.clocks import Offset
 from harness.sampling.grid import GridReport
 from harness.sampling.marks import MarksTail

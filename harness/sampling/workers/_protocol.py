@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from harness.core.registry import Registry
+from harness.core.plug_ins import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from harness.results.memory import PeakRow
 from harness.results.rows import read_rows
+from harness.results.schema import PeakRow
 from tests.integration.faults.injection import (
     BOUND_S,
     PATIENCE_S,

@@ -15,7 +15,7 @@ from harness.analysis.calibration import (
 )
 from harness.analysis.statistics import detectable, t_quantile
 from harness.report.evidence import check_table
-from harness.results.memory import TruthRow
+from harness.results.schema import TruthRow
 
 MIB = 1 << 20
 CLAIM = Claim("cgroup", "usage_bytes", "pulses", "", lambda t: t.size_bytes, "each")

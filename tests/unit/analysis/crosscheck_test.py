@@ -8,9 +8,8 @@ from harness.analysis.quality import assess, crosscheck
 from harness.report.evidence import quality_lines
 from harness.results.directory import RunDirectory
 from harness.results.documents import write_json
-from harness.results.events import PhaseRow
-from harness.results.memory import CgroupRow, DockerRow, InsideRow, row_line
 from harness.results.rows import RowWriter, columns
+from harness.results.schema import CgroupRow, DockerRow, InsideRow, PhaseRow, row_line
 
 MS = 1_000_000
 AHEAD_NS = 10**18  # the wall clock's lead over the monotonic one

@@ -21,8 +21,8 @@ from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.core.errors import HarnessError
 from harness.results.directory import RunDirectory
-from harness.results.memory import HostRow
 from harness.results.rows import ResultRow, columns
+from harness.results.schema import HostRow
 from tests.rundirs import write_run_directory
 
 START_S = 1_700_000_000.0

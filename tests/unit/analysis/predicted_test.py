@@ -10,8 +10,8 @@ from harness.analysis.predicted import Comparison, predictions
 from harness.analysis.session import Session
 from harness.plan import Workload
 from harness.results.directory import RunDirectory
-from harness.results.events import PredictionRow, StorageRow
 from harness.results.rows import ObjectsRow, RowWriter, read_table
+from harness.results.schema import PredictionRow, StorageRow
 from harness.workflow.runner import write_predictions
 
 WORKLOAD = Workload(

@@ -7,8 +7,8 @@ import pytest
 from harness.analysis.figures import session_figures
 from harness.analysis.readers import read_session
 from harness.core.errors import UsageError
-from harness.results.memory import HostRow
 from harness.results.rows import ResultRow, columns
+from harness.results.schema import HostRow
 from tests.rundirs import BASELINE, LENGTH_NS, START_NS, write_peaks, write_run_directory
 
 PAPER = Path(__file__).parents[2] / "data" / "paper"

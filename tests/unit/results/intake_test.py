@@ -17,9 +17,7 @@ from hypothesis import strategies as st
 
 from harness.results.directory import RunDirectory
 from harness.results.documents import clean
-from harness.results.events import TaskRow
 from harness.results.intake import Intake, Known, accept
-from harness.results.memory import InsideRow, MarkRow
 from harness.results.repair import finished_runs, take_if_left
 from harness.results.rows import (
     ObjectsRow,
@@ -30,6 +28,7 @@ from harness.results.rows import (
     csv_line,
     read_rows,
 )
+from harness.results.schema import InsideRow, MarkRow, TaskRow
 from harness.results.shared import NotPlainError, SharedFolder, open_plain
 
 KNOWN = Known(frozenset({"0001-none-1", "0002-none-2"}), {"none"}, {"worker-1"})

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from harness.results.joining import Window, join, mode_of, windows
-from harness.results.memory import MarkRow
 from harness.results.rows import ResultRow
+from harness.results.schema import MarkRow
 
 
 def result(start_s: float, mode: str = "a") -> ResultRow:

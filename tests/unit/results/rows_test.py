@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import UsageError
-from harness.results.memory import MarkRow, PeakRow
 from harness.results.rows import (
     OutcomeRow,
     RowWriter,
@@ -15,6 +14,7 @@ from harness.results.rows import (
     read_rows,
     read_table,
 )
+from harness.results.schema import MarkRow, PeakRow
 
 
 def test_rows_are_on_disk_as_soon_as_they_are_written(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from harness.core.errors import InfrastructureError
 from harness.results.conversation import MarkWriter
-from harness.results.memory import CgroupRow
+from harness.results.schema import CgroupRow
 from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig, config_from_json
 from harness.sampling.cgroup.process import CgroupSamplerProcess
 from harness.sampling.report import merge_reports

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.results.conversation import HostsVerdict, MarkWriter, Settled
-from harness.results.memory import CgroupRow, LedgerRow, PeakRow
 from harness.results.rows import optional_column
+from harness.results.schema import CgroupRow, LedgerRow, PeakRow
 from harness.sampling.cgroup import sampler as sampler_module
 from harness.sampling.cgroup.config import MS, ContainerConfig
 from harness.sampling.cgroup.process import CgroupSamplerProcess

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from harness.results.conversation import MarkWriter
-from harness.results.memory import DockerRow
 from harness.results.rows import columns
+from harness.results.schema import DockerRow
 from harness.sampling.docker_stats import DockerView, parse, parse_time
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from harness.results.memory import InsideRow
 from harness.results.rows import columns
+from harness.results.schema import InsideRow
 from harness.sampling.cgroup.paths import MemoryCgroup, Unreachable, cgroup_at
 from harness.sampling.grid import Tick
 from harness.sampling.inside import sampler

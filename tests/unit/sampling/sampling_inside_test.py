@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from harness.results.conversation import MarkWriter
-from harness.results.memory import InsideRow
 from harness.results.rows import columns
+from harness.results.schema import InsideRow
 from harness.sampling.inside.__main__ import main
 
 TIMEOUT_S = 30

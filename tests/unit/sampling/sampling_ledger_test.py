@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.results.memory import LedgerRow
+from harness.results.schema import LedgerRow
 from harness.sampling.cgroup import scopes
 from harness.sampling.cgroup.paths import MemoryCgroup, cgroup_at
 from harness.sampling.cgroup.scopes import (

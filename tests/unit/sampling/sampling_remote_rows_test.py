@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.results.memory import MarkRow
+from harness.results.schema import MarkRow
 from harness.sampling.clocks import Offset
 from harness.sampling.spool import Runs, adopt_rows
 

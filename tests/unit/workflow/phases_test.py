@@ -15,8 +15,8 @@ from harness.connectors._protocol import ServerMemory
 from harness.core import trim as trim_module
 from harness.plan import Plan
 from harness.results.conversation import MarkWriter, Settled
-from harness.results.events import PhaseRow, StorageRow
 from harness.results.rows import RowWriter
+from harness.results.schema import PhaseRow, StorageRow
 from harness.workflow import phases as phases_module
 from harness.workflow.phases import Phases
 from tests.fake_engine import FakeClock

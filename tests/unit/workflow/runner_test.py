@@ -18,8 +18,8 @@ from harness.core.errors import MeasuredFailure
 from harness.plan import Plan
 from harness.results.conversation import MarkWriter, Settled
 from harness.results.directory import RunDirectory
-from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, read_rows
+from harness.results.schema import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.workflow.runner import PlanRunner
 from harness.workflow.tasks import payload
 

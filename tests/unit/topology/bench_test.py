@@ -18,8 +18,8 @@ from harness.results import manifest
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome
 from harness.results.rows import OutcomeRow, RowWriter, read_rows
-from harness.topology import ownership, session
-from harness.topology.session import Bench
+from harness.topology import bench, ownership
+from harness.topology.bench import Bench
 from tests.bench_plans import bench_plan
 
 RUNS = ("0001-none-1", "0002-none-2", "0003-default-proxy-1", "0004-default-proxy-2")
@@ -129,8 +129,8 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     def topology(launch: Any, number: int, places: range) -> FakeTopology:
         return FakeTopology(case.script, launch, number, places)
 
-    monkeypatch.setattr(session, "prepare", prepare)
-    monkeypatch.setattr(session, "LaunchedTopology", topology)
+    monkeypatch.setattr(bench, "prepare", prepare)
+    monkeypatch.setattr(bench, "LaunchedTopology", topology)
     monkeypatch.setattr(ownership, "give_to_user", lambda *_: None)
     # Asking git and a hundred packages takes longer than all else here.
     monkeypatch.setattr(manifest, "git_revision", lambda _: "abc")
@@ -327,7 +327,7 @@ def test_a_full_disk_names_the_run_whose_row_is_lost(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(session, "RowWriter", full)
+    monkeypatch.setattr(bench, "RowWriter", full)
     error = case.run()
     assert isinstance(error, InfrastructureError)
     assert str(error) == (
@@ -342,7 +342,7 @@ def test_a_second_signal_leaves_the_rest_to_somebody_else(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[list[str]] = []
-    monkeypatch.setattr(session, "clean_in_background", lambda names, _: left.append(names))
+    monkeypatch.setattr(bench, "clean_in_background", lambda names, _: left.append(names))
     case.plan = bench_plan(isolate="run")
     run = FakeTopology.run
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from harness.connectors import connectors
-from harness.core.registry import Registry
+from harness.core.plug_ins import Registry
 from harness.executors import executors
 
 
