@@ -19,7 +19,8 @@ from pydantic_core import PydanticUndefined
 
 from harness.core.errors import UsageError
 from harness.core.parser import Parser as Parser  # noqa: PLC0414 - for whoever has it from here
-from harness.core.text import NOT_UTF8, is_utf8, parse_size
+from harness.core.sizes import parse_size
+from harness.core.text import NOT_UTF8, is_utf8
 
 M = TypeVar("M", bound=BaseModel)
 

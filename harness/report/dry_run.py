@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from harness.core.text import format_size
+from harness.core.sizes import format_size
 from harness.plan import Plan
 from harness.plan.estimate import run_timeout_s
 from harness.topology.ahead import Ahead, compose_command

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from harness.core.text import format_size
+from harness.core.sizes import format_size
 from harness.report.comparison import quantity
 from harness.reproduce.format import COMPARTMENTS, BundleIndex, printable
 from harness.reproduce.reader import Bundle

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from harness.core.errors import HarnessError, UsageError
 from harness.core.flags import Parser
-from harness.core.text import parse_size
+from harness.core.sizes import parse_size
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.results.conversation import parse_settled
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter, read_rows
