@@ -1,5 +1,5 @@
 """Executors: one file per executor, named as on the command line."""
 
-from harness.executors._protocol import ExecutorConfig, executors, together
+from harness.executors._protocol import ExecutorConfig, ExecutorTopology, executors, together
 
-__all__ = ["ExecutorConfig", "executors", "together"]
+__all__ = ["ExecutorConfig", "ExecutorTopology", "executors", "together"]

@@ -7,12 +7,66 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from harness.core.pairs import ConnectorTraits, Payloads
 from harness.core.plug_ins import Registry
+
+C = TypeVar("C", bound="ExecutorConfig")
+
+
+class ExecutorTopology(Generic[C]):
+    """How ``harness bench`` starts containers for one executor; name the subclass in its options.
+
+    This one is for executors that need nothing but a compose file of their name.
+
+    Args:
+        options: the executor's, as the user gave them.
+    """
+
+    def __init__(self, options: C) -> None:
+        self.options = options
+
+    @property
+    def name(self) -> str:
+        """Which file ``compose/<name>.yaml`` the options need."""
+        return self.options.name
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of that compose file, such as the number of workers."""
+        return {}
+
+    def inside(self) -> C:
+        """Return the options with which the runner container reaches its services."""
+        return self.options
+
+    def files(self, uid: int, gid: int) -> AbstractContextManager[dict[str, str]]:  # noqa: ARG002
+        """Return a context that holds files for the containers, and yields where they are.
+
+        They are removed on exit. It is the place for what must not get into the run directory.
+
+        Args:
+            uid, gid: who must be able to read them.
+
+        Returns:
+            Further variables of the compose file.
+        """
+        return nullcontext({})
+
+    @classmethod
+    def variants(cls, name: str) -> Mapping[str, tuple[str, ...]]:
+        """Return the rows that the executor has in ``harness doctor --matrix``.
+
+        Args:
+            name: of the executor.
+
+        Returns:
+            Name of the row -> flags of a small instance, two workers where they have a number.
+        """
+        return {name: ()}
 
 
 class ExecutorConfig(BaseModel):
@@ -24,6 +78,7 @@ class ExecutorConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ClassVar[str]
+    topology: ClassVar[type[ExecutorTopology[Any]]] = ExecutorTopology
     death_errors: ClassVar[frozenset[str]] = frozenset({"BrokenProcessPool"})
     """Names of the exceptions by which tasks say that their worker has died."""
 
@@ -121,43 +176,13 @@ class ExecutorConfig(BaseModel):
             InfrastructureError: if something is not installed.
         """
 
-    def in_topology(self) -> Self:
-        """Return the options with which the runner container reaches its topology."""
-        return self
-
-    def topology_name(self) -> str:
-        """Return which file ``compose/<topology name>.yaml`` these options need."""
-        return self.name
-
-    def topology_env(self) -> dict[str, str]:
-        """Return the environment of that compose file."""
-        return {}
+    def containers(self) -> ExecutorTopology[Any]:
+        """Return how containers are started with these options."""
+        return self.topology(self)
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences that every report of a run with these options must show."""
         return ()
-
-    def topology_files(self, uid: int, gid: int) -> AbstractContextManager[dict[str, str]]:  # noqa: ARG002
-        """Return a context that holds files for the containers, and yields where they are.
-
-        They are removed on exit. It is the place for what must not get into the run directory.
-
-        Args:
-            uid, gid: who must be able to read them.
-
-        Returns:
-            Further environment of the compose file.
-        """
-        return nullcontext({})
-
-    @classmethod
-    def variants(cls) -> Mapping[str, tuple[str, ...]]:
-        """Return the rows this executor has in ``harness doctor --matrix``.
-
-        Returns:
-            Name of the row -> flags of a small instance, two workers where they have a number.
-        """
-        return {cls.name: ()}
 
 
 def together(executor: Executor) -> AbstractContextManager[None]:

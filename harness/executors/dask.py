@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 from uuid import uuid4
 
 from pydantic import Field
@@ -17,7 +17,7 @@ from harness.core.errors import InfrastructureError, UsageError, missing_package
 from harness.core.flags import Flag
 from harness.core.pairs import ConnectorTraits
 from harness.executors._dask_call import SealedCall
-from harness.executors._protocol import ExecutorConfig, executors
+from harness.executors._protocol import ExecutorConfig, ExecutorTopology, executors
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -101,11 +101,31 @@ def _versions(client: Client) -> dict[str, Any]:
     return {"scheduler": found["scheduler"], "workers": workers}
 
 
+class DaskTopology(ExecutorTopology["DaskConfig"]):
+    """A scheduler and workers."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Scale the worker service."""
+        return {"HARNESS_WORKERS": str(self.options.topology_workers)}
+
+    def inside(self) -> DaskConfig:
+        """Connect to the topology's scheduler and expect the topology's workers."""
+        workers = self.options.topology_workers
+        return self.options.model_copy(update={"scheduler": TOPOLOGY_SCHEDULER, "workers": workers})
+
+    @classmethod
+    def variants(cls, name: str) -> Mapping[str, tuple[str, ...]]:
+        """Have one row."""
+        return {name: ("--dask-workers", "2")}
+
+
 @executors.register("dask")
 class DaskConfig(ExecutorConfig):
     """Options of the Dask executor."""
 
     name = "dask"
+    topology = DaskTopology
     death_errors = frozenset({"KilledWorker"})
 
     scheduler: Annotated[
@@ -236,12 +256,6 @@ class DaskConfig(ExecutorConfig):
                 lacks.append(f"the Dask {what} ({type(error).__name__})")
         return tuple(lacks)
 
-    def in_topology(self) -> Self:
-        """Connect to the topology's scheduler and expect the topology's workers."""
-        return self.model_copy(
-            update={"scheduler": TOPOLOGY_SCHEDULER, "workers": self.topology_workers}
-        )
-
     @property
     def worker_count(self) -> int:
         """As many as a topology has; of somebody else's cluster nothing is known."""
@@ -251,12 +265,3 @@ class DaskConfig(ExecutorConfig):
     def topology_workers(self) -> int:
         """Number of worker containers."""
         return 4 if self.workers is None else self.workers
-
-    def topology_env(self) -> dict[str, str]:
-        """Scale the worker service."""
-        return {"HARNESS_WORKERS": str(self.topology_workers)}
-
-    @classmethod
-    def variants(cls) -> Mapping[str, tuple[str, ...]]:
-        """Have one row."""
-        return {cls.name: ("--dask-workers", "2")}

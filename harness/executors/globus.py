@@ -17,7 +17,7 @@ from harness.core.pairs import Payloads
 from harness.core.uuids import check_uuids
 from harness.executors import _globus_login
 from harness.executors._globus_limits import MAX_SUBMISSION_BYTES, too_large
-from harness.executors._protocol import ExecutorConfig, executors
+from harness.executors._protocol import ExecutorConfig, ExecutorTopology, executors
 
 _WORKERS = 4
 
@@ -28,11 +28,47 @@ STAND_IN_NOTE = (
 )
 
 
+class GlobusTopology(ExecutorTopology["GlobusConfig"]):
+    """The local service with its endpoints; for the real service, the runner alone."""
+
+    @property
+    def name(self) -> str:
+        """Return ``globus``, or ``globus-cloud`` for the real service."""
+        return "globus-cloud" if self.options.endpoints else "globus"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Tell the endpoints their engine and size, and how many they are."""
+        options = self.options
+        if options.endpoints:
+            return {}
+        return {
+            "HARNESS_GLOBUS_ENGINE": options.engine,
+            "HARNESS_GLOBUS_WORKERS": str(options.expected_workers),
+            "HARNESS_GLOBUS_ENDPOINTS": str(options.count),
+            "HARNESS_GLOBUS_MAX_SUBMISSION_BYTES": str(options.max_submission),
+        }
+
+    def files(self, uid: int, gid: int) -> AbstractContextManager[dict[str, str]]:
+        """Give the runner the user's login for the real service; the local one makes its own."""
+        if not self.options.endpoints:
+            return nullcontext({})
+        return _globus_login.lent_login(uid, gid)
+
+    @classmethod
+    def variants(cls, name: str) -> Mapping[str, tuple[str, ...]]:
+        """Have one row."""
+        # Two objects of 5 MB are more than one task may carry.
+        sizes = ("--stage-bytes-sizes", "3.5MB", "3.5MB", "3.5MB", "1MB")
+        return {name: ("--globus-workers", "2", *sizes)}
+
+
 @executors.register("globus")
 class GlobusConfig(ExecutorConfig):
     """Options of the Globus Compute executor."""
 
     name = "globus"
+    topology = GlobusTopology
 
     endpoints: Annotated[
         tuple[str, ...],
@@ -158,34 +194,6 @@ class GlobusConfig(ExecutorConfig):
         """Say that the runner logs in to the real service as the user."""
         return bool(self.endpoints)
 
-    def topology_name(self) -> str:
-        """Return ``globus``, or ``globus-cloud`` for the real service: the runner alone."""
-        return "globus-cloud" if self.endpoints else "globus"
-
-    def topology_env(self) -> dict[str, str]:
-        """Tell the endpoints their engine and size, and how many they are."""
-        if self.endpoints:
-            return {}
-        return {
-            "HARNESS_GLOBUS_ENGINE": self.engine,
-            "HARNESS_GLOBUS_WORKERS": str(self.expected_workers),
-            "HARNESS_GLOBUS_ENDPOINTS": str(self.count),
-            "HARNESS_GLOBUS_MAX_SUBMISSION_BYTES": str(self.max_submission),
-        }
-
-    def topology_files(self, uid: int, gid: int) -> AbstractContextManager[dict[str, str]]:
-        """Give the runner the user's login for the real service; the local one makes its own."""
-        if not self.endpoints:
-            return nullcontext({})
-        return _globus_login.lent_login(uid, gid)
-
     def notes(self) -> tuple[str, ...]:
         """Say what the local service is."""
         return () if self.endpoints else (STAND_IN_NOTE,)
-
-    @classmethod
-    def variants(cls) -> Mapping[str, tuple[str, ...]]:
-        """Have one row."""
-        # Two objects of 5 MB are more than one task may carry.
-        sizes = ("--stage-bytes-sizes", "3.5MB", "3.5MB", "3.5MB", "1MB")
-        return {cls.name: ("--globus-workers", "2", *sizes)}

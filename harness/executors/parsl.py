@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from harness.core.errors import UsageError, missing_package
 from harness.core.flags import Flag
-from harness.executors._protocol import ExecutorConfig, executors
+from harness.executors._protocol import ExecutorConfig, ExecutorTopology, executors
 
 # Where worker pools that were not started here find the certificates (compose/parsl-htex.yaml).
 POOLS_DIR_VARIABLE = "HARNESS_PARSL_DIR"
@@ -21,11 +21,35 @@ POOLS_DIR_VARIABLE = "HARNESS_PARSL_DIR"
 Kind = Literal["thread", "htex-local", "htex"]
 
 
+class ParslTopology(ExecutorTopology["ParslConfig"]):
+    """The runner alone, or with worker containers."""
+
+    @property
+    def name(self) -> str:
+        """Return ``parsl-htex`` for worker containers, else ``parsl``: the runner alone."""
+        return "parsl-htex" if self.options.kind == "htex" else "parsl"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Scale the worker service, where there is one."""
+        options = self.options
+        return {"HARNESS_WORKERS": str(options.max_workers)} if options.kind == "htex" else {}
+
+    @classmethod
+    def variants(cls, name: str) -> Mapping[str, tuple[str, ...]]:
+        """Have one row for each of Parsl's executors."""
+        return {
+            f"{name}-{kind}": ("--parsl-executor", kind, "--parsl-max-workers", "2")
+            for kind in ("thread", "htex-local", "htex")
+        }
+
+
 @executors.register("parsl")
 class ParslConfig(ExecutorConfig):
     """Options of the Parsl executors."""
 
     name = "parsl"
+    topology = ParslTopology
     death_errors = frozenset({"BrokenProcessPool", "ManagerLost", "WorkerLost"})
 
     kind: Annotated[
@@ -138,19 +162,3 @@ class ParslConfig(ExecutorConfig):
     def worker_count(self) -> int:
         """As many as are waited for."""
         return self.max_workers or super().worker_count
-
-    @classmethod
-    def variants(cls) -> Mapping[str, tuple[str, ...]]:
-        """Have one row for each of Parsl's executors."""
-        return {
-            f"{cls.name}-{kind}": ("--parsl-executor", kind, "--parsl-max-workers", "2")
-            for kind in ("thread", "htex-local", "htex")
-        }
-
-    def topology_name(self) -> str:
-        """Return ``parsl-htex`` for worker containers, else ``parsl``: the runner alone."""
-        return "parsl-htex" if self.kind == "htex" else "parsl"
-
-    def topology_env(self) -> dict[str, str]:
-        """Scale the worker service, where there is one."""
-        return {"HARNESS_WORKERS": str(self.max_workers)} if self.kind == "htex" else {}

@@ -11,7 +11,16 @@ from pydantic import Field
 
 from harness.core.flags import Flag
 from harness.executors._pools import PoolConfig, trim_pool
-from harness.executors._protocol import executors
+from harness.executors._protocol import ExecutorTopology, executors
+
+
+class ProcessPoolTopology(ExecutorTopology[PoolConfig]):
+    """The runner alone."""
+
+    @classmethod
+    def variants(cls, name: str) -> Mapping[str, tuple[str, ...]]:
+        """Have one row."""
+        return {name: ("--process-pool-max-workers", "2")}
 
 
 @executors.register("process")
@@ -19,6 +28,7 @@ class ProcessPoolConfig(PoolConfig):
     """Options of the process pool."""
 
     name = "process"
+    topology = ProcessPoolTopology
 
     max_workers: Annotated[
         int | None,
@@ -32,8 +42,3 @@ class ProcessPoolConfig(PoolConfig):
     def trim(self, executor: Executor, trim: Callable[[], Any]) -> tuple[str, ...]:
         """Trim every process of the pool."""
         return trim_pool(executor, self.workers, trim)
-
-    @classmethod
-    def variants(cls) -> Mapping[str, tuple[str, ...]]:
-        """Have one row."""
-        return {cls.name: ("--process-pool-max-workers", "2")}

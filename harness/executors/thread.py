@@ -11,7 +11,16 @@ from pydantic import Field
 
 from harness.core.flags import Flag
 from harness.executors._pools import PoolConfig
-from harness.executors._protocol import executors
+from harness.executors._protocol import ExecutorTopology, executors
+
+
+class ThreadPoolTopology(ExecutorTopology[PoolConfig]):
+    """The runner alone."""
+
+    @classmethod
+    def variants(cls, name: str) -> Mapping[str, tuple[str, ...]]:
+        """Have one row."""
+        return {name: ("--thread-pool-max-workers", "2")}
 
 
 @executors.register("thread")
@@ -19,6 +28,7 @@ class ThreadPoolConfig(PoolConfig):
     """Options of the thread pool."""
 
     name = "thread"
+    topology = ThreadPoolTopology
 
     max_workers: Annotated[
         int | None,
@@ -33,8 +43,3 @@ class ThreadPoolConfig(PoolConfig):
     def start(self, timeout_s: float) -> AbstractContextManager[Executor]:  # noqa: ARG002
         """Start the pool."""
         return ThreadPoolExecutor(self.workers)
-
-    @classmethod
-    def variants(cls) -> Mapping[str, tuple[str, ...]]:
-        """Have one row."""
-        return {cls.name: ("--thread-pool-max-workers", "2")}

@@ -81,7 +81,7 @@ class Plan(BaseModel):
         if refusal:
             raise UsageError(refusal)
         self.executor.check(containers=containers)
-        launched = self.executor.in_topology() if containers else None
+        launched = self.executor.containers().inside() if containers else None
         refusal = (
             self._size_refusal()
             or pair_refusal(self.executor, self.connector, launched)
@@ -106,4 +106,5 @@ class Plan(BaseModel):
 
     def in_topology(self) -> Plan:
         """Return the plan as the runner container executes it."""
-        return self.model_copy(update={"executor": self.executor.in_topology(), "topology": None})
+        inside = self.executor.containers().inside()
+        return self.model_copy(update={"executor": inside, "topology": None})

@@ -80,7 +80,7 @@ def plan_files(plan: Plan) -> list[Path]:
     return topology_files(
         plan.executor_name,
         *plan.connector.compose_files(),
-        topology=plan.executor.topology_name(),
+        topology=plan.executor.containers().name,
     )
 
 
@@ -107,7 +107,7 @@ def services(files: Sequence[Path]) -> list[str]:
 def service_counts(plan: Plan, files: Sequence[Path]) -> dict[str, int]:
     """Return each service's number of containers in one topology of a plan."""
     counts = dict.fromkeys(services(files), 1)
-    env = plan.executor.topology_env()
+    env = plan.executor.containers().environment
     for path in files:
         for variable, default in _REPLICAS.findall(path.read_text(encoding="utf-8")):
             counts["worker"] = int(env.get(variable, default))

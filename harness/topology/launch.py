@@ -211,7 +211,9 @@ class LaunchedTopology:
         parents = create_parents(launch.engine, self.name, services(launch.files))
         self._stack.callback(self._remove_parents, parents)
         owner = launch.owner
-        secret_files = launch.plan.executor.topology_files(owner.container_uid, owner.container_gid)
+        secret_files = launch.plan.executor.containers().files(
+            owner.container_uid, owner.container_gid
+        )
         self._secret_files = self._stack.enter_context(secret_files)
         project = self._project(parents)
         view = self._stack.enter_context(sampling.docker_view(launch.directory, self._marks))
@@ -315,7 +317,7 @@ class LaunchedTopology:
                 f"HARNESS_CGROUP_{service.upper()}": parent
                 for service, parent in parents.compose.items()
             },
-            **plan.executor.topology_env(),
+            **plan.executor.containers().environment,
             **self._secret_files,
             "HARNESS_OWNER": str(BenchProcess.current()),
             "HARNESS_USER": self.launch.owner.compose_user,

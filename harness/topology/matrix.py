@@ -52,7 +52,7 @@ def executor_flags() -> dict[str, list[str]]:
     return {
         row: ["--executor", name, *flags]
         for name, executor in executors
-        for row, flags in executor.variants().items()
+        for row, flags in executor.topology.variants(name).items()
     }
 
 

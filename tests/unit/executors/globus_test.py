@@ -63,7 +63,7 @@ def test_a_topology_has_a_service_and_endpoints_of_its_own() -> None:
     assert counts == {"broker": 1, "runner": 1, "service": 1, "worker": 2}
     assert plan.executor.worker_count == 2 * 4
     assert set(image_stacks(files).values()) == {"globus", "globus_service", "rabbitmq"}
-    env = plan.executor.topology_env()
+    env = plan.executor.containers().environment
     assert (env["HARNESS_GLOBUS_ENDPOINTS"], env["HARNESS_GLOBUS_ENGINE"]) == ("2", "thread")
     (note,) = plan.executor.notes()
     assert "stand-in" in note
@@ -77,7 +77,7 @@ def test_a_topology_has_a_service_and_endpoints_of_its_own() -> None:
 def test_a_real_endpoint_starts_nothing_of_the_local_service() -> None:
     plan = plan_of(f"--globus-compute-endpoint {UUID_} --data-management none", containers=True)
     assert services(plan_files(plan)) == ["runner"]
-    assert plan.executor.topology_env() == {}
+    assert plan.executor.containers().environment == {}
     assert plan.executor.notes() == ()
     said = refusal(f"--globus-compute-endpoint {UUID_}", containers=True)
     assert "use '--data-management none'" in said

@@ -97,9 +97,9 @@ def test_without_parsl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 def test_the_topology_depends_on_the_kind() -> None:
     for kind, roles in (("thread", ["runner"]), ("htex", ["runner", "worker"])):
         plan = plan_of(f"--parsl-executor {kind} --parsl-max-workers 3", containers=True)
-        files = topology_files("parsl", "file", topology=plan.executor.topology_name())
+        files = topology_files("parsl", "file", topology=plan.executor.containers().name)
         assert services(files) == roles
-        env = plan.executor.topology_env()
+        env = plan.executor.containers().environment
         assert env == ({"HARNESS_WORKERS": "3"} if kind == "htex" else {})
         assert Plan.model_validate_json(plan.in_topology().model_dump_json()).executor == (
             plan.executor

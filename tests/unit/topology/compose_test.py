@@ -96,7 +96,7 @@ def test_an_executors_example_options_are_options() -> None:
         line = f"--executor {executor} {path.read_text()} --ps-connector file --ps-file-dir x"
         line += " --stage-task-counts 1 --stage-bytes-sizes 1 1 --task-sleep 0"
         plan = parse_plan(parser, line.split(), containers=not command)
-        assert topology_files(executor, "file", plan.executor.topology_name())
+        assert topology_files(executor, "file", plan.executor.containers().name)
 
 
 def test_compose_files_are_where_the_package_looks() -> None:

@@ -19,7 +19,7 @@ def test_the_table_is_the_expected_one() -> None:
 
 def test_every_plug_in_and_mode_is_in_it_and_every_no_has_a_reason() -> None:
     cells = expected_cells()
-    rows = {row for _, executor in executors for row in executor.variants()}
+    rows = {row for name, executor in executors for row in executor.topology.variants(name)}
     assert {cell.executor for cell in cells} == rows
     assert {cell.connector for cell in cells} == set(connectors.names())
     assert len(cells) == len(rows) * len(connectors.names()) * len(Mode)
