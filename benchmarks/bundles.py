@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from harness.images import docker_cli
 from harness.reproduce import images as bundled
-from harness.reproduce.contents import read_manifest
+from harness.reproduce.crate import read_manifest
 from harness.reproduce.format import Refused
 from harness.reproduce.inspection import check, inspect
 from harness.reproduce.pack import pack

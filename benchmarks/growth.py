@@ -24,8 +24,8 @@ from _benches import idle_containers
 from docker.errors import DockerException
 
 from harness.core import interrupt
-from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig
-from harness.sampling.cgroup_process import CgroupSamplerProcess
+from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig
+from harness.sampling.cgroup.process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
 from harness.sampling.host import HostProfiler
 

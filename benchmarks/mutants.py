@@ -35,8 +35,8 @@ JUDGING = (
     *(f"harness/{name}.py" for name in ("workflow/modes", "workflow/phases", "analysis/verdicts")),
 )
 # These start processes or are one: integration tests run them, in containers.
-PROCESSES = {"__init__", "cgroup_process", "child", "host", "inside_service", "probe", "supervise"}
-PURE = [p for p in sorted((ROOT / "harness/sampling").glob("*.py")) if p.stem not in PROCESSES]
+PROCESSES = {"__init__", "__main__", "child", "host", "probe", "process", "service", "supervise"}
+PURE = [p for p in sorted((ROOT / "harness/sampling").rglob("*.py")) if p.stem not in PROCESSES]
 MODULES = [*JUDGING, *(str(path.relative_to(ROOT)) for path in PURE)]
 PAIRS = (
     *((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot)),
@@ -106,9 +106,9 @@ def _line(node: ast.AST) -> str:
 
 def tests_of(module: str) -> list[str]:
     """Return the tests of a module's room that import it, or what imports it; or all the room's."""
-    room, stem = Path(module).parent.name, Path(module).stem
-    users = {p.stem for p in (ROOT / "harness" / room).glob("*.py") if module in _imported(p)}
-    names = {module, *(f"harness/{room}/{user}.py" for user in users)}
+    room, stem = Path(module).parts[1], Path(module).stem
+    users = [p for p in (ROOT / "harness" / room).rglob("*.py") if module in _imported(p)]
+    names = {module, *(str(user.relative_to(ROOT)) for user in users)}
     tests = sorted((ROOT / "tests/unit" / room).glob("*_test.py"))
     own = [test for test in tests if names & _imported(test) or test.stem.endswith(f"{stem}_test")]
     return [str(test.relative_to(ROOT)) for test in own or tests]

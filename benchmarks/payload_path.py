@@ -35,11 +35,11 @@ from proxystore.store.utils import get_key
 from harness.connectors import connectors
 from harness.executors._pools import warm_pool
 from harness.plan import Mode, Plan
+from harness.results.conversation import MarkWriter
 from harness.results.directory import RunDirectory
-from harness.results.marks import MarkWriter
 from harness.results.rows import ResultRow, read_rows
-from harness.workflow.payload import payload
 from harness.workflow.runner import PlanRunner
+from harness.workflow.tasks import payload
 
 TASKS = 8
 WORKERS = 2

@@ -31,12 +31,12 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 
 from harness.core import interrupt
-from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig
-from harness.sampling.cgroup_process import CgroupSamplerProcess
+from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig
+from harness.sampling.cgroup.process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
 from harness.sampling.host import HostProfiler
 from harness.sampling.report import merge_reports
-from harness.topology.engine_cost import engine_cpu_between, engine_cpu_s
+from harness.topology.calibrate import engine_cpu_between, engine_cpu_s
 from harness.topology.sampling import default_inside_interval_s
 
 CPU_TARGET = 0.02

@@ -19,10 +19,10 @@ from distributed import LocalCluster
 
 from harness.executors.dask import DaskConfig
 from harness.plan import Plan
+from harness.results.conversation import MarkWriter
 from harness.results.directory import RunDirectory
-from harness.results.marks import MarkWriter
 from harness.results.rows import ResultRow, read_rows
-from harness.sampling.collect import collect_reports
+from harness.sampling.report import collect_reports
 from harness.sampling.workers.dask import DaskWorkerSampling
 from harness.workflow.runner import PlanRunner, no_watch
 

@@ -14,7 +14,7 @@ import zstandard
 
 from harness.images.oci import ImageConfig, Layer, OciImage, assemble
 from harness.reproduce import images as bundled
-from harness.reproduce.contents import claims, read_manifest
+from harness.reproduce.crate import claims, read_manifest
 from harness.reproduce.format import (
     CRATE,
     INDEX,

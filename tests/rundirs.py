@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.results.conversation import AFTER_END, BASELINE_START, RUN_END, RUN_START, MarkWriter
 from harness.results.directory import RunDirectory
 from harness.results.events import PredictionRow, TaskRow
-from harness.results.marks import AFTER_END, BASELINE_START, RUN_END, RUN_START, MarkWriter
 from harness.results.memory import LedgerRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter
 

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.analysis.crosscheck import sample_rows
+from harness.analysis.quality import sample_rows
+from harness.results.conversation import AFTER_START, BASELINE_END, RUN_START
 from harness.results.directory import RunDirectory
-from harness.results.marks import AFTER_START, BASELINE_END, RUN_START
-from harness.results.memory import SCOPE_TOPOLOGY, LedgerRow, MarkRow, PeakRow
+from harness.results.memory import SCOPE_TOPOLOGY, LedgerRow, MarkRow, PeakRow, TruthRow
 from harness.results.rows import OutcomeRow, ResultRow, read_rows
-from harness.results.truth import TruthRow
 
 BOUND_PERCENT = 1.0
 _SERVICE = "runner-1"

@@ -8,9 +8,8 @@ from enum import StrEnum
 
 from harness.analysis.figures import Group, RunFigures, group_runs
 from harness.analysis.identity import Difference, differences
-from harness.analysis.session import OK, Session
+from harness.analysis.session import OK, Session, WorkloadFacts
 from harness.analysis.verdicts import Comparison, Rules, Verdict, compare, interleaved
-from harness.analysis.workload import WorkloadFacts
 from harness.core.errors import UsageError
 
 MIB = 2**20

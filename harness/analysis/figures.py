@@ -4,7 +4,7 @@
 ledger: as the kernel told it there, else the last sample before.
 
 A figure is of one view. It says how much of its run that view's samples cover; below
-:data:`~harness.analysis.coverage.MIN_COVERAGE` there is no figure, but the reason why.
+:data:`~harness.analysis.series.MIN_COVERAGE` there is no figure, but the reason why.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.coverage import MIN_COVERAGE, coverage
-from harness.analysis.series import HOST, TOPOLOGY, Memory
+from harness.analysis.series import HOST, MIN_COVERAGE, TOPOLOGY, Memory, coverage
 from harness.analysis.session import Run, Session
-from harness.results.marks import AFTER_START, RUN_END, RUN_START, STOP
+from harness.results.conversation import AFTER_START, RUN_END, RUN_START, STOP
 from harness.results.memory import KIND_SAMPLED, SCOPE_CONTAINER, peak_label
 
 REFERENCE_MODE = "none"

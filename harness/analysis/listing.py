@@ -14,8 +14,7 @@ from typing import Any
 
 from harness.analysis.runs import Records, read_records
 from harness.analysis.session import Run
-from harness.core.sizes import format_size
-from harness.core.text import one_line
+from harness.core.text import format_size, one_line
 from harness.results.directory import RunDirectory
 from harness.results.documents import find_directory, read_document
 from harness.results.repair import take_if_left

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.analysis.coverage import MIN_COVERAGE
 from harness.analysis.csvfile import INTEGER, REAL, WORD, Rows, read_csv
 from harness.analysis.figures import uncovered
 from harness.analysis.runs import PSBENCH, Records, read_records
-from harness.analysis.series import HOST, Memory, Times, build, service_of
+from harness.analysis.series import HOST, MIN_COVERAGE, Memory, Times, build, service_of
 from harness.analysis.session import Run, Session
 from harness.core.errors import UsageError
 from harness.core.text import one_line

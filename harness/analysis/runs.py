@@ -15,12 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.session import MEASURED, Peak, Row, Run
-from harness.analysis.workload import WorkloadFacts, parse_numbers
-from harness.results.directory import RunDirectory
-from harness.results.events import PredictionRow, StorageRow, TaskRow
-from harness.results.joining import join, mode_of, windows
-from harness.results.marks import (
+from harness.analysis.session import MEASURED, Peak, Row, Run, WorkloadFacts, parse_numbers
+from harness.results.conversation import (
     AFTER_END,
     AFTER_START,
     BASELINE_START,
@@ -28,6 +24,9 @@ from harness.results.marks import (
     RUN_START,
     TRIMMED,
 )
+from harness.results.directory import RunDirectory
+from harness.results.events import PredictionRow, StorageRow, TaskRow
+from harness.results.joining import join, mode_of, windows
 from harness.results.memory import LedgerRow, MarkRow, PeakRow
 from harness.results.outcomes import Outcome
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, Table, read_table

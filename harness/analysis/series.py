@@ -4,6 +4,8 @@ A tick's value is the highest reading that fell into it, so that no peak is lost
 readings of a container that are at most two seconds apart, the earlier one holds; a container that
 is read no more, because it or its sampler is gone, counts no more. Services are sums over their
 containers at the same tick: what they used at the same time.
+
+How much of a run its samples cover: what a figure of memory must say of itself.
 """
 
 from __future__ import annotations
@@ -173,3 +175,20 @@ def _on_grid(cells: Times, values: npt.NDArray[np.int64], ticks: int, bridged: i
     following = np.minimum.accumulate(following[::-1])[::-1]
     held = following - latest <= bridged
     return np.where(held, level[np.maximum(latest, 0)], np.nan)
+
+
+MIN_COVERAGE = 0.9
+"""Share of a run that samples must cover, or there is no figure of its memory."""
+
+
+def coverage(counts: Counts, expected: int, ticks: int) -> float:
+    """Return the share of some ticks at which all of the containers were read, 0 to 1.
+
+    Args:
+        counts: containers that were read, at each tick that was recorded.
+        expected: how many there are.
+        ticks: how many ticks there are, recorded or not.
+    """
+    if not expected or ticks <= 0:
+        return 0.0
+    return min(float((counts >= expected).sum()) / ticks, 1.0)

@@ -13,8 +13,8 @@ from harness.analysis.calibration import (
     pulses_seen,
     run_figures,
 )
-from harness.analysis.detectable import detectable
 from harness.analysis.quality import assess
+from harness.analysis.statistics import detectable
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan

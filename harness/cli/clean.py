@@ -11,7 +11,7 @@ from harness.core.flags import Parser
 from harness.topology import leftovers
 from harness.topology.engine import connect
 from harness.topology.leftovers import Leftover
-from harness.topology.processes import State
+from harness.topology.records import State
 
 _WAIT_S = 15.0
 _POLL_S = 0.1

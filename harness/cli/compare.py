@@ -17,7 +17,7 @@ from harness.core.errors import UsageError
 from harness.core.files import write_whole
 from harness.core.parser import Parser, share
 from harness.report.comparison import FORMATS, headline
-from harness.reproduce.opened import opened
+from harness.reproduce.reader import opened
 
 
 def main(argv: Sequence[str]) -> int:

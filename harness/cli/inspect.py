@@ -20,8 +20,8 @@ def main(argv: Sequence[str]) -> int:
     )
     args = parser.parse_args(argv)
     # They take a second to import.
-    from harness.reproduce.bundle_text import bundle_text  # noqa: PLC0415
     from harness.reproduce.inspection import extract, inspect  # noqa: PLC0415
+    from harness.reproduce.text import bundle_text  # noqa: PLC0415
 
     if args.extract is not None:
         extract(args.bundle, args.extract)

@@ -16,7 +16,7 @@ from harness.core.errors import UsageError
 from harness.core.parser import Parser
 from harness.report import plots
 from harness.report.palette import mode_looks
-from harness.reproduce.opened import opened
+from harness.reproduce.reader import opened
 
 _SUFFIXES = (".pdf", ".png", ".svg")
 # Inches: below, axes have no room; above, a picture no longer fits in memory.

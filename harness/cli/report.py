@@ -13,7 +13,7 @@ from harness.analysis.readers import read_session
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
 from harness.report.tables import as_text, tables
-from harness.reproduce.opened import opened
+from harness.reproduce.reader import opened
 
 
 def main(argv: Sequence[str]) -> int:

@@ -13,16 +13,15 @@ from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import INSIDE_INTERVAL_S
+from harness.results.conversation import HostsVerdict, MarkWriter, Settle
 from harness.results.directory import RunDirectory, create
 from harness.results.documents import write_json
 from harness.results.logs import BENCH, init_logging
 from harness.results.manifest import base_manifest, git_revision, machine, software
-from harness.results.marks import MarkWriter
-from harness.results.settled import HostsVerdict, Settle
-from harness.sampling.collect import collect_reports
 from harness.sampling.host import HostProfiler
 from harness.sampling.names import ContainerNames
-from harness.sampling.own_processes import settle_own_processes
+from harness.sampling.process_tree import settle_own_processes
+from harness.sampling.report import collect_reports
 from harness.sampling.workers import worker_samplings
 from harness.workflow.runner import PlanRunner, Watch, no_watch
 

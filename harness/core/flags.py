@@ -19,8 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from harness.core.errors import UsageError
 from harness.core.parser import Parser as Parser  # noqa: PLC0414 - for whoever has it from here
-from harness.core.sizes import parse_size
-from harness.core.text import NOT_UTF8, is_utf8
+from harness.core.text import NOT_UTF8, is_utf8, parse_size
 
 M = TypeVar("M", bound=BaseModel)
 

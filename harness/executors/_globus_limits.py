@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.core.pairs import Payloads
-from harness.core.sizes import format_size
+from harness.core.text import format_size
 
 MAX_SUBMISSION_BYTES = 10 * 2**20
 """The service's limit for one submission: "10 MB" in its documentation."""

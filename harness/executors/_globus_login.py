@@ -11,7 +11,12 @@ from pathlib import Path
 
 from harness.core.environment import home_directory
 from harness.core.errors import InfrastructureError
-from harness.globus_service.login import ClientLogin, login_environment, wait_for_login, write_login
+from harness.globus_service.endpoint import (
+    ClientLogin,
+    login_environment,
+    wait_for_login,
+    write_login,
+)
 
 # Where a container finds its login (compose/globus.yaml, compose/globus-cloud.yaml).
 _VARIABLE = "HARNESS_GLOBUS_LOGIN"

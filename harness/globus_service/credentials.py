@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.globus_service.certificates import make_certificates
-from harness.globus_service.login import CA_FILE, ClientLogin, write_login, write_private
+from harness.globus_service.endpoint import CA_FILE, ClientLogin, write_login, write_private
+from harness.globus_service.rabbitmq import make_certificates
 
 HOST_NAMES = ("compute.api.globus.org", "auth.globus.org")
 """The cloud's names, which the SDK and the endpoint call unless told otherwise."""

@@ -10,20 +10,20 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from harness.globus_service import messages
-from harness.globus_service.broker_link import (
+from harness.globus_service import broker
+from harness.globus_service.broker import (
     COMMAND_TTL_S,
     HEARTBEATS,
     RESULTS,
     BrokerAwayError,
     BrokerLink,
+    MessageError,
+    Submission,
     publisher,
 )
 from harness.globus_service.credentials import Secrets
-from harness.globus_service.messages import MessageError, Submission
-from harness.globus_service.settings import Settings
+from harness.globus_service.settings import Settings, Vigil
 from harness.globus_service.state import State, UserEndpoint
-from harness.globus_service.vigil import Vigil
 
 logger = logging.getLogger(__name__)
 
@@ -156,12 +156,12 @@ class Relay:
                 headers = {
                     "function_uuid": str(function),
                     "task_uuid": str(task),
-                    "resource_specification": messages.optional_json(
+                    "resource_specification": broker.optional_json(
                         submission.resource_specification
                     ),
                     "result_serializers": submission.result_serializers or [],
                 }
-                body = messages.task_message(task, frames[function], payload)
+                body = broker.task_message(task, frames[function], payload)
                 waiting.append(self._link.publish(queue, body, headers=headers))
         await asyncio.gather(*waiting)
 
@@ -174,7 +174,7 @@ class Relay:
             "result_queue_info": publisher(url, RESULTS),
             "heartbeat_queue_info": publisher(url, HEARTBEATS),
         }
-        body = messages.start_command(
+        body = broker.start_command(
             self._secrets.identity, user_endpoint.name, credentials, submission
         )
         await self._link.publish(
@@ -187,7 +187,7 @@ class Relay:
 
     async def _on_result(self, body: bytes) -> None:
         try:
-            result = messages.parse_result(body)
+            result = broker.parse_result(body)
         except MessageError as error:
             logger.warning("not a result: %s", error)
             return
@@ -212,7 +212,7 @@ class Relay:
 
     async def _on_heartbeat(self, body: bytes) -> None:
         try:
-            report = messages.parse_status(body)
+            report = broker.parse_status(body)
         except MessageError as error:
             logger.warning("not a heartbeat: %s", error)
             return
@@ -266,7 +266,7 @@ class Relay:
             await self._link.declare(_tasks(user_endpoint.id), self._settings.queue_expiry_s)
             await self._link.purge(_tasks(user_endpoint.id))
         for task in open_tasks:
-            await self._finish(task, messages.failed_result(task, code, reason), failed=True)
+            await self._finish(task, broker.failed_result(task, code, reason), failed=True)
 
 
 def _commands(endpoint: UUID) -> str:

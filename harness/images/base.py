@@ -14,10 +14,9 @@ from pathlib import Path
 from harness.core.errors import InfrastructureError
 from harness.images import docker_cli
 from harness.images.archive import canonical_tar
-from harness.images.labels import base_labels
 from harness.images.oci import ImageConfig, Layer, OciImage, assemble, write_archive
 from harness.images.packages import LocalRepository
-from harness.images.recipe import EPOCH, REPOSITORY, BaseRecipe
+from harness.images.recipe import EPOCH, REPOSITORY, BaseRecipe, base_labels
 
 _ANSWER_S = 10.0
 _TRANSFER_S = 900.0

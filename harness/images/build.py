@@ -13,9 +13,8 @@ from pathlib import Path
 from harness.images import docker_cli, recipe
 from harness.images.archive import canonical_tar, files_tar, top_level
 from harness.images.base import debian_mirror
-from harness.images.labels import stack_labels
 from harness.images.oci import ImageConfig, Layer, OciImage, assemble
-from harness.images.recipe import EPOCH, REPOSITORY
+from harness.images.recipe import EPOCH, REPOSITORY, stack_labels
 
 OFFLINE = "offline"
 """Folder of the build context with packages that are not to be fetched."""

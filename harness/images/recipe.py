@@ -3,20 +3,28 @@
 A stack's build context is assembled here, in memory, from its folder, the steps all stacks
 share, and the part of the package that runs in containers. The hash is taken over exactly the
 bytes the build is given: a file that is not in the context can change neither.
+
+What a checkout has beside the package, and a wheel in it: compose files, images' recipes.
+
+The labels of images, as the OCI image specification names them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import harness
+from harness.core.environment import home_directory
 from harness.core.errors import InfrastructureError, UsageError
 from harness.images.archive import files_tar
-from harness.images.checkout import CHECKOUT, package_sources
+from harness.images.docker_cli import STACK_LABEL
 
 EPOCH = 1760000000
 """Time of everything built, 2025-10-09: any fixed moment will do, as long as it stays."""
@@ -200,3 +208,62 @@ def _hash(parts: Sequence[bytes]) -> str:
         digest.update(f"{len(part)}:".encode())
         digest.update(part)
     return digest.hexdigest()[:12]
+
+
+_PACKAGE = Path(harness.__file__).resolve().parent
+_CARRIED = "_checkout"
+
+CHECKOUT = _PACKAGE / _CARRIED if (_PACKAGE / _CARRIED).is_dir() else _PACKAGE.parent
+"""The folder that has ``compose/``, ``images/``, ``images.lock`` and ``pyproject.toml``."""
+
+
+def package_sources(checkout: Path) -> Path:
+    """Return the package that belongs to such a folder: what goes into images."""
+    return checkout.parent if checkout.name == _CARRIED else checkout / "harness"
+
+
+def build_directory(checkout: Path) -> Path:
+    """Return where images are put together: the user's cache where the package is installed."""
+    if checkout.name == _CARRIED:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path(home_directory(), ".cache")
+        return Path(cache) / "workflow-memory-harness" / "images"
+    return checkout / "build" / "images"
+
+
+_OCI = "org.opencontainers.image."
+
+
+def base_labels() -> dict[str, str]:
+    """Return the labels of the base image."""
+    return {STACK_LABEL: "base", f"{_OCI}title": f"{REPOSITORY} base", f"{_OCI}created": _CREATED}
+
+
+def stack_labels(
+    stack: str, root: Path, revision: str, base_name: str, base_digest: str
+) -> dict[str, str]:
+    """Return the labels of a stack's image.
+
+    Args:
+        stack: its name.
+        root: the checkout.
+        revision: hash of the package's sources in it. A commit would give the same image another
+            id with each change of, say, the documentation.
+        base_name: reference of the image it stands on.
+        base_digest: that one's manifest digest.
+    """
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    labels = {
+        STACK_LABEL: stack,
+        f"{_OCI}title": f"{REPOSITORY} {stack}",
+        f"{_OCI}version": harness.__version__,
+        f"{_OCI}revision": revision,
+        f"{_OCI}created": _CREATED,
+        f"{_OCI}licenses": project["license"],
+        f"{_OCI}base.name": base_name,
+        f"{_OCI}base.digest": base_digest,
+    }
+    source = project.get("urls", {}).get("Source")
+    return labels | ({f"{_OCI}source": source} if source else {})
+
+
+_CREATED = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(EPOCH))

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.images import docker_cli, recipe
+from harness.images.archive import save
 from harness.images.build import wanted
 from harness.images.lock import FILE, ImagesLock
 from harness.images.oci import write_archive
 from harness.images.recipe import EPOCH
-from harness.images.saved import save
 from harness.images.store import Image, build_lock, ensure, present, stacks_files
 
 _REGISTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?")

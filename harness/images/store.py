@@ -15,13 +15,13 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.images import docker_cli, recipe
+from harness.images.archive import save
 from harness.images.base import ensure_base, find_base, load
 from harness.images.build import Base, Wanted, build_image, fetch_packages, wanted
-from harness.images.checkout import build_directory
 from harness.images.lock import FILE, ImagesLock
 from harness.images.oci import OciImage
 from harness.images.packages import DEBIAN, WHEELS, Packages
-from harness.images.saved import save
+from harness.images.recipe import build_directory
 
 # Most of a build's time is one process that compiles, or waits for an index.
 _BUILDERS = 2

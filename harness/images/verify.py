@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.images import docker_cli, recipe
+from harness.images.archive import save
 from harness.images.base import ensure_base, load, make_base
 from harness.images.build import Base, build_image, wanted
 from harness.images.lock import (
@@ -29,7 +30,6 @@ from harness.images.lock import (
 from harness.images.oci import OciImage
 from harness.images.packages import Packages
 from harness.images.recipe import REPOSITORY
-from harness.images.saved import save
 from harness.images.store import build_lock, ensure, stacks_files
 
 BASE = "base"

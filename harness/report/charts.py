@@ -13,7 +13,7 @@ from harness.analysis.curves import Band, band, baseline_of, run_curve, thin_tog
 from harness.analysis.figures import Group, RunFigures
 from harness.analysis.series import TOPOLOGY, Levels
 from harness.analysis.timeline import Boundary, Step, TaskBar, boundaries, steps, task_bars
-from harness.core.sizes import format_size
+from harness.core.text import format_size
 from harness.report.palette import INK, Look, look, service_looks
 
 Chart = dict[str, Any]

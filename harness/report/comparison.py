@@ -15,7 +15,7 @@ from tabulate import tabulate
 from harness.analysis.compare import Row, SessionComparison, Unit
 from harness.analysis.statistics import Spread
 from harness.analysis.verdicts import Comparison, Verdict
-from harness.core.sizes import format_size
+from harness.core.text import format_size
 from harness.report.tables import NOTHING, Cell, Table, as_text, between
 
 

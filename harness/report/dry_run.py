@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from harness.core.sizes import format_size
+from harness.core.text import format_size
 from harness.plan import Plan
+from harness.plan.estimate import run_timeout_s
 from harness.topology.ahead import Ahead, compose_command
-from harness.workflow.estimate import run_timeout_s
 
 _RUNS_SHOWN = 20
 

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from harness.analysis.calibration import Check
 from harness.analysis.figures import Group
 from harness.analysis.session import Session
-from harness.core.sizes import format_size
+from harness.core.text import format_size
 from harness.report.tables import NOTHING, Table
 
 _PAIRS = {

@@ -18,7 +18,7 @@ from harness.analysis.figures import Group, RunFigures
 from harness.analysis.session import OK, Session
 from harness.analysis.verdicts import Verdict
 from harness.core.files import write_whole
-from harness.core.sizes import format_size
+from harness.core.text import format_size
 from harness.report import charts, evidence
 from harness.report.palette import Look, dark_colors
 from harness.report.tables import Table, connector, ledger, outcomes, services, summary

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from harness.analysis.figures import PARTS, Group, Range, RunFigures, ScopeSummary
 from harness.analysis.predicted import Comparison, predictions
 from harness.analysis.session import OK, Session
-from harness.core.sizes import format_size
+from harness.core.text import format_size
 
 NOTHING = "-"
 

@@ -1,4 +1,10 @@
-"""A run's provenance, as a Process Run Crate: who ran what, on which images, with which result.
+"""A bundle's documents: bill of materials, claims and provenance.
+
+A bill of materials for each image, in CycloneDX, read from the image itself.
+
+What a run directory says of itself: the claims of a bundle.
+
+A run's provenance, as a Process Run Crate: who ran what, on which images, with which result.
 
 The profile is https://w3id.org/ro/wfrun/process/0.5. Nothing in it depends on when it is
 written.
@@ -7,17 +13,169 @@ written.
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import Message
+from email.parser import BytesParser
 from pathlib import Path, PurePosixPath
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
+from cyclonedx.model import HashAlgorithm, HashType
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.license import DisjunctiveLicense
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
 from rocrate.model.contextentity import ContextEntity
 from rocrate.model.data_entity import DataEntity
 from rocrate.rocrate import ROCrate
 
+from harness.core.errors import UsageError
+from harness.images.lock import debian_packages
+from harness.images.oci import OciImage
+from harness.images.recipe import EPOCH
 from harness.reproduce.format import IMAGES, RUN, Claims, ImageEntry
 from harness.results.directory import RunDirectory
+from harness.results.documents import read_document
+from harness.results.memory import MarkRow
+from harness.results.rows import read_table
+
+_METADATA = ".dist-info/METADATA"
+
+
+@dataclass(frozen=True)
+class _Distribution:
+    name: str
+    version: str
+    license: str
+
+
+def sbom(stack: str, image: OciImage) -> bytes:
+    """Return the bill of materials of an image: Debian packages and Python distributions.
+
+    The same image has the same one: its time is the epoch, its serial number follows from the id.
+    """
+    bom = Bom(serial_number=uuid5(NAMESPACE_URL, image.manifest_digest))
+    bom.metadata.timestamp = datetime.fromtimestamp(EPOCH, UTC)
+    labels = image.document["config"].get("Labels") or {}
+    bom.metadata.component = Component(
+        name=f"workflow-memory-harness/{stack}",
+        version=labels.get("org.opencontainers.image.version", "0"),
+        type=ComponentType.CONTAINER,
+        bom_ref=image.manifest_digest,
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=image.id.partition(":")[2])],
+    )
+    architecture = image.document["architecture"]
+    for name, version in debian_packages(image.layers).items():
+        purl = PackageURL(
+            "deb",
+            "debian",
+            name.partition(":")[0],
+            version,
+            {"arch": architecture, "distro": "debian-13"},
+        )
+        bom.components.add(_component(name, version, purl, ""))
+    for found in _distributions(image):
+        purl = PackageURL("pypi", None, found.name.lower().replace("_", "-"), found.version)
+        bom.components.add(_component(found.name, found.version, purl, found.license))
+    bom.register_dependency(bom.metadata.component, bom.components)
+    return JsonV1Dot6(bom).output_as_string(indent=1).encode() + b"\n"
+
+
+def _component(name: str, version: str, purl: PackageURL, license_text: str) -> Component:
+    licenses = [DisjunctiveLicense(name=license_text)] if license_text else []
+    return Component(
+        name=name,
+        version=version,
+        type=ComponentType.LIBRARY,
+        purl=purl,
+        bom_ref=purl.to_string(),
+        licenses=licenses,
+    )
+
+
+def _distributions(image: OciImage) -> Iterator[_Distribution]:
+    """Yield what ``pip list`` would: each distribution's own metadata."""
+    for layer in image.layers:
+        with tarfile.open(layer.path, "r:") as tar:
+            for member in tar:
+                if (
+                    member.isreg()
+                    and member.name.endswith(_METADATA)
+                    and "site-packages" in member.name
+                ):
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    message = BytesParser().parse(file, headersonly=True)
+                    yield _Distribution(
+                        message["Name"], message["Version"], _package_license(message)
+                    )
+
+
+def _package_license(message: Message) -> str:
+    found = message["License-Expression"] or message["License"] or ""
+    # Some put the whole text there.
+    return found if found and "\n" not in found and len(found) < 100 else ""
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Return a run directory's manifest.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    manifest, problems = read_document(RunDirectory(directory).manifest)
+    if problems:
+        raise UsageError(problems[0].replace("; ignored", "; nothing can be packed"))
+    if "plan" not in manifest:
+        raise UsageError(
+            f"{directory}: has no manifest.json with a plan; name a run directory, such as"
+            " runs/workflow-memory-..."
+        )
+    return manifest
+
+
+def claims(name: str, directory: Path, manifest: dict[str, Any]) -> Claims:
+    """Return the run's claims.
+
+    Raises:
+        UsageError: if the manifest is not one of this harness.
+    """
+    started, ended = times(directory)
+    try:
+        plan = manifest["plan"]
+        return Claims(
+            name=name,
+            executor=plan["executor_name"],
+            connector=plan["connector_name"],
+            modes=list(plan["workload"]["modes"]),
+            repeat=plan["general"]["repeat"],
+            seed=plan["workload"]["seed"],
+            harness_version=str(manifest["harness_version"]),
+            git_revision=manifest.get("git_revision"),
+            started=started,
+            ended=ended,
+        )
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(f"{directory}/manifest.json: is not one of this harness") from None
+
+
+def times(directory: Path) -> tuple[str, str]:
+    """Return when a run directory's first and last mark were set, ISO 8601, UTC.
+
+    Raises:
+        UsageError: if it has no marks.
+    """
+    path = RunDirectory(directory).marks
+    stamps = [row.t_unix_ns for row in read_table(path, MarkRow).rows]
+    if not stamps:
+        raise UsageError(f"{path}: has no times; did the bench get to its first run?")
+    moments = [datetime.fromtimestamp(stamp // 10**9, UTC) for stamp in (min(stamps), max(stamps))]
+    return moments[0].isoformat(), moments[1].isoformat()
+
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _TERMS = "https://w3id.org/ro/terms/workflow-run"

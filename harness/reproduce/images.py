@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import InfrastructureError
+from harness.images.archive import save
 from harness.images.oci import (
     Layer,
     OciImage,
@@ -18,7 +19,6 @@ from harness.images.oci import (
     layout_documents,
 )
 from harness.images.recipe import REPOSITORY
-from harness.images.saved import save
 from harness.reproduce.format import IMAGES, BundleIndex, ImageEntry, Refused
 from harness.reproduce.reader import Bundle
 

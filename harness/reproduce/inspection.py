@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.core.errors import UsageError
 from harness.reproduce import images as bundled
-from harness.reproduce.contents import claims, read_manifest
+from harness.reproduce.crate import claims, read_manifest
 from harness.reproduce.format import IMAGES, RUN, Refused
 from harness.reproduce.reader import Bundle, opened_bundle
 

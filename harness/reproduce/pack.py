@@ -15,8 +15,7 @@ from harness.images.lock import FILE as IMAGES_LOCK
 from harness.images.oci import OciImage
 from harness.images.packages import DEBIAN, WHEELS
 from harness.reproduce import images as bundled
-from harness.reproduce.contents import claims, read_manifest
-from harness.reproduce.crate import Publication, crate
+from harness.reproduce.crate import Publication, claims, crate, read_manifest, sbom
 from harness.reproduce.format import (
     CRATE,
     LOCKS,
@@ -26,7 +25,6 @@ from harness.reproduce.format import (
     ImageEntry,
     check_paths,
 )
-from harness.reproduce.sbom import sbom
 from harness.reproduce.writer import Content, write_bundle
 from harness.results.directory import RunDirectory
 from harness.results.rows import OutcomeRow, read_table

@@ -1,10 +1,14 @@
-"""Read a bundle that anybody may have made: all is checked before any of it is used."""
+"""Read a bundle that anybody may have made: all is checked before any of it is used.
+
+A run directory, or a bundle of one: commands that read either.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import re
 import shutil
 import tarfile
 import tempfile
@@ -23,6 +27,7 @@ from harness.reproduce.format import (
     MAX_FILES,
     MAX_INDEX_BYTES,
     MAX_RATIO,
+    RUN,
     SUMS,
     TOP,
     TRAILER_BYTES,
@@ -40,6 +45,7 @@ from harness.reproduce.format import (
 
 if TYPE_CHECKING:
     import zstandard
+
 
 _COPY_BYTES = 1 << 20
 _MAX_WINDOW = 1 << 27
@@ -271,3 +277,22 @@ class _Source:
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Path]:
+    """Give the run directory behind a path: itself, or unpacked from a bundle while it is used.
+
+    The bundle is checked as a whole; its images are not written to disk.
+
+    Raises:
+        UsageError: if a file is no bundle, or something is wrong with it.
+    """
+    if not path.is_file():
+        yield path
+        return
+    with opened_bundle(path, lambda name: name.startswith(f"{RUN}/")) as bundle:
+        directory = bundle.file(RUN)
+        # Reports call a session by its directory; a name that anybody may have made up is no path.
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", bundle.index.run.name)[:100]
+        yield directory.rename(directory.with_name(name or RUN))

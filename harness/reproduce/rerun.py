@@ -19,7 +19,7 @@ from harness.images.oci import OciImage
 from harness.images.recipe import REPOSITORY
 from harness.plan import Plan
 from harness.reproduce import images as bundled
-from harness.reproduce.contents import read_manifest
+from harness.reproduce.crate import read_manifest
 from harness.reproduce.decides import readers_plan
 from harness.reproduce.format import IMAGES, RUN, ImageEntry, Refused
 from harness.reproduce.inspection import check

@@ -16,10 +16,10 @@ from harness.results.memory import (
     LedgerRow,
     MarkRow,
     PeakRow,
+    TruthRow,
+    WorkerRow,
 )
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
-from harness.results.truth import TruthRow
-from harness.results.workers import WorkerRow
 
 _FILES = RunDirectory(Path())
 

@@ -31,7 +31,7 @@ from harness.results.directory import RunDirectory
 from harness.results.documents import SHAPES, clean, misfit, read_document, read_json, write_json
 from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.joining import Window, join, windows
-from harness.results.memory import HostRow, InsideRow, MarkRow
+from harness.results.memory import HostRow, InsideRow, MarkRow, TruthRow
 from harness.results.outcomes import Outcome
 from harness.results.rows import (
     ObjectsRow,
@@ -44,7 +44,6 @@ from harness.results.rows import (
     split_line,
 )
 from harness.results.shared import SharedFolder
-from harness.results.truth import TruthRow
 
 _CHUNK_BYTES = 1 << 20
 _LINE_BYTES = 16 * 1024

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.results.marks import RUN_END, RUN_START
+from harness.results.conversation import RUN_END, RUN_START
 from harness.results.memory import MarkRow
 from harness.results.rows import ResultRow
 

@@ -3,6 +3,10 @@
 Field order is column order. Bytes and nanoseconds are integers, and an empty cell means "not
 read", never zero. ``t_mono_ns`` is CLOCK_MONOTONIC, which a host shares with its containers, so
 rows of all views align on it without correction; ``t_unix_ns`` is CLOCK_REALTIME.
+
+The table of workers that the harness did not start but sampled.
+
+What the probes of a calibration did: the truth that the views are held against.
 """
 
 from __future__ import annotations
@@ -220,3 +224,44 @@ def partial_line(row_type: type[Any], names: tuple[str, ...]) -> str:
     if [name for name in schema if name in names] != list(names):
         raise ValueError(f"{row_type.__name__} has no columns {', '.join(names)} in this order")
     return ",".join(["%s" if name in names else "" for name in schema]) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A row of ``workers.csv``: one worker of an executor's own cluster, and whose clock it has.
+
+    Rows of ``memory-inside.csv`` with its ``container`` are of its process and all processes below;
+    their cgroup usage is that of the cgroup the process is in, whatever else is in there, and
+    unique and proportional set sizes are not read. Their times are on the clock of the host that
+    ran ``harness run``: on another host's, ``t_mono_ns`` is CLOCK_MONOTONIC there plus the offset,
+    taken as linear between two measurements, and ``t_unix_ns`` follows from it.
+    """
+
+    container: str = column("its name in memory-inside.csv; workers of one process share it")
+    worker: str = column("its name in the cluster")
+    address: str = column("its address in the cluster")
+    host: str = column("host name where it runs")
+    pid: int = column("process number there")
+    clock: str = column("same: the clock is the client's; measured: offsets were needed")
+    clock_offset_ns: int | None = column(
+        "CLOCK_MONOTONIC of the client minus the worker's", signed=True
+    )
+    offset_error_ns: int | None = column("bound of its error: half of the fastest round trip")
+    clock_offset_end_ns: int | None = column("the same when last measured", signed=True)
+    offset_end_error_ns: int | None = column("bound of its error")
+
+
+@dataclass(frozen=True, slots=True)
+class TruthRow:
+    """A row of ``truth.csv``: a level of memory that a probe held, beyond its own baseline.
+
+    Only in the directories of ``harness calibrate``.
+    """
+
+    probe: str = column("the probe, which is also the run's ID")
+    step: str = column("what it did")
+    start_mono_ns: int = column("CLOCK_MONOTONIC when the level was reached")
+    end_mono_ns: int = column("CLOCK_MONOTONIC when it was left")
+    size_bytes: int = column("bytes that the probe holds")
+    page_table_bytes: int = column("page tables for them, by VmPTE; the kernel charges them too")
+    processes: int = column("processes that map them")

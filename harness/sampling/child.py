@@ -49,9 +49,12 @@ class SamplerChild:
         assert self._process.stdout is not None
         deadline = time.monotonic() + timeout_s
         line = b""
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
         while not line.endswith(b"\n"):
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+            # Not select: that takes no descriptor above 1,023.
+            if left <= 0 or not poll.poll(left * 1000):
                 return None
             byte = self._process.stdout.read(1)
             if not byte:

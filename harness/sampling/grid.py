@@ -4,16 +4,21 @@ Sleeping for an interval between samples drifts (92 to 97 samples a second where
 for); sleeping until the next point of a grid does not. A tick that comes late is sampled late
 and says by how much; points that have passed by then are skipped and counted as missed, never
 made up for. Statistics take constant memory however long the grid runs.
+
+What a sampler asks of the system: to wake on time, and descriptors enough.
 """
 
 from __future__ import annotations
 
+import os
+import resource
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
 
 _SUB_BITS = 4
 _SUB = 1 << _SUB_BITS
@@ -152,3 +157,30 @@ class Every:
             return False
         self._next = (index // self._step + 1) * self._step
         return True
+
+
+def raise_priority() -> str:
+    """Ask for real-time scheduling, else a better nice value, and return what was granted.
+
+    A sampler uses about 1 % of a core; at the lowest real-time priority (SCHED_FIFO 1) it wakes
+    within half a millisecond even when every core is busy, at normal priority up to 70 ms late.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except OSError:
+        pass
+    else:
+        return "SCHED_FIFO 1"
+    try:
+        return f"nice {os.nice(-10)}"
+    except OSError:
+        return "normal"
+
+
+def raise_descriptor_limit() -> None:
+    """Raise this process's limit of open files as far as it may be: to the hard limit.
+
+    The soft limit is often 1,024, for the sake of programs that use ``select``; ours do not.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

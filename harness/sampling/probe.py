@@ -15,18 +15,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.results.directory import RunDirectory
-from harness.results.marks import (
+from harness.results.conversation import (
     AFTER_START,
     BASELINE_END,
     BASELINE_START,
     RUN_END,
     RUN_START,
+    HostsVerdict,
     MarkWriter,
 )
+from harness.results.directory import RunDirectory
+from harness.results.memory import TruthRow
 from harness.results.rows import RowWriter
-from harness.results.settled import HostsVerdict
-from harness.results.truth import TruthRow
 from harness.sampling.meminfo import proc_size
 
 MIB = 1 << 20

@@ -4,6 +4,8 @@
 the sampler of a container does, into a directory that somebody collects: see ``spool``. It ends
 with its standard input, with the process, or when nobody has asked for its rows for a long time,
 and then removes them.
+
+The memory of the harness's own processes, for runs outside of containers.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from pathlib import Path
 
 import psutil
 
-from harness.sampling.inside_sampler import sample_until
-from harness.sampling.process_memory import ProcessSums
+from harness.results.conversation import Settle, Settled
+from harness.sampling.inside.sampler import sample_until
+from harness.sampling.process_memory import ProcessSums, SampledProcess
+from harness.sampling.settling import settle_by_reading
 from harness.sampling.spool import LEASE, LEASE_S
 
 _LEASE_POLL_S = 5.0
@@ -58,8 +62,10 @@ class _Parent:
 
     def sleep(self, seconds: float) -> None:
         """Sleep at most ``seconds``, less if the parent is gone."""
-        readable, _, _ = select.select([sys.stdin.fileno()], [], [], seconds)
-        if readable:
+        # Not select: that takes no descriptor above 1,023.
+        poll = select.poll()
+        poll.register(sys.stdin.fileno(), select.POLLIN)
+        if poll.poll(seconds * 1000):
             self.gone = os.read(sys.stdin.fileno(), 4096) == b""
 
     def look(self) -> bool:
@@ -99,3 +105,28 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
+
+
+def settle_own_processes(window_s: float, bound_bytes: int, timeout_s: float) -> Settle:
+    """Return what waits until this process and those below it have flat resident memory.
+
+    Samplers of this package are not counted, and neither are workers on other hosts.
+    """
+
+    def settle(_run_id: str) -> Settled:
+        below = ProcessTree(os.getpid())
+        runner = SampledProcess(os.getpid())
+
+        def read() -> int | None:
+            try:
+                below.refresh()  # a worker that starts now counts, too
+                return runner.rss() + below.rss().rss_bytes
+            except psutil.Error:
+                return None
+
+        try:
+            return settle_by_reading(read, window_s, bound_bytes, timeout_s)
+        finally:
+            runner.close()
+
+    return settle

@@ -2,11 +2,14 @@
 
 Each sampler leaves one JSON file in ``.sampling/`` of the run directory; ``merge_reports`` makes
 them one document for ``sampling.json``.
+
+One document from what all samplers say of themselves.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.files import write_whole
 from harness.results.directory import RunDirectory
+from harness.results.documents import read_document, write_json
 from harness.sampling.meminfo import proc_size
 
 if TYPE_CHECKING:
+    from harness.results.directory import RunDirectory
     from harness.sampling.grid import GridReport
+
 
 FRAGMENTS = RunDirectory(Path()).fragments.name
 
@@ -91,3 +97,16 @@ def merge_reports(directory: Path) -> dict[str, Any]:
         fragment = json.loads(path.read_text(encoding="utf-8"))
         merged.setdefault(fragment["view"], {})[fragment["name"]] = fragment
     return merged
+
+
+def collect_reports(directory: RunDirectory, suffix: str = "") -> None:
+    """Merge the samplers' reports into ``sampling.json``; call it when all have ended.
+
+    With several topologies it is called after each: ``suffix`` then tells their samplers apart.
+    """
+    found, _ = read_document(directory.sampling, "sampling")
+    for view, fragments in merge_reports(directory.path).items():
+        into = found.setdefault(view, {})
+        into |= {f"{name}{suffix}": fragment for name, fragment in fragments.items()}
+    write_json(directory.sampling, found)
+    shutil.rmtree(directory.path / FRAGMENTS, ignore_errors=True)

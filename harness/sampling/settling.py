@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from harness.results.settled import NOT_WATCHED, SETTLED, TIMED_OUT, Settled
+from harness.results.conversation import NOT_WATCHED, SETTLED, TIMED_OUT, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.plan import Plan
+from harness.plan.estimate import Estimate, estimate, topologies_of
+from harness.plan.schedule import topologies
 from harness.sampling.meminfo import parse_meminfo
 from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files, service_counts
-from harness.workflow.estimate import Estimate, estimate, topologies_of
-from harness.workflow.schedule import topologies
 
 _MEMINFO = Path("/proc/meminfo")
 

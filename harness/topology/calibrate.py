@@ -1,9 +1,13 @@
-"""Running what a calibration evaluates: a container of known truth, then one plan twice."""
+"""Running what a calibration evaluates: a container of known truth, then one plan twice.
+
+What the engine itself spends, so that a view through it can be charged with it.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +18,6 @@ from harness.results.documents import write_json
 from harness.sampling.probe import PROBES
 from harness.topology import ownership
 from harness.topology.compose import COMPOSE_DIR
-from harness.topology.engine_cost import engine_cpu_between, engine_cpu_s, engine_rss_bytes
 from harness.topology.launch import LaunchedTopology, prepare
 from harness.topology.session import Bench
 
@@ -98,3 +101,42 @@ def run_twice(plan: Plan, path: Path, say: Callable[[str], None]) -> list[RunDir
         Bench(plan, directory, say, _nothing).run()
         found.append(directory)
     return found
+
+
+ENGINE_PROCESSES = ("dockerd", "containerd", "containerd-shim")
+
+
+def engine_cpu_s() -> dict[str, float]:
+    """Return the CPU seconds of each of the engine's processes by its number.
+
+    Empty where they cannot be seen: the engine runs on another machine.
+    """
+    return {pid: _seconds(fields[11:13]) for pid, fields in _stats()}
+
+
+def engine_cpu_between(before: dict[str, float], after: dict[str, float]) -> float:
+    """Return the CPU seconds spent between two readings by the processes that lived through both.
+
+    What containers of others cost the engine meanwhile is among them.
+    """
+    return sum(after[pid] - before[pid] for pid in before.keys() & after.keys())
+
+
+def _seconds(fields: list[str]) -> float:
+    return sum(int(field) for field in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def engine_rss_bytes() -> int:
+    """Return the resident memory of the engine's processes, shims included."""
+    return sum(int(fields[21]) for _, fields in _stats()) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _stats() -> Iterator[tuple[str, list[str]]]:
+    """Yield each process's number and its fields of ``/proc/<pid>/stat`` from the third on."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, _, rest = stat.read_text(encoding="utf-8").rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if head.partition("(")[2].startswith(ENGINE_PROCESSES):
+            yield stat.parent.name, rest.split()

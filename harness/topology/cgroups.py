@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.sampling.cgroup_paths import CgroupMount, memory_mount, parse_mountinfo
+from harness.sampling.cgroup.paths import CgroupMount, memory_mount, parse_mountinfo
 from harness.sampling.meminfo import parse_meminfo
 from harness.topology.engine import Engine
 

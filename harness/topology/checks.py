@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.core.sizes import format_size
+from harness.core.text import format_size
 
 _OLDEST_API = (1, 41)
 _OLDEST_COMPOSE = (2, 20)

@@ -23,7 +23,7 @@ from docker.models.containers import Container
 from harness.core.command import run_command
 from harness.core.errors import InfrastructureError, UsageError
 from harness.executors import executors
-from harness.images.checkout import CHECKOUT
+from harness.images.recipe import CHECKOUT
 from harness.plan import Plan
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 

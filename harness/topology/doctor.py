@@ -21,8 +21,9 @@ from harness.core.command import run_command
 from harness.core.errors import InfrastructureError
 from harness.images.address import settle
 from harness.plan import Plan
+from harness.plan.estimate import Estimate
 from harness.results.directory import absolute
-from harness.sampling.cgroup_reader import descriptors_needed
+from harness.sampling.cgroup.reader import descriptors_needed
 from harness.sampling.meminfo import proc_size
 from harness.topology import checks, leftovers
 from harness.topology.ahead import Ahead, available_bytes, look_ahead
@@ -30,8 +31,7 @@ from harness.topology.cgroups import obstacle
 from harness.topology.checks import Check, Verdict
 from harness.topology.compose import new_project_name
 from harness.topology.engine import OWNER_LABEL, RUN_LABEL, connect, describe
-from harness.topology.processes import BenchProcess, State
-from harness.workflow.estimate import Estimate
+from harness.topology.records import BenchProcess, State
 
 _CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")

@@ -15,8 +15,8 @@ from harness.core.text import one_line
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome, parse_ending
 from harness.results.shared import SharedFolder
-from harness.sampling.cgroup_paths import Unreachable, container_cgroup
-from harness.sampling.cgroup_reader import CgroupReader
+from harness.sampling.cgroup.paths import Unreachable, container_cgroup
+from harness.sampling.cgroup.reader import CgroupReader
 from harness.topology.compose import ComposeProject, role
 from harness.topology.engine import connect
 from harness.topology.events import Event, Kind

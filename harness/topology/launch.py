@@ -19,13 +19,14 @@ from harness.core.errors import InfrastructureError
 from harness.core.files import write_whole
 from harness.images import Image, ensure
 from harness.plan import Plan
+from harness.plan.estimate import run_timeout_s
+from harness.results.conversation import STOP, mark_line
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake, Known
-from harness.results.marks import STOP, mark_line
 from harness.results.outcomes import Ending, Outcome
 from harness.results.shared import SharedFolder
-from harness.sampling.cgroup_process import CgroupSamplerProcess
-from harness.sampling.collect import collect_reports
+from harness.sampling.cgroup.process import CgroupSamplerProcess
+from harness.sampling.report import collect_reports
 from harness.topology import ownership, records, sampling, stacks
 from harness.topology.cgroups import CgroupParents, create_parents, remove_parents
 from harness.topology.compose import (
@@ -40,10 +41,8 @@ from harness.topology.compose import (
 from harness.topology.engine import Engine, answers_in_time, connect, describe
 from harness.topology.events import Event, events
 from harness.topology.judge import ENGINE, Judge
-from harness.topology.processes import BenchProcess
-from harness.topology.progress import last_run
-from harness.topology.watch import RunnerWatch
-from harness.workflow.estimate import run_timeout_s
+from harness.topology.records import BenchProcess
+from harness.topology.watch import RunnerWatch, last_run
 
 RUN_MOUNT = "/harness/run"
 # For a runner that is interrupted, of the ten seconds that a whole orderly end may take.

@@ -3,13 +3,19 @@
 Containers, networks and volumes are found by our labels, cgroups by the names of projects that
 have such a label or a note (``records``). Whatever belongs to a bench that runs, or of which that
 cannot be told from here, stays.
+
+Ending at once: somebody else goes on taking down what has been started.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +23,7 @@ from pathlib import Path
 from docker import DockerClient
 from docker.errors import APIError, NotFound
 
+from harness.core.environment import child_environment
 from harness.core.errors import UsageError
 from harness.results.directory import RunDirectory
 from harness.results.repair import remove_folders, take_leftovers
@@ -24,8 +31,7 @@ from harness.sampling.report import FRAGMENTS
 from harness.topology import ownership, records
 from harness.topology.cgroups import project_cgroups, remove_cgroups
 from harness.topology.engine import OWNER_LABEL, RUN_LABEL
-from harness.topology.processes import BenchProcess, State
-from harness.topology.records import Record
+from harness.topology.records import BenchProcess, Record, State
 
 # Names that `compose.new_project_name` makes. `docker compose up` by hand has another label value.
 _PROJECT = re.compile(r"wmh[0-9a-f]{8}")
@@ -154,3 +160,21 @@ def tidy_run_directory(path: Path) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     shutil.rmtree(path / FRAGMENTS, ignore_errors=True)
+
+
+_INTERRUPTED = 130
+
+
+def clean_in_background(projects: Sequence[str], say: Callable[[str], None]) -> None:
+    """End this process now; ``harness clean`` removes its topologies when it has ended."""
+    if projects:
+        subprocess.Popen(
+            [sys.executable, "-m", "harness", "clean", "--wait", *projects],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(),
+            start_new_session=True,
+        )
+        say(f"Ended at once; 'harness clean' goes on removing {' and '.join(projects)}")
+    os._exit(_INTERRUPTED)

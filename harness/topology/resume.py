@@ -20,7 +20,7 @@ from harness.results.directory import RunDirectory
 from harness.results.documents import write_json
 from harness.topology import leftovers, records
 from harness.topology.engine import connect
-from harness.topology.processes import State
+from harness.topology.records import State
 
 _SCHEMA_VERSION = 1
 

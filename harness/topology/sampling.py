@@ -13,8 +13,8 @@ from docker.models.containers import Container
 from harness.plan import Plan
 from harness.plan.options import INSIDE_INTERVAL_S
 from harness.results.directory import RunDirectory
-from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig
-from harness.sampling.cgroup_process import CgroupSamplerProcess
+from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig
+from harness.sampling.cgroup.process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
 from harness.topology.cgroups import CgroupParents
 from harness.topology.compose import ComposeProject, role, service_counts

@@ -12,21 +12,21 @@ from typing import Any
 from harness.core import interrupt
 from harness.core.errors import InfrastructureError
 from harness.images import Image
-from harness.images.checkout import CHECKOUT
+from harness.images.recipe import CHECKOUT
 from harness.plan import Plan
+from harness.plan.schedule import remaining
 from harness.results import manifest
 from harness.results.directory import RunDirectory
 from harness.results.documents import read_document, write_json
 from harness.results.outcomes import REPEATED, Ending, Outcome, error_for
 from harness.results.rows import OutcomeRow, RowWriter, read_table
-from harness.sampling.collect import collect_reports
+from harness.sampling.report import collect_reports
 from harness.topology import ownership
-from harness.topology.at_once import clean_in_background
 from harness.topology.compose import keep_sources, plan_files
 from harness.topology.launch import Launch, LaunchedTopology, prepare
+from harness.topology.leftovers import clean_in_background
 from harness.topology.reserve import keep_reserve, release_reserve
 from harness.topology.resume import write_bench_file
-from harness.workflow.schedule import remaining
 
 _STOPS_THE_PLAN = frozenset({Outcome.INFRASTRUCTURE, Outcome.INTERRUPTED})
 

@@ -18,8 +18,7 @@ from proxystore.store.scopes import submit as submit_in_scope
 from proxystore.store.utils import get_key
 
 from harness.plan import Mode
-from harness.workflow.task_log import TaskLog
-from harness.workflow.tasks import task_bytes, task_proxy
+from harness.workflow.tasks import TaskLog, task_bytes, task_proxy
 
 
 class DataManager:

@@ -23,21 +23,18 @@ from harness.connectors import Held
 from harness.core import interrupt
 from harness.core.errors import InfrastructureError, MeasuredFailure
 from harness.plan import Mode, Plan, Run, Workload
+from harness.plan.estimate import run_timeout_s
+from harness.plan.prediction import boundaries, held_at_end
+from harness.plan.schedule import with_warm_ups
+from harness.results.conversation import MarkWriter, Settle, not_watched
 from harness.results.directory import RunDirectory
 from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
 from harness.results.logs import BENCH
-from harness.results.marks import MarkWriter
 from harness.results.outcomes import Ending, Outcome, error_for, write_ending
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter
-from harness.results.settled import Settle, not_watched
-from harness.workflow.estimate import run_timeout_s
 from harness.workflow.modes import manager_for
-from harness.workflow.patience import RunTimeout, bounded
-from harness.workflow.phases import Phases
-from harness.workflow.prediction import boundaries, held_at_end
-from harness.workflow.schedule import with_warm_ups
-from harness.workflow.task_log import ContainerName, no_container
-from harness.workflow.tasks import warm_up
+from harness.workflow.phases import Phases, RunTimeout, bounded
+from harness.workflow.tasks import ContainerName, no_container, warm_up
 from harness.workflow.workflow import Timing, no_audit, run_workflow
 
 logger = logging.getLogger("run.workflow-memory")

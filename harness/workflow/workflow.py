@@ -10,10 +10,9 @@ from typing import Any
 
 from harness.executors import together
 from harness.plan import Workload
+from harness.plan.prediction import START, inputs_of_tasks
 from harness.workflow.modes import DataManager
-from harness.workflow.payload import payload
-from harness.workflow.prediction import START
-from harness.workflow.stages import inputs_of_tasks
+from harness.workflow.tasks import payload
 
 Audit = Callable[[int, int], object]
 """Called at every stage boundary with cycle and stage, inside of the clock."""

@@ -8,20 +8,29 @@ can name.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from docker import DockerClient
 
+from harness.images import docker_cli
 from tests.integration.conftest import (
+    Bench,
     containers_of,
     finish_bench,
     left_behind,
     project_of,
+    run_bench,
     start_bench,
 )
+
+# One packs and loads 200 MB.
+pytestmark = pytest.mark.timeout(900)
 
 PLAN = [
     *("--executor", "dask", "--dask-workers", "1", "--ps-connector", "redis"),
@@ -110,49 +119,58 @@ def tree(path: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-@pytest.mark.parametrize("what", ["beside", "rows", "in place"])
-def test_nothing_in_the_shared_folder_makes_the_host_touch_anything_else(
-    what: str, client: DockerClient, tmp_path: Path
-) -> None:
+class Attack(threading.Thread):
+    """Tries something in a worker as soon as a bench's first run has begun.
+
+    Args:
+        client: the engine.
+        runs: where the bench makes its run directory.
+        what: the part of ``ATTACK``.
+        canary: a file of the host that must stay as it is.
+    """
+
+    def __init__(self, client: DockerClient, runs: Path, what: str, canary: Path) -> None:
+        super().__init__()
+        self.said = ""
+        self._client = client
+        self._runs = runs
+        self._words = [str(canary), what]
+        self.start()
+
+    def run(self) -> None:
+        project = project_of(self._runs)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            found = containers_of(self._client, project)
+            workers = [c for c in found if "-worker-" in str(c.name)]
+            # There must be files to replace.
+            if workers and any(self._runs.glob("*/shared/*/outcomes.csv")):
+                done = workers[0].exec_run(["python", "-c", ATTACK, *self._words])
+                self.said = str(done.output)
+                return
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Path]:
+    """Give a file of the host's; nothing in its folder may change."""
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o755)
     canary = outside / "authorized_keys"
     canary.write_text("keep\n")
     before = tree(outside)
-    process = start_bench(tmp_path / "runs", *PLAN, report=True)
-    said: list[str] = []
-
-    def attack() -> None:
-
-        project = project_of(tmp_path / "runs")
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            workers = [c for c in containers_of(client, project) if "-worker-" in str(c.name)]
-            # The first run must have begun, for there to be files to replace.
-            if workers and any((tmp_path / "runs").glob("*/shared/*/outcomes.csv")):
-                found = workers[0].exec_run(["python", "-c", ATTACK, str(canary), what])
-                said.append(str(found.output))
-                return
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=attack)
-    thread.start()
-    bench = finish_bench(process, tmp_path / "runs")
-    thread.join()
-    assert said, f"nothing was tried\n{bench.out}\n{bench.err}"
+    yield canary
     assert canary.read_text() == "keep\n"
     assert tree(outside) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "runs"]
+
+
+def check(bench: Bench, client: DockerClient) -> None:
+    """Check that a bench has come to an end it can name and has left nothing odd."""
     text = bench.out + bench.err
     assert "Traceback" not in text
     assert "fault of the harness" not in text
     assert "\x1b" not in text
-    assert bench.code in (0, 1, 3), text
-    outcomes = bench.rows("outcomes.csv")
-    assert outcomes, text
-    if what == "beside":
-        assert bench.code == 0, text
-        assert [row["outcome"] for row in outcomes] == ["ok"] * 6
+    assert bench.rows("outcomes.csv"), text
     for path in bench.directory.rglob("*"):
         assert not path.is_symlink(), path
         if path.is_file() and path.suffix in {".csv", ".json"}:
@@ -161,3 +179,45 @@ def test_nothing_in_the_shared_folder_makes_the_host_touch_anything_else(
     assert not (bench.directory / "shared").exists()
     assert bench.directory.stat().st_uid == os.geteuid()
     assert left_behind(client, bench.project) == set()
+
+
+@pytest.mark.parametrize("what", ["beside", "rows", "in place"])
+def test_nothing_in_the_shared_folder_makes_the_host_touch_anything_else(
+    what: str, client: DockerClient, tmp_path: Path, canary: Path
+) -> None:
+    runs = tmp_path / "runs"
+    process = start_bench(runs, *PLAN, report=True)
+    attack = Attack(client, runs, what, canary)
+    bench = finish_bench(process, runs)
+    attack.join()
+    assert attack.said, f"nothing was tried\n{bench.out}\n{bench.err}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "runs"]
+    assert bench.code in (0, 1, 3), bench.out + bench.err
+    check(bench, client)
+    if what == "beside":
+        assert bench.code == 0, bench.out + bench.err
+        assert [row["outcome"] for row in bench.rows("outcomes.csv")] == ["ok"] * 6
+
+
+def test_a_strangers_bundle_is_run_again_as_safely(
+    client: DockerClient, tmp_path: Path, canary: Path
+) -> None:
+    published = run_bench(tmp_path / "published", *PLAN)
+    bundle = tmp_path / "bundle.tar.zst"
+    packing = ["pack", str(published.directory), "-o", str(bundle)]
+    subprocess.run([sys.executable, "-m", "harness", *packing], check=True, capture_output=True)
+    runs = tmp_path / "again"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "reproduce", str(bundle), "--run-dir", str(runs)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    attack = Attack(client, runs, "in place", canary)
+    again = finish_bench(process, runs)
+    attack.join()
+    assert attack.said, f"nothing was tried\n{again.out}\n{again.err}"
+    assert again.code in (1, 3), again.out + again.err
+    check(again, client)
+    docker_cli.remove([image["reference"] for image in again.manifest["images"].values()])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.images.checkout import CHECKOUT
+from harness.images.recipe import CHECKOUT
 
 
 def test_a_wheel_benches_without_a_checkout(tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ from pydantic import ValidationError
 
 from harness.core.errors import HarnessError, UsageError
 from harness.core.flags import Parser
-from harness.core.sizes import parse_size
+from harness.core.text import parse_size
 from harness.plan import Plan, add_plan_flags, parse_plan
+from harness.results.conversation import parse_settled
 from harness.results.memory import MarkRow, PeakRow
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter, read_rows
-from harness.results.settled import parse_settled
-from harness.sampling import cgroup_files, cgroup_paths, docker_stats, identity, marks, meminfo
+from harness.sampling import docker_stats, marks, meminfo, names
+from harness.sampling.cgroup import paths, reader
 from harness.topology.resume import read_bench_file
 from harness.topology.stacks import stacks_in
 
@@ -64,11 +65,11 @@ VALUES = st.sampled_from(
 @pytest.mark.parametrize(
     "parse",
     [
-        cgroup_files.parse_bytes,
-        functools.partial(cgroup_files.parse_stat, cgroup_files.V1),
-        functools.partial(cgroup_files.parse_stat, cgroup_files.V2),
-        cgroup_files.parse_oom_kill,
-        cgroup_files.parse_pressure,
+        reader.parse_bytes,
+        functools.partial(reader.parse_stat, reader.V1),
+        functools.partial(reader.parse_stat, reader.V2),
+        reader.parse_oom_kill,
+        reader.parse_pressure,
         meminfo.parse_meminfo,
         marks.parse_marks,
         stacks_in,
@@ -85,12 +86,12 @@ def test_bytes_of_the_kernel_and_of_marks(parse: Callable[[bytes], object]) -> N
 @pytest.mark.parametrize(
     "parse",
     [
-        cgroup_paths.parse_proc_cgroup,
-        cgroup_paths.parse_mountinfo,
+        paths.parse_proc_cgroup,
+        paths.parse_mountinfo,
         docker_stats.parse_time,
-        identity.parse_nameserver,
+        names.parse_nameserver,
         lambda text: parse_settled(text, "0001-none-1"),
-        lambda text: cgroup_paths.memory_cgroup(text, text),
+        lambda text: paths.memory_cgroup(text, text),
     ],
 )
 def test_texts_of_the_kernel_and_the_engine(parse: Callable[[str], object]) -> None:
@@ -104,9 +105,9 @@ def test_texts_of_the_kernel_and_the_engine(parse: Callable[[str], object]) -> N
 @given(st.integers(0, 2**62), st.integers(0, 2**62), st.booleans())
 def test_a_count_of_the_kernel_is_read_as_it_is(anon: int, shmem: int, trailing: bool) -> None:
     text = f"anon {anon}\nfile {shmem}\nshmem {shmem}\n" + ("x" if trailing else "")
-    found = cgroup_files.parse_stat(cgroup_files.V2, text.encode())
+    found = reader.parse_stat(reader.V2, text.encode())
     assert (found.anon_bytes, found.shmem_bytes) == (anon, shmem)
-    assert cgroup_files.parse_bytes(f"{anon}\n".encode()) == anon
+    assert reader.parse_bytes(f"{anon}\n".encode()) == anon
 
 
 @given(st.integers(0, 2**63))
@@ -121,7 +122,7 @@ def test_stats_of_the_engine(usage: int) -> None:
 
 @given(st.binary(max_size=80), st.integers(0, 65535))
 def test_any_answer_of_a_name_server_is_a_name_or_none(message: bytes, query: int) -> None:
-    found = identity.parse_ptr_answer(message, query)
+    found = names.parse_ptr_answer(message, query)
     assert found is None or isinstance(found, str)
 
 

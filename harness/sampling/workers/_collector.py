@@ -9,14 +9,13 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from harness.core.files import write_whole
-from harness.results.memory import InsideRow
+from harness.results.memory import InsideRow, WorkerRow
 from harness.results.rows import columns
-from harness.results.workers import WorkerRow
 from harness.sampling.clocks import Offset
 from harness.sampling.grid import GridReport
 from harness.sampling.marks import MarksTail
-from harness.sampling.remote_rows import Runs, adopt_rows
 from harness.sampling.report import ViewReport, write_report
+from harness.sampling.spool import Runs, adopt_rows
 from harness.sampling.writer import LineWriter
 
 if TYPE_CHECKING:
@@ -68,12 +67,15 @@ class Collector:
         for process, piece in sorted(pieces.items(), key=lambda item: _by_name(item[1])):
             if not piece.sampled.workers:
                 continue
+            clocks = self._clocks(piece.sampled)
+            if clocks is None and piece.sampled.clock != self._clock:
+                # A worker that joined just now: its rows wait until its clock is measured.
+                continue
             container = self._containers.setdefault(process, f"worker-{len(self._containers) + 1}")
             self._sampled[process] = piece.sampled
             more = more or bool(piece.rows)
             self.offsets[process] = self.offsets.get(process, 0) + len(piece.rows)
             unix_minus_mono_ns = time.time_ns() - time.monotonic_ns()
-            clocks = self._clocks(piece.sampled)
             for line in adopt_rows(piece.rows, container, self._runs, clocks, unix_minus_mono_ns):
                 self._rows.write(line)
             if piece.report is not None and not piece.rows:

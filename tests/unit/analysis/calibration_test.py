@@ -13,9 +13,9 @@ from harness.analysis.calibration import (
     agreement_bytes,
     check,
 )
-from harness.analysis.detectable import detectable, t_quantile
+from harness.analysis.statistics import detectable, t_quantile
 from harness.report.evidence import check_table
-from harness.results.truth import TruthRow
+from harness.results.memory import TruthRow
 
 MIB = 1 << 20
 CLAIM = Claim("cgroup", "usage_bytes", "pulses", "", lambda t: t.size_bytes, "each")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.coverage import coverage
+from harness.analysis.series import coverage
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.crosscheck import crosscheck
-from harness.analysis.quality import assess
+from harness.analysis.quality import assess, crosscheck
 from harness.report.evidence import quality_lines
 from harness.results.directory import RunDirectory
 from harness.results.documents import write_json

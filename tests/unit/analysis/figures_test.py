@@ -11,8 +11,8 @@ from harness.analysis.curves import band, run_curve, typical_run
 from harness.analysis.figures import Group, group_runs, session_figures
 from harness.analysis.readers import read_session
 from harness.analysis.series import TOPOLOGY, service_of
+from harness.results.conversation import AFTER_START, BASELINE_END, RUN_END, RUN_START
 from harness.results.directory import RunDirectory
-from harness.results.marks import AFTER_START, BASELINE_END, RUN_END, RUN_START
 from harness.results.memory import LedgerRow, PeakRow
 from harness.results.rows import RowWriter
 from tests.rundirs import BASELINE, MS, PERIOD_NS, START_NS, write_peaks, write_run_directory

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.sizes import format_size, parse_size
+from harness.core.text import format_size, parse_size
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from harness.globus_service.credentials import (
     KEY_FILE,
     ensure_secrets,
 )
-from harness.globus_service.login import CA_FILE, login_environment, read_login
+from harness.globus_service.endpoint import CA_FILE, login_environment, read_login
 
 
 def directories(tmp_path: Path) -> tuple[Path, Path]:

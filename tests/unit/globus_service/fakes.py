@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar
 
-from harness.globus_service.broker_link import BrokerAwayError, BrokerLink
+from harness.globus_service.broker import BrokerAwayError, BrokerLink
 
 Handler = Callable[[bytes], Coroutine[Any, Any, None]]
 

@@ -13,8 +13,8 @@ from globus_compute_common.messagepack.message_types import ResultErrorDetails a
 from globus_compute_sdk.sdk.batch import Batch, create_user_runtime
 from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
 
-from harness.globus_service import messages
-from harness.globus_service.messages import MessageError, Submission
+from harness.globus_service import broker
+from harness.globus_service.broker import MessageError, Submission
 
 SERDE = ComputeSerializer()
 
@@ -37,7 +37,7 @@ def test_a_task_is_what_the_endpoint_unpacks_and_calls() -> None:
     frame = SERDE.pack_buffers([SERDE.serialize(double)])
     function, found = submission((21,), (4,))
     task = uuid4()
-    unpacked = messagepack.unpack(messages.task_message(task, frame, found.tasks[function][0]))
+    unpacked = messagepack.unpack(broker.task_message(task, frame, found.tasks[function][0]))
     assert isinstance(unpacked, Task)
     assert unpacked.task_id == task
     called, args, kwargs = SERDE.unpack_and_deserialize(str(unpacked.task_buffer))
@@ -48,7 +48,7 @@ def test_a_task_is_what_the_endpoint_unpacks_and_calls() -> None:
 
 
 def test_plain_source_becomes_the_frame_of_a_function() -> None:
-    frame = messages.source_frame("triple", "def triple(x):\n    return 3 * x\n")
+    frame = broker.source_frame("triple", "def triple(x):\n    return 3 * x\n")
     (buffer,) = SERDE.unpack_buffers(frame)
     assert buffer.startswith(PureSourceTextInspect.identifier)
     assert SERDE.deserialize(buffer)(14) == 42
@@ -57,31 +57,31 @@ def test_plain_source_becomes_the_frame_of_a_function() -> None:
 def test_results_of_the_endpoint_are_read() -> None:
     task = uuid4()
     good = messagepack.pack(Result(task_id=task, data="42", task_statuses=[]))
-    found = messages.parse_result(good)
+    found = broker.parse_result(good)
     assert (found.task_id, found.data, found.error_details) == (task, "42", None)
     details = Details(code="RemoteExecutionError", user_message="it broke")
     bad = messagepack.pack(Result(task_id=task, data="traceback", error_details=details))
-    failed = messages.parse_result(bad)
+    failed = broker.parse_result(bad)
     assert failed.error_details is not None
     assert failed.error_details.code == "RemoteExecutionError"
 
 
 def test_a_failure_made_here_is_a_result_to_the_sdk() -> None:
     task = uuid4()
-    unpacked = messagepack.unpack(messages.failed_result(task, "USER_ENDPOINT_LOST", "gone"))
+    unpacked = messagepack.unpack(broker.failed_result(task, "USER_ENDPOINT_LOST", "gone"))
     assert isinstance(unpacked, Result)
     assert unpacked.task_id == task
     assert unpacked.error_details is not None
     assert unpacked.error_details.code == "USER_ENDPOINT_LOST"
     assert "gone" in str(unpacked.data)
-    assert messages.parse_result(messages.failed_result(task, "C", "r")).error_details is not None
+    assert broker.parse_result(broker.failed_result(task, "C", "r")).error_details is not None
 
 
 def test_heartbeats_of_the_endpoint_are_read() -> None:
     endpoint = uuid4()
 
-    def report(**state: Any) -> messages.StatusReport:
-        return messages.parse_status(
+    def report(**state: Any) -> broker.StatusReport:
+        return broker.parse_status(
             messagepack.pack(
                 EPStatusReport(endpoint_id=endpoint, ep_status_report=state, task_statuses={})
             )
@@ -105,7 +105,7 @@ def test_heartbeats_of_the_endpoint_are_read() -> None:
     ],
 )
 def test_what_is_no_message_is_one_line(body: bytes) -> None:
-    for parse in (messages.parse_result, messages.parse_status):
+    for parse in (broker.parse_result, broker.parse_status):
         with pytest.raises(MessageError) as caught:
             parse(body)
         assert "\n" not in str(caught.value)
@@ -114,7 +114,7 @@ def test_what_is_no_message_is_one_line(body: bytes) -> None:
 def test_the_start_command_names_who_what_and_where() -> None:
     _, found = submission((1,))
     credentials = {"endpoint_id": str(uuid4())}
-    command = json.loads(messages.start_command("me", "uep.1", credentials, found))
+    command = json.loads(broker.start_command("me", "uep.1", credentials, found))
     assert command["command"] == "cmd_start_endpoint"
     assert command["globus_identity_set"] == [{"sub": "me"}]
     assert command["kwargs"]["name"] == "uep.1"

@@ -16,8 +16,8 @@ from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result, Task
 from starlette.applications import Starlette
 
+from harness.globus_service.broker import Submission
 from harness.globus_service.credentials import Secrets, ensure_secrets
-from harness.globus_service.messages import Submission
 from harness.globus_service.relay import Relay
 from harness.globus_service.routes import Routes
 from harness.globus_service.settings import Settings

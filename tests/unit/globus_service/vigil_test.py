@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from harness.globus_service.vigil import Vigil
+from harness.globus_service.settings import Vigil
 
 ENDPOINT = uuid4()
 

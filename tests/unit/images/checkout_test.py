@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.images.checkout import CHECKOUT, build_directory, package_sources
+from harness.images.recipe import CHECKOUT, build_directory, package_sources
 
 TELL = """
 import json
-from harness.images.checkout import CHECKOUT
+from harness.images.recipe import CHECKOUT
 from harness.topology.compose import COMPOSE_DIR
 from harness.images import recipe
 root = recipe.repository_root()

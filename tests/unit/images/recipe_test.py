@@ -37,7 +37,7 @@ FILES = {
     "images/base/customize.sh": "true",
     "harness/__init__.py": "",
     "harness/plan.py": "",
-    "harness/sampling/inside.py": "",
+    "harness/sampling/inside/__main__.py": "",
     "harness/topology/engine.py": "",
     "harness/report/tables.py": "",
     "harness/cli/main.py": "",
@@ -83,7 +83,7 @@ def test_what_goes_in(root: Path) -> None:
         "steps/venv.sh",
         "harness/__init__.py",
         "harness/plan.py",
-        "harness/sampling/inside.py",
+        "harness/sampling/inside/__main__.py",
         "harness/cli/main.py",
         "harness/cli/run.py",
     }
@@ -122,7 +122,7 @@ def test_the_package_and_the_rest_have_hashes_of_their_own(root: Path) -> None:
         "images/image.toml",
         "images/dask/requirements.lock",
         "harness/plan.py",
-        "harness/sampling/inside.py",
+        "harness/sampling/inside/__main__.py",
         "harness/cli/run.py",
     ],
 )

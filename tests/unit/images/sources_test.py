@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import InfrastructureError, UsageError
+from harness.images.archive import read_docker_archive
 from harness.images.oci import ImageConfig, Layer, OciImage, assemble, file_digest
 from harness.images.packages import make_repository, packages_in
 from harness.images.registry import pull, push
-from harness.images.saved import read_docker_archive
 
 CONTROL = """\
 Package: {0}

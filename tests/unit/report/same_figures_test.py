@@ -21,7 +21,7 @@ from harness.analysis.listing import entries
 from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.cli.main import main
-from harness.core.sizes import format_size
+from harness.core.text import format_size
 from harness.report import plots
 from harness.report.ahead import ReportAhead
 from harness.report.comparison import quantity

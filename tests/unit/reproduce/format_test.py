@@ -12,12 +12,11 @@ import pytest
 from harness.cli.main import main
 from harness.core import interrupt
 from harness.core.errors import UsageError
-from harness.reproduce.bundle_text import bundle_text
 from harness.reproduce.format import TOP, Refused, check_paths
 from harness.reproduce.inspection import extract, inspect
-from harness.reproduce.opened import opened
 from harness.reproduce.pack import pack
-from harness.reproduce.reader import opened_bundle
+from harness.reproduce.reader import opened, opened_bundle
+from harness.reproduce.text import bundle_text
 from tests.bundles import REFERENCE, run_directory, small_bundle, small_image
 
 

@@ -17,10 +17,10 @@ import zstandard
 
 from harness.core.errors import UsageError
 from harness.reproduce import reader
-from harness.reproduce.bundle_text import bundle_text
 from harness.reproduce.format import TOP, TRAILER_BYTES, Refused, header, trailer
 from harness.reproduce.inspection import extract, inspect
-from harness.reproduce.opened import opened
+from harness.reproduce.reader import opened
+from harness.reproduce.text import bundle_text
 from tests.bundles import forged, index_of, seal, small_bundle, unsealed
 
 RANDOM_CHANGES = 100

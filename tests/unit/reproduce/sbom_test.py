@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from harness.images.oci import ImageConfig, Layer, OciImage, assemble
-from harness.reproduce.sbom import sbom
+from harness.reproduce.crate import sbom
 
 METADATA = "opt/venv/lib/python3.13/site-packages/{}.dist-info/METADATA"
 FILES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import InfrastructureError
-from harness.results.marks import RUN_END, RUN_START, MarkWriter
+from harness.results.conversation import RUN_END, RUN_START, MarkWriter
 
 
 def test_marks_need_no_confirmation_by_default(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.results.rows import columns
-from harness.sampling.cgroup_config import MS, ContainerConfig, SamplerConfig
+from harness.sampling.cgroup.config import MS, ContainerConfig, SamplerConfig
 
 TIMEOUT_S = 30
 V1_STAT = (

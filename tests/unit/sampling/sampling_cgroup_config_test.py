@@ -9,7 +9,7 @@ import pytest
 
 from harness.plan.options import General, Topology
 from harness.results.directory import RunDirectory
-from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig, config_from_json
+from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig, config_from_json
 
 
 def test_a_configuration_comes_back_as_it_was() -> None:

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import InfrastructureError
-from harness.results.marks import MarkWriter
+from harness.results.conversation import MarkWriter
 from harness.results.memory import CgroupRow
-from harness.sampling.cgroup_config import ContainerConfig, SamplerConfig, config_from_json
-from harness.sampling.cgroup_process import CgroupSamplerProcess
+from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig, config_from_json
+from harness.sampling.cgroup.process import CgroupSamplerProcess
 from harness.sampling.report import merge_reports
 from tests.unit.sampling.cgroup_dirs import TIMEOUT_S, config, container, read, v1, wait_until
 
 
 def start_plain(configuration: SamplerConfig) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.sampling.cgroup"],
+        [sys.executable, "-m", "harness.sampling.cgroup.sampler"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -62,8 +62,8 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     one = v1(tmp_path / "c1", 100)
     code = (
         "import sys, time\n"
-        "from harness.sampling.cgroup_config import config_from_json\n"
-        "from harness.sampling.cgroup_process import CgroupSamplerProcess\n"
+        "from harness.sampling.cgroup.config import config_from_json\n"
+        "from harness.sampling.cgroup.process import CgroupSamplerProcess\n"
         "with CgroupSamplerProcess(config_from_json(sys.argv[1])):\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"
@@ -102,7 +102,7 @@ def test_a_run_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> N
 
 def test_a_bad_configuration_is_a_usage_error() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "harness.sampling.cgroup"],
+        [sys.executable, "-m", "harness.sampling.cgroup.sampler"],
         input="{}\n",
         capture_output=True,
         text=True,
@@ -123,7 +123,7 @@ def test_the_configuration_survives_its_line(tmp_path: Path) -> None:
 def test_the_sampler_stays_small() -> None:
     # It competes for the memory it measures; these are what would make it big.
     code = (
-        "import sys, harness.sampling.cgroup\n"
+        "import sys, harness.sampling.cgroup.sampler\n"
         "print([m for m in ('psutil', 'numpy', 'pydantic', 'subprocess', 'docker', 'dask')"
         " if m in sys.modules])"
     )

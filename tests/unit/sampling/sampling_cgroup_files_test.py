@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.sampling.cgroup_files import (
+from harness.sampling.cgroup.reader import (
     V1,
     V2,
     FileNames,

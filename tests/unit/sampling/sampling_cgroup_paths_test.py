@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.sampling import cgroup_paths
-from harness.sampling.cgroup_files import V1, V2
-from harness.sampling.cgroup_paths import (
+from harness.sampling.cgroup import paths
+from harness.sampling.cgroup.paths import (
     MemoryCgroup,
     Unreachable,
     cgroup_at,
@@ -19,6 +18,7 @@ from harness.sampling.cgroup_paths import (
     parse_proc_cgroup,
     pressure_above,
 )
+from harness.sampling.cgroup.reader import V1, V2
 
 RECORDED = Path(__file__).parent / "recorded"
 ID = "13402669e95ed2ac45679d17f86a14fb53d27efcd9ca28d40fea3e4eec85a34a"
@@ -129,9 +129,9 @@ class Mounted:
         self.directory = Path(f"{place}{self.own}")
         self.directory.mkdir(parents=True, exist_ok=True)
         self.mountinfo = f"1 2 0:3 / {place} rw - cgroup2 cgroup2 rw\n"
-        monkeypatch.setattr(cgroup_paths, "_own_mountinfo", lambda: self.mountinfo)
+        monkeypatch.setattr(paths, "_own_mountinfo", lambda: self.mountinfo)
         # As on a machine whose memory controller is on v2.
-        monkeypatch.setattr(cgroup_paths, "parse_proc_cgroup", lambda _: {"": self.own})
+        monkeypatch.setattr(paths, "parse_proc_cgroup", lambda _: {"": self.own})
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_without_procfs_the_own_cgroup_cannot_be_reached(
     def refuse() -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(cgroup_paths, "_own_mountinfo", refuse)
+    monkeypatch.setattr(paths, "_own_mountinfo", refuse)
     assert own_cgroup() == Unreachable("/proc/self: Permission denied")
 
 

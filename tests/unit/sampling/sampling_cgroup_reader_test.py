@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.sampling.cgroup_files import V1, V2, Pressure
-from harness.sampling.cgroup_paths import MemoryCgroup
-from harness.sampling.cgroup_reader import CgroupReader, HighWaterMark, descriptors_needed
-from harness.sampling.cgroup_scopes import Container, Scope
+from harness.sampling.cgroup.paths import MemoryCgroup
+from harness.sampling.cgroup.reader import (
+    V1,
+    V2,
+    CgroupReader,
+    HighWaterMark,
+    Pressure,
+    descriptors_needed,
+)
+from harness.sampling.cgroup.scopes import Container, Scope
 
 
 def make(path: Path, files: dict[str, str]) -> None:

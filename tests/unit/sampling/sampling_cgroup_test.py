@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.results.marks import MarkWriter
+from harness.results.conversation import HostsVerdict, MarkWriter, Settled
 from harness.results.memory import CgroupRow, LedgerRow, PeakRow
 from harness.results.rows import optional_column
-from harness.results.settled import HostsVerdict, Settled
-from harness.sampling import cgroup as sampler_module
-from harness.sampling.cgroup import HostSampler
-from harness.sampling.cgroup_config import MS, ContainerConfig
-from harness.sampling.cgroup_process import CgroupSamplerProcess
-from harness.sampling.cgroup_reader import descriptors_needed
+from harness.sampling.cgroup import sampler as sampler_module
+from harness.sampling.cgroup.config import MS, ContainerConfig
+from harness.sampling.cgroup.process import CgroupSamplerProcess
+from harness.sampling.cgroup.reader import descriptors_needed
+from harness.sampling.cgroup.sampler import HostSampler
 from harness.sampling.marks import MarksTail
 from harness.sampling.report import merge_reports
 from tests.fake_engine import FakeClock
@@ -572,7 +571,7 @@ def test_running_out_of_descriptors_is_one_line_and_no_sampler_that_reads_half(
     members = [container(v2(tmp_path / str(n), usage=1), f"worker-{n}") for n in range(30)]
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64));"
-        "from harness.sampling import cgroup; sys.exit(cgroup.main())"
+        "from harness.sampling.cgroup import sampler; sys.exit(sampler.main())"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.results.marks import MarkWriter
+from harness.results.conversation import MarkWriter
 from harness.results.memory import DockerRow
 from harness.results.rows import columns
 from harness.sampling.docker_stats import DockerView, parse, parse_time

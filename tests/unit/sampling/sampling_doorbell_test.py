@@ -9,7 +9,7 @@ from pathlib import Path
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from harness.sampling.doorbell import Doorbell
+from harness.sampling.marks import Doorbell
 
 marks = Path(sys.argv[1])
 bell = Doorbell(str(marks))

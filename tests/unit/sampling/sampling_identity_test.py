@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.sampling import identity
-from harness.sampling.identity import (
+from harness.sampling import names
+from harness.sampling.names import (
     Identity,
     parse_nameserver,
     parse_ptr_answer,
@@ -84,7 +84,7 @@ def test_the_name_is_asked_for_without_waiting(
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(10)
-        monkeypatch.setattr(identity, "_PORT", server.getsockname()[1])
+        monkeypatch.setattr(names, "_PORT", server.getsockname()[1])
         monkeypatch.setattr(socket, "gethostbyname", lambda _: "172.18.0.3")
         (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
         found = Identity({"HARNESS_PROJECT": "wmh1"}, tmp_path / "resolv.conf")

@@ -12,10 +12,10 @@ import pytest
 
 from harness.results.memory import InsideRow
 from harness.results.rows import columns
-from harness.sampling import inside_sampler
-from harness.sampling.cgroup_paths import MemoryCgroup, Unreachable, cgroup_at
+from harness.sampling.cgroup.paths import MemoryCgroup, Unreachable, cgroup_at
 from harness.sampling.grid import Tick
-from harness.sampling.inside_sampler import InsideSampler, sample_until
+from harness.sampling.inside import sampler
+from harness.sampling.inside.sampler import InsideSampler, sample_until
 from harness.sampling.process_memory import FullSum, ProcessSums, RssSum
 from tests.fake_engine import FakeClock
 from tests.unit.sampling.cgroup_dirs import v2
@@ -78,10 +78,10 @@ def read(run: Path) -> list[dict[str, str]]:
 @pytest.fixture
 def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inside:
     found = cgroup_at(str(v2(tmp_path / "cgroup", 900)))
-    monkeypatch.setattr(inside_sampler, "own_cgroup", lambda: found)
+    monkeypatch.setattr(sampler, "own_cgroup", lambda: found)
     host = SimpleNamespace(read=lambda: SimpleNamespace(total=8000, available=6000))
-    monkeypatch.setattr(inside_sampler, "HostMemoryReader", lambda: host)
-    monkeypatch.setattr(inside_sampler, "time", FakeClock())
+    monkeypatch.setattr(sampler, "HostMemoryReader", lambda: host)
+    monkeypatch.setattr(sampler, "time", FakeClock())
     return Inside(tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_without_a_cgroup_its_cell_is_empty_and_that_is_told(
         assert isinstance(there, MemoryCgroup)
         (tmp_path / "cgroup" / "memory.current").unlink()
         found = there
-    monkeypatch.setattr(inside_sampler, "own_cgroup", lambda: found)
+    monkeypatch.setattr(sampler, "own_cgroup", lambda: found)
     inside = Inside(tmp_path)
     inside.tick()
     inside.sampler.close()

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.results.marks import MarkWriter
+from harness.results.conversation import MarkWriter
 from harness.results.memory import InsideRow
 from harness.results.rows import columns
-from harness.sampling.inside import main
+from harness.sampling.inside.__main__ import main
 
 TIMEOUT_S = 30
 
@@ -138,7 +138,7 @@ def test_orphans_are_reaped_and_do_not_end_it(tmp_path: Path) -> None:
     code = f"""
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
-from harness.sampling.inside import main
+from harness.sampling.inside.__main__ import main
 service = '''
 import os, time
 reader, writer = os.pipe()

@@ -7,10 +7,16 @@ import psutil
 import pytest
 
 from harness.results.memory import LedgerRow
-from harness.sampling import cgroup_ledger
-from harness.sampling.cgroup_ledger import SetSizes, ledger_rows, parse_rollup, set_sizes
-from harness.sampling.cgroup_paths import MemoryCgroup, cgroup_at
-from harness.sampling.cgroup_scopes import Container, Scope
+from harness.sampling.cgroup import scopes
+from harness.sampling.cgroup.paths import MemoryCgroup, cgroup_at
+from harness.sampling.cgroup.scopes import (
+    Container,
+    Scope,
+    SetSizes,
+    ledger_rows,
+    parse_rollup,
+    set_sizes,
+)
 from harness.sampling.meminfo import proc_size
 from tests.unit.sampling.cgroup_dirs import v1, v2
 
@@ -157,7 +163,7 @@ def test_a_container_that_has_ended_has_no_row_and_is_no_part_of_a_sum(tmp_path:
 def test_set_sizes_are_read_where_nothing_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, read: bool
 ) -> None:
-    monkeypatch.setattr(cgroup_ledger, "set_sizes", lambda _: SetSizes(40, 30))
+    monkeypatch.setattr(scopes, "set_sizes", lambda _: SetSizes(40, 30))
     rows = Tree(tmp_path).rows(mark)
     sizes = [(rows[name].pss_bytes, rows[name].uss_bytes) for name in ("worker-1", "worker")]
     assert sizes == ([(40, 30), (80, 60)] if read else [(None, None)] * 2)
@@ -166,7 +172,7 @@ def test_set_sizes_are_read_where_nothing_is_measured(
 def test_set_sizes_that_would_take_long_are_left_out_and_spoil_the_sum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cgroup_ledger, "set_sizes", lambda _: SetSizes(40, 30))
+    monkeypatch.setattr(scopes, "set_sizes", lambda _: SetSizes(40, 30))
     tree = Tree(tmp_path)
     (tree.paths[0] / "memory.current").write_text(f"{16 * 2**30 + 1}\n")
     rows = tree.rows("trimmed")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.results.marks import HEADER, MarkWriter
+from harness.results.conversation import HEADER, MarkWriter
 from harness.results.memory import MarkRow
 from harness.sampling.marks import AckWriter, MarksTail, parse_marks
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from harness.results.settled import NOT_WATCHED, SETTLED, TIMED_OUT, Settled
-from harness.sampling import own_processes, settling
-from harness.sampling.own_processes import settle_own_processes
+from harness.results.conversation import NOT_WATCHED, SETTLED, TIMED_OUT, Settled
+from harness.sampling import process_tree, settling
+from harness.sampling.process_tree import settle_own_processes
 from tests.fake_engine import FakeClock
 
 
@@ -47,8 +47,8 @@ class Told:
         self.closed = 0
         self.error: Exception | None = None
         monkeypatch.setattr(settling, "time", FakeClock())
-        monkeypatch.setattr(own_processes, "ProcessTree", self._tree)
-        monkeypatch.setattr(own_processes, "SampledProcess", self._process)
+        monkeypatch.setattr(process_tree, "ProcessTree", self._tree)
+        monkeypatch.setattr(process_tree, "SampledProcess", self._process)
 
     def _tree(self, pid: int) -> SimpleNamespace:
         assert pid == os.getpid()

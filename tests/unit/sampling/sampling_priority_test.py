@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.sampling.priority import raise_descriptor_limit, raise_priority
+from harness.sampling.grid import raise_descriptor_limit, raise_priority
 
 
 def refuse(*_: object) -> None:

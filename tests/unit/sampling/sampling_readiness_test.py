@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.sampling import readiness
-from harness.sampling.readiness import Readiness, parse_sockets
+from harness.sampling.inside import service
+from harness.sampling.inside.service import Readiness, parse_sockets
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
 LISTEN_8786 = "   0: 00000000:2252 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
@@ -85,7 +85,7 @@ def test_one_waiting_check_is_answered(tmp_path: Path) -> None:
 def test_a_pipe_that_nobody_asks_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "_ANSWER_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(service, "_ANSWER_TIMEOUT_S", 0.0)
     (tmp_path / "tcp").write_text(HEADER + LISTEN_8786)
     ready = make(tmp_path, HARNESS_READY_PORT="8786")
     ready.poll()

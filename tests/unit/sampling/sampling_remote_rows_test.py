@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.results.memory import MarkRow
 from harness.sampling.clocks import Offset
-from harness.sampling.remote_rows import Runs, adopt_rows
+from harness.sampling.spool import Runs, adopt_rows
 
 HEADER = b"run_id,container,t_mono_ns,t_unix_ns,late_ns,n_procs,rss_sum_bytes\n"
 

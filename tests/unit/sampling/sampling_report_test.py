@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from harness.results.directory import RunDirectory
-from harness.sampling.collect import collect_reports
 from harness.sampling.grid import Grid
 from harness.sampling.report import (
     FRAGMENTS,
     Stopwatch,
     ViewReport,
+    collect_reports,
     merge_reports,
     own_rss_max_bytes,
     write_report,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from harness.results.settled import Settled, parse_settled
+from harness.results.conversation import Settled, parse_settled
 from harness.sampling.settling import Flatness, settle_by_reading
 
 MS = 1_000_000

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.clock import clock_id
+from harness.results.conversation import MarkWriter
 from harness.results.directory import RunDirectory
-from harness.results.marks import MarkWriter
 from harness.sampling import process_tree, spool
 from harness.sampling.child import SamplerChild
 from harness.sampling.clocks import Offset
@@ -178,3 +178,18 @@ def test_pieces_become_rows_workers_and_reports(tmp_path: Path) -> None:
     fragments = directory.path / ".sampling"
     assert json.loads((fragments / "inside-worker-1.json").read_text())["grid"]["ticks"] == 1
     assert json.loads((fragments / "inside-worker-2.json").read_text())["ended"] == ["worker-2"]
+
+
+def test_rows_of_another_clock_wait_until_it_is_measured(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    collector = Collector(directory, "ours")
+    now = time.monotonic_ns()
+    joined_late = {"b": piece(10, ROW.format(t=7), "theirs")}
+    assert not collector.take(joined_late)
+    assert collector.offsets == {}
+    collector.measured("tcp://w:10", Offset(5, now, 3))
+    assert collector.take(joined_late)
+    collector.close()
+    (row,) = read(directory.memory("inside"))
+    assert int(row["t_mono_ns"]) == now + 7

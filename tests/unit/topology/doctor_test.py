@@ -16,7 +16,7 @@ from harness.plan import Plan
 from harness.topology import admission, doctor, leftovers
 from harness.topology.admission import admit
 from harness.topology.checks import Check, Verdict
-from harness.topology.processes import BenchProcess
+from harness.topology.records import BenchProcess
 from tests.bench_plans import bench_plan
 from tests.fake_engine import PROJECT, FakeEngine
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.topology.engine_cost import engine_cpu_between
+from harness.topology.calibrate import engine_cpu_between
 
 
 def test_only_processes_that_lived_through_both_readings_count() -> None:

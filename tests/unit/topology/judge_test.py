@@ -14,7 +14,7 @@ from harness.core.errors import InfrastructureError
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome, write_ending
 from harness.results.shared import SharedFolder
-from harness.sampling.cgroup_paths import MemoryCgroup, Unreachable, cgroup_at
+from harness.sampling.cgroup.paths import MemoryCgroup, Unreachable, cgroup_at
 from harness.topology import judge as judge_module
 from harness.topology.compose import ComposeProject
 from harness.topology.events import Event, Kind

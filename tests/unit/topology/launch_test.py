@@ -13,8 +13,8 @@ from docker.errors import APIError, DockerException
 from docker.models.containers import Container
 
 from harness.core.errors import InfrastructureError
+from harness.results.conversation import HEADER
 from harness.results.directory import RunDirectory
-from harness.results.marks import HEADER
 from harness.results.outcomes import Ending, Outcome
 from harness.results.rows import OutcomeRow, columns, csv_line
 from harness.topology import judge, launch, records, stacks

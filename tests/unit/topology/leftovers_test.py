@@ -14,8 +14,7 @@ from harness.results.shared import SharedFolder
 from harness.sampling.report import FRAGMENTS
 from harness.topology import leftovers, ownership, records
 from harness.topology.engine import RUN_LABEL
-from harness.topology.processes import BenchProcess, State
-from harness.topology.records import Record
+from harness.topology.records import BenchProcess, Record, State
 from tests.fake_engine import PROJECT, FakeClock, FakeEngine
 
 OTHER = "wmhffff0000"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.topology.processes import BenchProcess, State, parse_started
+from harness.topology.records import BenchProcess, State, parse_started
 
 
 def test_this_process_runs_and_one_that_was_is_not_it() -> None:
@@ -18,7 +18,7 @@ def test_this_process_runs_and_one_that_was_is_not_it() -> None:
 
 
 def test_a_process_that_ended() -> None:
-    code = "from harness.topology.processes import BenchProcess; print(BenchProcess.current())"
+    code = "from harness.topology.records import BenchProcess; print(BenchProcess.current())"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

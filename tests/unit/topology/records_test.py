@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.topology import records
-from harness.topology.processes import BenchProcess, State
-from harness.topology.records import Record
+from harness.topology.records import BenchProcess, Record, State
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,7 @@ from harness.images import Image, docker_cli
 from harness.images.docker_cli import LocalImage
 from harness.results.directory import RunDirectory
 from harness.topology import leftovers, records, resume
-from harness.topology.processes import BenchProcess
-from harness.topology.records import Record
+from harness.topology.records import BenchProcess, Record
 from tests.bench_plans import bench_plan
 from tests.fake_engine import PROJECT, FakeClock, FakeEngine
 

@@ -10,14 +10,14 @@ import pytest
 from docker.errors import APIError, DockerException
 
 from harness.core import interrupt
+from harness.results.conversation import HEADER, RUN_START, STOP
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake, Known
-from harness.results.marks import HEADER, RUN_START, STOP
 from harness.results.outcomes import Ending, Outcome
 from harness.results.rows import OutcomeRow, columns, csv_line
 from harness.results.shared import SharedFolder
-from harness.sampling.cgroup_paths import Unreachable
-from harness.topology import judge, progress, watch
+from harness.sampling.cgroup.paths import Unreachable
+from harness.topology import judge, watch
 from harness.topology.compose import ComposeProject
 from harness.topology.events import Event, Kind
 from harness.topology.judge import ENGINE
@@ -85,7 +85,7 @@ class Watched:
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     watched = Watched(tmp_path)
     monkeypatch.setattr(watch, "time", watched.clock)
-    monkeypatch.setattr(progress, "time", watched.clock)
+    monkeypatch.setattr(watch, "time", watched.clock)
     monkeypatch.setattr(judge, "connect", lambda *_: watched.engine.client)
     monkeypatch.setattr(judge, "container_cgroup", lambda *_: Unreachable("none"))
     return watched

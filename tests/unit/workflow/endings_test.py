@@ -12,8 +12,8 @@ import pytest
 
 from harness.core.errors import HarnessError, MeasuredFailure
 from harness.plan import Plan
+from harness.results.conversation import MarkWriter
 from harness.results.directory import RunDirectory
-from harness.results.marks import MarkWriter
 from harness.results.outcomes import Outcome, parse_ending
 from harness.results.rows import OutcomeRow, read_rows
 from harness.workflow.runner import PlanRunner
@@ -56,7 +56,7 @@ def test_a_leak_has_its_row_and_is_told_too(
 def test_a_run_that_takes_too_long_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.workflow.patience._end_at_last", lambda: None)
+    monkeypatch.setattr("harness.workflow.phases._end_at_last", lambda: None)
     plan = make_plan(tmp_path, {"name": "thread"}, modes=["none"], task_sleep=3.0)
     plan = plan.model_copy(update={"general": plan.general.model_copy(update={"run_timeout": 0.5})})
     directory = RunDirectory(tmp_path / "run")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from harness.plan import Plan
-from harness.workflow.estimate import estimate, makespan_s, run_timeout_s
+from harness.plan.estimate import estimate, makespan_s, run_timeout_s
 
 
 def plan(**workload: object) -> Plan:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from harness.workflow.payload import payload
+from harness.workflow.tasks import payload
 
 
 def test_the_same_seed_and_label_give_the_same_bytes() -> None:
@@ -27,7 +27,7 @@ def test_making_a_payload_needs_at_most_1_1_times_its_size() -> None:
     code = """
 import re
 from pathlib import Path
-from harness.workflow.payload import payload
+from harness.workflow.tasks import payload
 def high_water_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 payload(0, "warm", 1000)

@@ -14,10 +14,9 @@ from harness.connectors import Held
 from harness.connectors._protocol import ServerMemory
 from harness.core import trim as trim_module
 from harness.plan import Plan
+from harness.results.conversation import MarkWriter, Settled
 from harness.results.events import PhaseRow, StorageRow
-from harness.results.marks import MarkWriter
 from harness.results.rows import RowWriter
-from harness.results.settled import Settled
 from harness.workflow import phases as phases_module
 from harness.workflow.phases import Phases
 from tests.fake_engine import FakeClock

@@ -7,7 +7,7 @@ import pytest
 
 from harness.connectors import Held
 from harness.plan import Mode, Workload
-from harness.workflow.prediction import (
+from harness.plan.prediction import (
     START,
     boundaries,
     held_at_end,

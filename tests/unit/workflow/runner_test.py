@@ -16,13 +16,12 @@ from proxystore.store.base import Store
 
 from harness.core.errors import MeasuredFailure
 from harness.plan import Plan
+from harness.results.conversation import MarkWriter, Settled
 from harness.results.directory import RunDirectory
 from harness.results.events import PhaseRow, PredictionRow, StorageRow, TaskRow
-from harness.results.marks import MarkWriter
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, read_rows
-from harness.results.settled import Settled
-from harness.workflow.payload import payload
 from harness.workflow.runner import PlanRunner
+from harness.workflow.tasks import payload
 
 PSBENCH_COLUMNS = (
     "executor,connector,data_management,stage_task_counts,stage_bytes_sizes,stage_repeat,"

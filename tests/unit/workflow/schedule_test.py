@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from harness.plan import Plan
-from harness.workflow.schedule import remaining, topologies, with_warm_ups
+from harness.plan.schedule import remaining, topologies, with_warm_ups
 
 
 def plan(order: str = "given", isolate: str | None = None, seed: int = 0) -> Plan:

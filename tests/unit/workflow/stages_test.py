@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.workflow.stages import inputs_of_tasks
+from harness.plan.prediction import inputs_of_tasks
 
 
 def test_equal_counts_map_one_to_one() -> None:

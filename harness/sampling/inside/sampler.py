@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.results.conversation import BASELINE_START, RUN_END, STOP
 from harness.results.directory import RunDirectory
-from harness.results.marks import BASELINE_START, RUN_END, STOP
 from harness.results.memory import InsideRow, row_line
 from harness.results.rows import columns
-from harness.sampling.cgroup_paths import Unreachable, own_cgroup
-from harness.sampling.cgroup_reader import CgroupReader
+from harness.sampling.cgroup.paths import Unreachable, own_cgroup
+from harness.sampling.cgroup.reader import CgroupReader
 from harness.sampling.grid import Every, Grid
 from harness.sampling.marks import MarksTail
 from harness.sampling.meminfo import HostMemoryReader

@@ -12,7 +12,7 @@ from harness.sampling.child import SamplerChild
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from harness.sampling.cgroup_config import SamplerConfig
+    from harness.sampling.cgroup.config import SamplerConfig
 
 # Starting Python takes 50 ms, but a minute is not too much for a loaded or emulated machine.
 _READY_TIMEOUT_S = 60.0
@@ -43,7 +43,7 @@ class CgroupSamplerProcess:
         self.answer = SamplerAnswer(priority="", names=[], absent={})
 
     def __enter__(self) -> Self:
-        self._child = SamplerChild("harness.sampling.cgroup")
+        self._child = SamplerChild("harness.sampling.cgroup.sampler")
         try:
             self._child.send(self._config.to_json())
             line = self._child.read_line(_READY_TIMEOUT_S)

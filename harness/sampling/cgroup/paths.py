@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.sampling.cgroup_files import PRESSURE, V1, V2, FileNames
+from harness.sampling.cgroup.reader import PRESSURE, V1, V2, FileNames
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""What a workload must keep alive, from the flags alone (pure).
+"""How the objects of one stage become the inputs of the next stage's tasks (pure).
+
+What a workload must keep alive, from the flags alone (pure).
 
 Counts objects and payload bytes: what a connector stores for an object is a few bytes more.
 """
@@ -7,9 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from harness.connectors import Held
 from harness.plan import Mode, Workload
+
+T = TypeVar("T")
+
+
+def inputs_of_tasks(data: Sequence[T], task_count: int) -> list[list[T]]:
+    """Return one list of inputs for each task.
+
+    Equal counts map one to one, one object fans out to all tasks, many objects fan in to one.
+
+    Raises:
+        ValueError: for any other pair of counts (a plan refuses them earlier).
+    """
+    if len(data) == task_count:
+        return [[item] for item in data]
+    if len(data) == 1:
+        return [[data[0]] for _ in range(task_count)]
+    if task_count == 1:
+        return [list(data)]
+    raise ValueError(f"{len(data)} objects cannot be spread over {task_count} tasks")
+
 
 NOTHING = Held(0, 0)
 START = -1

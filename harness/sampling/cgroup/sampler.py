@@ -1,6 +1,6 @@
 """The cgroup view: a process on the host that reads the containers' memory files.
 
-Started as ``python -m harness.sampling.cgroup`` with its configuration as the first line of
+Started as ``python -m harness.sampling.cgroup.sampler`` with its configuration as the first line of
 standard input (see ``cgroup_config``; ``cgroup_process`` starts it). It answers with one line of
 JSON, ``{"ready": true, ...}``, samples until the ``stop`` mark, SIGTERM or the end of its standard
 input (its parent is gone), and leaves a report. Usage is read on every tick of the grid, the
@@ -18,7 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.results.marks import BASELINE_START, RUN_END, RUN_START, STOP
+from harness.results.conversation import (
+    BASELINE_START,
+    NOT_WATCHED,
+    RUN_END,
+    RUN_START,
+    STOP,
+    Settled,
+)
 from harness.results.memory import (
     SCOPE_CONTAINER,
     SCOPE_SERVICE,
@@ -30,22 +37,18 @@ from harness.results.memory import (
     row_line,
 )
 from harness.results.rows import columns
-from harness.results.settled import NOT_WATCHED, Settled
-from harness.sampling.cgroup_config import SamplerConfig, config_from_json
-from harness.sampling.cgroup_ledger import ledger_rows
-from harness.sampling.cgroup_paths import (
+from harness.sampling.cgroup.config import SamplerConfig, config_from_json
+from harness.sampling.cgroup.paths import (
     MemoryCgroup,
     Unreachable,
     cgroup_at,
     container_cgroup,
     pressure_above,
 )
-from harness.sampling.cgroup_reader import NO_DESCRIPTORS, descriptors_needed
-from harness.sampling.cgroup_scopes import Container, Scope
-from harness.sampling.doorbell import Doorbell
-from harness.sampling.grid import Every, Grid
-from harness.sampling.marks import AckWriter, MarksTail
-from harness.sampling.priority import raise_descriptor_limit, raise_priority
+from harness.sampling.cgroup.reader import NO_DESCRIPTORS, descriptors_needed
+from harness.sampling.cgroup.scopes import Container, Scope, ledger_rows
+from harness.sampling.grid import Every, Grid, raise_descriptor_limit, raise_priority
+from harness.sampling.marks import AckWriter, Doorbell, MarksTail
 from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
 from harness.sampling.settling import Flatness
 from harness.sampling.writer import LineWriter
@@ -377,7 +380,7 @@ def main() -> int:
     try:
         config = config_from_json(sys.stdin.readline())
     except (ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"harness.sampling.cgroup: bad configuration: {error}\n")
+        sys.stderr.write(f"harness.sampling.cgroup.sampler: bad configuration: {error}\n")
         return 2
     try:
         run(config)
@@ -386,7 +389,7 @@ def main() -> int:
         if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
             needed = descriptors_needed(len(config.containers), len(config.service_parents) + 1)
             remedy = f": the sampler needs {needed} descriptors, raise the hard limit (ulimit -Hn)"
-        sys.stderr.write(f"harness.sampling.cgroup: {error}{remedy}\n")
+        sys.stderr.write(f"harness.sampling.cgroup.sampler: {error}{remedy}\n")
         return 3
     return 0
 

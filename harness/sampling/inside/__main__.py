@@ -21,7 +21,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from harness.sampling.supervise import Supervisor
+from harness.sampling.inside.supervise import Supervisor
 
 _USAGE_EXIT = 2
 
@@ -42,7 +42,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
         say(supervisor.error)
     try:
         # Only now, with the service on its way: this takes longer than starting Python does.
-        from harness.sampling.inside_service import look_after  # noqa: PLC0415
+        from harness.sampling.inside.service import look_after  # noqa: PLC0415
 
         look_after(supervisor, environment, say)
     except (ImportError, MemoryError) as error:

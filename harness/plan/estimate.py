@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from harness.plan import Isolate, Mode, Plan, Workload
-from harness.workflow.prediction import boundaries, made
+from harness.plan.prediction import boundaries, made
 
 # Measured with the images of this repository on a machine of two cores, rounded up.
 _PROCESS_BYTES = 80_000_000

@@ -1,0 +1,1 @@
+"""The cgroup view: a process on the host that reads the containers' memory files."""

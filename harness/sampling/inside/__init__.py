@@ -1,0 +1,1 @@
+"""The inside view: the first process of every container, which samples it."""
