@@ -120,7 +120,8 @@ def test_only_whole_lines_are_read_and_each_once(tmp_path: Path) -> None:
     assert first == b"one\ntwo\n"
     file.write_bytes(b"one\ntwo\nthree\n")
     assert read_spool(TOKEN, {"p": len(first)})["p"].rows == b"three\n"
-    assert spool_place(TOKEN) == spool_place(TOKEN)
+    open_spool("another", "p", Sampled("h", 1, "c"))
+    assert spool_place(TOKEN) == spool_place(TOKEN) != spool_place("another")
 
 
 def piece(process: int, rows: str, clock: str, report: bool = False) -> Piece:
