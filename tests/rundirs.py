@@ -30,6 +30,7 @@ MANIFEST = {
         "connector_name": "redis",
         "workload": {"stage_task_counts": [2, 1], "stage_repeat": 1, "seed": 0},
         "general": {"csv_file": "results.csv"},
+        "topology": {"isolate": "mode", "worker_memory_limit": None},
     },
     "machine": {"kernel": "6.1", "cpus": 2, "memory_bytes": 8_000_000_000, "boot_id": "b"},
     "runner": {"python": "3.13.5", "packages": {"dask": "2026.8"}, "environment": {}},

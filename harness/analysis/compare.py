@@ -1,18 +1,38 @@
-"""Two sessions side by side: per mode and metric, with a verdict, and what makes them differ."""
+"""Two sessions side by side: by mode, service and metric, with a verdict."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from harness.analysis.figures import Group, RunFigures, group_runs
-from harness.analysis.identity import Difference, differences
+import numpy as np
+
+from harness.analysis.figures import Group, RunFigures, ScopeFigures, group_runs
+from harness.analysis.identity import Difference, differences, other_work, share_topologies
+from harness.analysis.series import TOPOLOGY
 from harness.analysis.session import OK, Session, WorkloadFacts
-from harness.analysis.verdicts import Comparison, Rules, Verdict, compare, interleaved
+from harness.analysis.verdicts import (
+    ANSWERS,
+    Comparison,
+    Rules,
+    Sides,
+    Verdict,
+    compare_all,
+    interleaved,
+)
 from harness.core.errors import UsageError
 
-MIB = 2**20
+# The kernel charges a container's memory in stocks of up to 64 pages on each CPU: a counter is
+# ahead of the use by up to this much (mm/memcontrol.c, MEMCG_CHARGE_BATCH).
+STOCK_BYTES = 64 * 4096
+# Clocks of a busy machine are late by some milliseconds.
+_CLOCK_S = 0.05
+_RATIO = 0.01
+# How far from a whole number of payloads a peak may be to count as so many copies.
+_STEP_SLACK = 0.2
+_LEAST_STEP_BYTES = 2**20
 
 
 class Unit(StrEnum):
@@ -25,6 +45,21 @@ class Unit(StrEnum):
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What one run says of one service, or of the topology.
+
+    Attributes:
+        run: all of the run's figures.
+        scope: those of the service or topology; None where it has none.
+        workload: what was run; None where that was not recorded.
+    """
+
+    run: RunFigures
+    scope: ScopeFigures | None
+    workload: WorkloadFacts | None
+
+
+@dataclass(frozen=True)
 class Metric:
     """Something of which every run has one value, and less is better.
 
@@ -32,86 +67,132 @@ class Metric:
         name: as flags and JSON spell it.
         label: as people read it.
         unit: of its values.
-        floor: differences up to this never matter, whatever the threshold.
-        value: the value of a run, None where it has none.
+        value: the value of a run, or of one service in it; None where it has none.
+        per_service: whether services have it too, and not only the topology.
+        net: whether it is less a baseline, which what ran before can raise.
         scale_free: whether it compares across workloads and machines of other sizes.
+        carries_over: whether the same plan gives the same value on another machine.
     """
 
     name: str
     label: str
     unit: Unit
-    floor: float
-    value: Callable[[RunFigures, WorkloadFacts | None], float | None] = field(repr=False)
+    value: Callable[[Measured], float | None] = field(repr=False)
+    per_service: bool = False
+    net: bool = False
     scale_free: bool = False
+    carries_over: bool = True
 
 
-def _net_peak(figures: RunFigures, _: WorkloadFacts | None) -> float | None:
-    return figures.topology.net_peak_bytes if figures.topology else None
+def _of_scope(name: str) -> Callable[[Measured], float | None]:
+    return lambda of: getattr(of.scope, name) if of.scope else None
 
 
-def _net_mean(figures: RunFigures, _: WorkloadFacts | None) -> float | None:
-    return figures.topology.net_mean_bytes if figures.topology else None
+def _area(of: Measured) -> float | None:
+    makespan_s = of.run.run.makespan_s
+    return None if of.scope is None or makespan_s is None else of.scope.net_mean_bytes * makespan_s
 
 
-def _area(figures: RunFigures, _: WorkloadFacts | None) -> float | None:
-    if figures.topology is None or figures.run.makespan_s is None:
+def _peak_per_payload(of: Measured) -> float | None:
+    if of.scope is None or of.workload is None or not of.workload.payload_bytes:
         return None
-    return figures.topology.net_mean_bytes * figures.run.makespan_s
+    return of.scope.net_peak_bytes / of.workload.payload_bytes
 
 
-def _makespan(figures: RunFigures, _: WorkloadFacts | None) -> float | None:
-    return figures.run.makespan_s
-
-
-def _leftover(figures: RunFigures, _: WorkloadFacts | None) -> float | None:
-    return figures.topology.leftover_bytes if figures.topology else None
-
-
-def _peak_per_payload(figures: RunFigures, workload: WorkloadFacts | None) -> float | None:
-    peak = _net_peak(figures, workload)
-    if peak is None or workload is None or not workload.payload_bytes:
+def _makespan_per_ideal(of: Measured) -> float | None:
+    makespan_s = of.run.run.makespan_s
+    if makespan_s is None or of.workload is None or not of.workload.ideal_s:
         return None
-    return peak / workload.payload_bytes
+    return makespan_s / of.workload.ideal_s
 
 
-def _makespan_per_ideal(figures: RunFigures, workload: WorkloadFacts | None) -> float | None:
-    if figures.run.makespan_s is None or workload is None or not workload.ideal_s:
-        return None
-    return figures.run.makespan_s / workload.ideal_s
-
-
-# The kernel charges memory in stocks of up to 256 KiB for each CPU and container, and clocks of a
-# busy machine are late by some milliseconds: what is smaller is noise of the measurement.
 METRICS = (
-    Metric("net_peak", "net peak", Unit.BYTES, MIB, _net_peak),
-    Metric("net_mean", "net mean", Unit.BYTES, MIB, _net_mean),
-    Metric("area", "net area", Unit.BYTE_SECONDS, MIB, _area),
-    Metric("makespan", "makespan", Unit.SECONDS, 0.05, _makespan),
-    Metric("leftover", "leftover", Unit.BYTES, MIB, _leftover),
-    Metric("peak_per_payload", "net peak / payload", Unit.RATIO, 0.01, _peak_per_payload, True),
-    Metric("makespan_per_ideal", "makespan / ideal", Unit.RATIO, 0.01, _makespan_per_ideal, True),
+    Metric(
+        "net_peak", "net peak", Unit.BYTES, _of_scope("net_peak_bytes"), per_service=True, net=True
+    ),
+    Metric("peak", "peak", Unit.BYTES, _of_scope("peak_bytes"), per_service=True),
+    Metric("baseline", "baseline", Unit.BYTES, _of_scope("baseline_bytes"), per_service=True),
+    Metric(
+        "net_mean", "net mean", Unit.BYTES, _of_scope("net_mean_bytes"), per_service=True, net=True
+    ),
+    Metric(
+        "leftover", "leftover", Unit.BYTES, _of_scope("leftover_bytes"), per_service=True, net=True
+    ),
+    Metric("area", "net area", Unit.BYTE_SECONDS, _area, net=True, carries_over=False),
+    Metric(
+        "makespan",
+        "makespan",
+        Unit.SECONDS,
+        lambda of: of.run.run.makespan_s,
+        carries_over=False,
+    ),
+    Metric(
+        "peak_per_payload",
+        "net peak / payload",
+        Unit.RATIO,
+        _peak_per_payload,
+        net=True,
+        scale_free=True,
+    ),
+    Metric(
+        "makespan_per_ideal",
+        "makespan / ideal",
+        Unit.RATIO,
+        _makespan_per_ideal,
+        scale_free=True,
+        carries_over=False,
+    ),
 )
+PRIMARY = "net_peak"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One mode (or two, one of each side) under one metric.
+    """One mode (or two, one of each side) and one service under one metric.
 
     Attributes:
         mode_a, mode_b: the modes compared; the same but where modes are compared with each other.
+        scope: the service, or ``topology`` for all of them at once.
         metric: what is compared.
         comparison: None where a side has no value of it.
+        primary: whether it is of the metric that decides.
+        why: why there is no verdict, where the sides cannot be compared.
+        steps: how many copies of a payload the sides hold at their peaks, where that is what
+            makes their runs differ; empty where it is not.
     """
 
     mode_a: str
     mode_b: str
+    scope: str
     metric: Metric
     comparison: Comparison | None
+    primary: bool = False
+    why: str = ""
+    steps: str = ""
 
     @property
     def mode(self) -> str:
         """The mode, or both."""
         return self.mode_a if self.mode_a == self.mode_b else f"{self.mode_a} > {self.mode_b}"
+
+    @property
+    def label(self) -> str:
+        """The metric, with its service."""
+        return self.metric.label if self.scope == TOPOLOGY else f"{self.scope}: {self.metric.label}"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it means."""
+        if self.why or self.comparison is None:
+            return Verdict.NOT_COMPARABLE
+        return self.comparison.verdict
+
+    @property
+    def needs(self) -> str:
+        """What it would take to decide, or why nothing can."""
+        if self.why or self.comparison is None:
+            return self.why or "a side has no figure of it"
+        return self.comparison.needs
 
 
 @dataclass(frozen=True)
@@ -121,7 +202,7 @@ class SessionComparison:
     Attributes:
         a, b: the sessions.
         rules: when a difference counted.
-        rows: mode by mode, metric by metric.
+        rows: mode by mode, metric by metric, the topology's before the services'.
         differences: what is not the same on both sides, beside the figures.
         regressions: runs that failed where A's did not, one line each.
     """
@@ -134,27 +215,55 @@ class SessionComparison:
     regressions: tuple[str, ...]
 
     @property
+    def primary(self) -> list[Row]:
+        """The rows that decide."""
+        return [row for row in self.rows if row.primary]
+
+    @property
     def worse(self) -> bool:
-        """Whether anything became worse."""
-        return bool(self.regressions) or any(
-            row.comparison and row.comparison.verdict is Verdict.WORSE for row in self.rows
-        )
+        """Whether the primary metric became worse, or runs fail that did not."""
+        return bool(self.regressions) or any(row.verdict is Verdict.WORSE for row in self.primary)
 
     @property
     def undecided(self) -> bool:
-        """Whether some row has not enough data."""
-        return any(
-            row.comparison is None or row.comparison.verdict is Verdict.NOT_ENOUGH_DATA
-            for row in self.rows
-        )
+        """Whether the primary metric of some mode has no answer."""
+        return any(row.verdict not in ANSWERS for row in self.primary)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of two sessions or modes.
+
+    Attributes:
+        rules: when a difference counts.
+        metrics: what to compare; None: all that are not scale-free.
+        primary: the metric that decides: ``net_peak``, or ``runner.net_peak`` of a service.
+        services: whether to compare services, too.
+        other_work: whether to compare although other work was done.
+    """
+
+    rules: Rules = field(default_factory=Rules)
+    metrics: tuple[Metric, ...] | None = None
+    primary: str = PRIMARY
+    services: bool = True
+    other_work: bool = False
+
+    def asked(self) -> tuple[Metric, ...]:
+        """Return the metrics to compare."""
+        if self.metrics is not None:
+            return self.metrics
+        return tuple(metric for metric in METRICS if not metric.scale_free)
+
+    def decides(self, scope: str, metric: Metric) -> bool:
+        """Return whether a row is of the primary metric."""
+        service, _, name = self.primary.rpartition(".")
+        return (scope, metric.name) == (service or TOPOLOGY, name)
 
 
 def compare_sessions(
     a: Session,
     b: Session,
-    *,
-    rules: Rules | None = None,
-    metrics: Sequence[Metric] | None = None,
+    question: Question | None = None,
     modes: Sequence[tuple[str, str]] | None = None,
 ) -> SessionComparison:
     """Compare two sessions mode by mode.
@@ -162,15 +271,13 @@ def compare_sessions(
     Args:
         a: the baseline.
         b: what is judged.
-        rules: when a difference counts.
-        metrics: what to compare; those that are not scale-free by default.
+        question: what is asked.
         modes: pairs of a mode of A and one of B; each common mode with itself by default.
 
     Raises:
-        UsageError: if there is no mode to compare.
+        UsageError: if there is no mode to compare, or nothing has the primary metric.
     """
-    rules = rules or Rules()
-    metrics = metrics or [metric for metric in METRICS if not metric.scale_free]
+    question = question or Question()
     pairs = list(modes or [(mode, mode) for mode in a.modes if mode in b.modes])
     if not pairs:
         raise UsageError(
@@ -186,37 +293,161 @@ def compare_sessions(
                     f" {has or 'none that did'})"
                 )
     groups = {(g.session.path, g.mode): g for g in group_runs([a, b] if a.path != b.path else [a])}
-    rows: list[Row] = []
-    for mode_a, mode_b in pairs:
-        rows += compare_groups(groups[a.path, mode_a], groups[b.path, mode_b], rules, metrics)
+    found = compare_groups([(groups[a.path, x], groups[b.path, y]) for x, y in pairs], question)
+    rows = [row for each in found for row in each]
+    if not any(row.primary for row in rows):
+        names = sorted({row.scope for row in rows} - {TOPOLOGY})
+        raise UsageError(
+            f"--primary {question.primary}: nothing was measured of that name; services are"
+            f" {', '.join(names) or 'none'}, as in {(names or ['redis'])[0]}.net_peak"
+        )
     return SessionComparison(
-        a, b, rules, tuple(rows), tuple(differences(a, b)), tuple(_regressions(a, b, pairs))
+        a,
+        b,
+        question.rules,
+        tuple(rows),
+        tuple(differences(a, b)),
+        tuple(_regressions(a, b, pairs)),
     )
 
 
 def compare_groups(
-    a: Group, b: Group, rules: Rules | None = None, metrics: Sequence[Metric] | None = None
-) -> list[Row]:
-    """Compare the runs of two modes, or of one mode in two sessions, metric by metric."""
-    rules = rules or Rules()
-    metrics = metrics or [metric for metric in METRICS if not metric.scale_free]
-    turns = _took_turns(a, b)
+    pairs: Sequence[tuple[Group, Group]], question: Question | None = None
+) -> list[list[Row]]:
+    """Return, for each pair, its rows: of two modes, or of one mode in two sessions.
+
+    Rows of the primary metric are one family, all others another: what is looked at beside the
+    question makes no answer to it harder to get.
+    """
+    question = question or Question()
+    rows = [_unjudged(a, b, question) for a, b in pairs]
+    everything = [each for of_pair in rows for each in of_pair]
+    judged: dict[int, Comparison] = {}
+    for primary in (True, False):
+        family = [
+            (n, sides)
+            for n, (row, sides) in enumerate(everything)
+            if sides is not None and row.primary is primary
+        ]
+        found = compare_all([sides for _, sides in family], question.rules)
+        judged |= {n: each for (n, _), each in zip(family, found, strict=True)}
+    numbers = iter(range(len(everything)))
     return [
-        Row(a.mode, b.mode, metric, _compare(metric, a, b, rules, turns=turns))
-        for metric in metrics
+        [_explained(replace(row, comparison=judged.get(next(numbers))), a, b) for row, _ in of_pair]
+        for (a, b), of_pair in zip(pairs, rows, strict=True)
     ]
 
 
-def _compare(metric: Metric, a: Group, b: Group, rules: Rules, *, turns: bool) -> Comparison | None:
+def _unjudged(a: Group, b: Group, question: Question) -> list[tuple[Row, Sides | None]]:
+    """Return the rows of two groups without a verdict, and what is to be compared in each."""
+    turns = _took_turns(a, b)
+    may_differ = question.other_work or a.session is b.session
+    other = [] if may_differ else other_work(a.session, b.session)
+    why = f"other work: {other[0]}" if other else ""
+    return [
+        (
+            Row(a.mode, b.mode, scope, asked, None, question.decides(scope, asked), why),
+            _sides(asked, scope, a, b, turns=turns),
+        )
+        for scope, asked in _questions(a, b, question)
+    ]
+
+
+def _questions(a: Group, b: Group, question: Question) -> list[tuple[str, Metric]]:
+    found = [(TOPOLOGY, metric) for metric in question.asked()]
+    if question.services:
+        scopes = {name for g in (a, b) for f in g.figures for name in f.scopes} - {TOPOLOGY}
+        # One service alone is the topology.
+        for scope in sorted(scopes) if len(scopes) > 1 or "." in question.primary else ():
+            found += [(scope, metric) for metric in question.asked() if metric.per_service]
+    return found
+
+
+def _sides(metric: Metric, scope: str, a: Group, b: Group, *, turns: bool) -> Sides | None:
     sides = [
-        [metric.value(figures, group.session.workload) for figures in group.figures]
+        [
+            metric.value(Measured(figures, figures.scopes.get(scope), group.session.workload))
+            for figures in group.figures
+        ]
         for group in (a, b)
     ]
     x, y = ([value for value in side if value is not None] for side in sides)
     if not x or not y:
         return None
     whole = len(x) == len(sides[0]) and len(y) == len(sides[1])
-    return compare(x, y, rules=rules, floor=metric.floor, interleaved=turns and whole)
+    return x, y, max(_floor(metric, scope, group) for group in (a, b)), turns and whole
+
+
+def _floor(metric: Metric, scope: str, group: Group) -> float:
+    """Return what the measurement resolves: differences up to this say nothing."""
+    facts = group.session.workload
+    bytes_ = resolution_bytes(group.session, scope)
+    if metric.unit is Unit.BYTES:
+        return bytes_
+    if metric.unit is Unit.BYTE_SECONDS:
+        return bytes_ * max(facts.ideal_s if facts else 0.0, _CLOCK_S)
+    if metric.unit is Unit.SECONDS:
+        return _CLOCK_S
+    payload = facts.payload_bytes if facts and metric.net else 0
+    return max(_RATIO, bytes_ / payload if payload else 0.0)
+
+
+def resolution_bytes(session: Session, scope: str = TOPOLOGY) -> float:
+    """Return up to how much the counters of a service, or of all, are ahead of their use."""
+    containers = session.memory.containers if session.memory else {}
+    number = sum(containers.values()) if scope == TOPOLOGY else containers.get(scope, 1)
+    machine = session.documents.get("manifest", {}).get("machine") or {}
+    return float(STOCK_BYTES * max(number, 1) * int(machine.get("cpus") or 1))
+
+
+def _explained(row: Row, a: Group, b: Group) -> Row:
+    """Add what only the sessions know: what one mode leaves to the other, and steps of copies."""
+    found = row.comparison
+    if found is None or row.why:
+        return row
+    if row.metric.net and a.session is b.session and a.mode != b.mode:
+        left, by = max((_left(group, row.scope), group.mode) for group in (a, b))
+        if share_topologies(a.session) and left > found.matters:
+            return replace(
+                row,
+                why=f"{by} leaves {left / 1e6:.3g} MB in processes that the modes share, which the"
+                " baseline of the next run takes for its own: --isolate mode",
+            )
+    facts = a.session.workload
+    if row.metric.name == PRIMARY and facts is not None and found.verdict is Verdict.UNDECIDED:
+        row = replace(row, steps=_steps(found, max(facts.bytes_sizes)))
+    return row
+
+
+def _left(group: Group, scope: str) -> float:
+    left = [f.scopes[scope].leftover_bytes for f in group.figures if scope in f.scopes]
+    known = [value for value in left if value is not None]
+    return float(np.median(known)) if known else 0.0
+
+
+def _steps(found: Comparison, payload_bytes: int) -> str:
+    """Return how many copies of the largest payload the runs of either side held at their peak.
+
+    How many are alive at once is a race, so that a median of peaks may lie between two steps where
+    no run was. Nothing is said where peaks are no whole numbers of payloads.
+    """
+    if payload_bytes < max(_LEAST_STEP_BYTES, 2 * found.floor):
+        return ""
+    said, apart = [], False
+    for name, side in (("A", found.a), ("B", found.b)):
+        copies = np.asarray(side.values) / payload_bytes
+        # What is beside the payloads is the same in every run.
+        beside = copies - np.rint(copies)
+        offset = float(np.angle(np.exp(2j * np.pi * beside).mean()) / (2 * np.pi))
+        whole = np.rint(copies - offset)
+        if np.abs(copies - offset - whole).max() > _STEP_SLACK:
+            return ""
+        counts = Counter(int(number) for number in whole)
+        apart |= len(counts) > 1
+        said.append(f"{name}: " + ", ".join(f"{n} in {counts[n]} runs" for n in sorted(counts)))
+    if not apart:
+        return ""
+    return f"copies of {payload_bytes / 1e6:.4g} MB at the peak, {'; '.join(said)}"
 
 
 def _took_turns(a: Group, b: Group) -> bool:

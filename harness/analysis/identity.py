@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,7 @@ class Severity(StrEnum):
     """What a difference means for a comparison."""
 
     REFUSE = "refuse"
-    """Other work was done: the figures answer different questions."""
+    """Other work was done, or in another way: the figures answer different questions."""
     WARN = "warn"
     """The same work was done, on or with something else."""
 
@@ -40,12 +40,48 @@ class Difference:
 
 _ABSENT = "not recorded"
 
-# Path in the manifest to what people call it.
-_WORK = {
-    ("plan", "executor"): "executor option",
-    ("plan", "workload", "seed"): "--seed",
-    ("plan", "topology", "worker_memory_limit"): "--worker-memory-limit",
+MAY_DIFFER: Mapping[tuple[str, str], str] = {
+    ("general", "repeat"): "how many runs there are does not change what one of them does",
+    ("general", "until"): "as --repeat",
+    ("general", "budget"): "as --repeat",
+    ("general", "run_dir"): "a name",
+    ("general", "csv_file"): "a name",
+    ("general", "log_file"): "a name",
+    ("general", "log_level"): "what is shown is not what is done",
+    ("general", "log_file_level"): "what is written to the log is not what is done",
+    ("general", "start_timeout"): "it ends only what did not go through",
+    ("general", "run_timeout"): "it ends only what did not go through",
+    ("topology", "fail_fast"): "it comes after a run that did not go through",
+    ("topology", "keep"): "it comes after a run that did not go through",
+    ("topology", "force"): "it starts what may not fit, and changes nothing about it",
+    ("topology", "no_report"): "the report comes after the runs",
+    ("executor", "scheduler"): "an address: where a service is, not what it does",
+    ("executor", "address"): "an address",
+    ("connector", "host"): "an address",
+    ("connector", "port"): "an address",
+    ("connector", "address"): "an address",
+    ("connector", "endpoints"): "addresses",
+    ("connector", "password_file"): "a secret's name",
 }
+"""What of a plan may differ between two sessions that are compared, and why; nothing else may."""
+
+_FLAGS = {
+    ("workload", "modes"): "--data-management",
+    ("executor_name", ""): "--executor",
+    ("connector_name", ""): "--ps-connector",
+}
+# What results.csv says, too.
+_TOLD = frozenset(
+    {
+        ("executor_name", ""),
+        ("connector_name", ""),
+        ("workload", "stage_task_counts"),
+        ("workload", "stage_bytes_sizes"),
+        ("workload", "stage_repeat"),
+        ("workload", "task_sleep"),
+    }
+)
+# Path in the manifest to what people call it.
 _SURROUNDINGS = {
     ("engine", "version"): "engine",
     ("engine", "cgroup_version"): "cgroup version",
@@ -58,23 +94,25 @@ _SURROUNDINGS = {
     ("machine", "memory_bytes"): "memory of the machine",
     ("machine", "transparent_hugepages"): "transparent huge pages",
     ("runner", "python"): "Python of the runner",
+    ("runner", "packages"): "package",
     ("runner", "environment"): "environment of the runner",
     ("harness_version",): "harness version",
-    ("plan", "topology", "cgroup_interval"): "--cgroup-interval",
-    ("plan", "general", "inside_interval"): "--inside-interval",
 }
 
 
 def differences(a: Session, b: Session) -> Iterator[Difference]:
     """Yield what differs, the work first, then surroundings."""
+    first, second = a.documents.get("manifest") or {}, b.documents.get("manifest") or {}
+    told = bool(a.workload and b.workload)
     if a.workload and b.workload:
         for what, (x, y) in a.workload.differences(b.workload).items():
             yield Difference(what, x, y, Severity.REFUSE)
-    first, second = a.documents.get("manifest"), b.documents.get("manifest")
+    plans = first.get("plan"), second.get("plan")
+    if isinstance(plans[0], dict) and isinstance(plans[1], dict):
+        yield from _plans(plans[0], plans[1], _TOLD if told else frozenset())
     if first and second:
-        yield from _compared(first, second, _WORK, Severity.REFUSE)
         yield from _images(first, second)
-        yield from _compared(first, second, _SURROUNDINGS, Severity.WARN)
+        yield from _compared(first, second)
     elif first or second:
         had, had_not = (a, b) if first else (b, a)
         sides = ("recorded", _ABSENT) if had is a else (_ABSENT, "recorded")
@@ -84,17 +122,83 @@ def differences(a: Session, b: Session) -> Iterator[Difference]:
         yield Difference("memory is of the view", a.memory.view, b.memory.view, Severity.WARN)
 
 
-def _compared(
-    a: dict[str, Any], b: dict[str, Any], paths: dict[tuple[str, ...], str], severity: Severity
+def other_work(a: Session, b: Session) -> list[Difference]:
+    """Return why figures of two sessions answer different questions; nothing where they do not."""
+    return [d for d in differences(a, b) if d.severity is Severity.REFUSE]
+
+
+def share_topologies(session: Session) -> bool:
+    """Return whether runs of several modes were done in the same processes, one after the other."""
+    plan = (session.documents.get("manifest") or {}).get("plan")
+    topology = plan.get("topology") if isinstance(plan, dict) else None
+    return not isinstance(topology, dict) or topology.get("isolate", "mode") == "none"
+
+
+def _plans(
+    a: dict[str, Any], b: dict[str, Any], told: frozenset[tuple[str, str]]
 ) -> Iterator[Difference]:
-    for path, name in paths.items():
+    """Yield what of two plans differs and may not, but for what was ``told`` already."""
+    first, second = _fields(a), _fields(b)
+    # A topology for each mode tells the modes apart, so that it does not matter which others ran.
+    shared = any(_at(plan, ("topology", "isolate")) in (None, "none") for plan in (a, b))
+    for key in dict.fromkeys((*first, *second)):
+        if key in MAY_DIFFER or key in told or (key == ("workload", "modes") and not shared):
+            continue
+        x, y = (side[key] if key in side else _default(key) for side in (first, second))
+        if x != y:
+            yield Difference(_flag(key), _text(x), _text(y), Severity.REFUSE)
+
+
+def _default(key: tuple[str, str]) -> Any:
+    """Return what a plan does that was written before a field was there: what a new one does."""
+    # It takes a quarter of a second to import, and is needed for old directories alone.
+    from harness.plan import General, Topology, Workload  # noqa: PLC0415
+    from harness.plan.workload import FlagModel  # noqa: PLC0415
+
+    section, name = key
+    models: dict[str, type[FlagModel]] = {
+        "general": General,
+        "topology": Topology,
+        "workload": Workload,
+    }
+    known = models[section].model_fields.get(name) if section in models else None
+    return None if known is None or known.is_required() else known.get_default()
+
+
+def _fields(plan: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    found: dict[tuple[str, str], Any] = {}
+    for section, value in plan.items():
+        if section == "topology":
+            found["containers", ""] = "yes" if isinstance(value, dict) else "no"
+        if isinstance(value, dict):
+            found |= {(section, name): each for name, each in value.items()}
+        elif section != "topology":
+            found[section, ""] = value
+    # Without a connector its options say nothing.
+    if _at(plan, ("workload", "modes")) == ["none"]:
+        found = {key: value for key, value in found.items() if not key[0].startswith("connector")}
+    return found
+
+
+def _flag(key: tuple[str, str]) -> str:
+    section, name = key
+    if key in _FLAGS:
+        return _FLAGS[key]
+    if section in ("executor", "connector"):
+        return f"{section} option {name}"
+    return f"--{name.replace('_', '-')}" if name else section
+
+
+def _compared(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Difference]:
+    for path, name in _SURROUNDINGS.items():
         x, y = _at(a, path), _at(b, path)
         if isinstance(x, dict) and isinstance(y, dict):
             for key in sorted(x.keys() | y.keys()):
                 if x.get(key) != y.get(key):
-                    yield Difference(f"{name} {key}", _shown(x, key), _shown(y, key), severity)
+                    sides = _text(x.get(key)), _text(y.get(key))
+                    yield Difference(f"{name} {key}", *sides, Severity.WARN)
         elif x != y:
-            yield Difference(name, _text(x), _text(y), severity)
+            yield Difference(name, _text(x), _text(y), Severity.WARN)
 
 
 def _images(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Difference]:
@@ -112,9 +216,7 @@ def _at(document: dict[str, Any], path: tuple[str, ...]) -> Any:
     return found
 
 
-def _shown(values: dict[str, Any], key: str) -> str:
-    return _text(values.get(key))
-
-
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     return _ABSENT if value is None else str(value)

@@ -1,32 +1,29 @@
-"""Statistics of few runs, with what they mean for so few.
+"""Statistics of few runs, exact for few runs.
 
-Every function takes one value for each run. Nothing here knows what is better. The tests hold the
-figures against SciPy's, which is too large to be installed for four functions.
-
-The smallest difference that a number of repetitions can tell from chance.
+Every function takes one value for each run. Nothing here knows what is better. Chances and
+intervals are one-sided at :data:`ALPHA`: an interval's lower end is too high in at most 5 of 100
+cases, and so is its upper end too low. SciPy is too large to be installed for five functions; the
+tests hold these against it.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 
-CONFIDENCE = 0.95
+ALPHA = 0.05
 POWER = 0.8
-_RESAMPLES = 4999
-_SEED = 20240328
 # Up to this many runs the tests count all ways in which chance could have dealt the ranks.
 _MOST_EXACT = 60
+_MOST_RUNS = 1000
 _NODES = 1500
 _NORMAL = NormalDist()
 
@@ -38,24 +35,27 @@ class Spread:
     Attributes:
         values: one for each run.
         median: theirs.
-        low, high: 95 % confidence interval of the median by bootstrap (percentile method); with
-            fewer than two values there is none.
+        low, high: from five runs on an interval in which the median of all runs lies with a
+            probability of at least 90 %; below, the lowest and the highest value.
+        confidence: that probability; None where low and high are only lowest and highest.
     """
 
     values: tuple[float, ...]
     median: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
+    confidence: float | None
 
 
 @dataclass(frozen=True)
 class Test:
-    """A test of whether two sides differ.
+    """A test of whether one side lies above the other.
 
     Attributes:
         name: ``Mann-Whitney``, or ``Wilcoxon`` for pairs.
-        p: probability of a difference like this or larger if there is none; two-sided.
-        least_p: the smallest that any values could have given with so many runs.
+        p: probability of values as far apart as these, in the direction they are, if nothing
+            differs.
+        least_p: the smallest p that any values could have given with so many runs.
     """
 
     name: str
@@ -69,80 +69,172 @@ def median(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return a sample's median with its bootstrap confidence interval."""
-    middle = median(values)
-    if len(values) < 2:
-        return Spread(tuple(values), middle, None, None)
-    if min(values) == max(values):
-        return Spread(tuple(values), middle, middle, middle)
-    sample = np.asarray(values, float)
-    low, high = _interval(np.median(_resampled(sample, _rng()), axis=-1))
-    return Spread(tuple(values), middle, low, high)
+    """Return a sample's median and an interval for it.
 
-
-def difference_interval(
-    a: Sequence[float], b: Sequence[float], *, paired: bool
-) -> tuple[float, float] | None:
-    """Return a 95 % bootstrap confidence interval of how far b's median lies above a's.
-
-    For pairs, of the median of their differences. None with fewer than two values on a side.
+    The interval is between order statistics, so that no shape of the values is assumed (binomial
+    distribution; Conover, Practical Nonparametric Statistics, 3.2).
     """
-    if min(len(a), len(b)) < 2:
-        return None
-    first, second = np.asarray(a, float), np.asarray(b, float)
-    rng = _rng()
-    if paired:
-        return _interval(np.median(_resampled(second - first, rng), axis=-1))
-    left, right = (np.median(_resampled(side, rng), axis=-1) for side in (first, second))
-    return _interval(right - left)
-
-
-def _rng() -> np.random.Generator:
-    return np.random.default_rng(_SEED)
-
-
-def _resampled(values: Values, rng: np.random.Generator) -> Values:
-    """Return the values as they might have come out, a row for each time."""
-    return values[rng.integers(0, len(values), (_RESAMPLES, len(values)))]
-
-
-def _interval(medians: Values) -> tuple[float, float]:
-    """Return between which values the middle ``CONFIDENCE`` of them lies."""
-    out = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(medians, [out, 1 - out])
-    return float(low), float(high)
+    ordered = sorted(values)
+    n = len(ordered)
+    cut = _at_most(np.cumsum([math.comb(n, k) / 2**n for k in range(n + 1)]))
+    if cut == 0:
+        return Spread(tuple(values), median(values), ordered[0], ordered[-1], None)
+    outside = sum(math.comb(n, k) for k in range(cut)) / 2**n
+    return Spread(
+        tuple(values), median(values), ordered[cut - 1], ordered[n - cut], 1 - 2 * outside
+    )
 
 
 def compare_samples(a: Sequence[float], b: Sequence[float]) -> Test:
     """Test two independent samples (Mann-Whitney U, exact for few runs, ties included)."""
-    ways = math.comb(len(a) + len(b), len(a))
+    n, m = len(a), len(b)
     ranks = _doubled_ranks(np.asarray([*a, *b], float))
-    found, n, m = int(ranks[: len(a)].sum()), len(a), len(b)
+    found = int(ranks[:n].sum())
     if n + m <= _MOST_EXACT:
-        p = _two_sided(_sums(ranks, n)[n], found)
+        p = _tail(_rank_sums(tuple(sorted(ranks.tolist())), n), found)
     else:
         ties = _ties(ranks) / ((n + m) * (n + m - 1))
         deviation = math.sqrt(n * m / 12 * (n + m + 1 - ties))
-        p = _normal(found / 2 - n * (n + m + 1) / 2, deviation, correction=0.5)
-    return Test("Mann-Whitney", p, min(1.0, 2 / ways))
+        p = _normal(found / 2 - n * (n + m + 1) / 2, deviation)
+    return Test("Mann-Whitney", p, 1 / math.comb(n + m, n))
 
 
 def compare_pairs(a: Sequence[float], b: Sequence[float]) -> Test:
     """Test pairs of runs (Wilcoxon signed ranks, exact for few pairs)."""
     differences = np.asarray(b, float) - np.asarray(a, float)
-    least = min(1.0, 2.0 ** (1 - len(differences)))
-    if not differences.any():
-        return Test("Wilcoxon", 1.0, least)
+    least = 2.0 ** -len(differences)
     # Pairs without a difference say nothing about its sign.
     signed = differences[differences != 0]
+    if not len(signed):
+        return Test("Wilcoxon", 1.0, least)
     ranks = _doubled_ranks(np.abs(signed))
     found, n = int(ranks[signed > 0].sum()), len(signed)
     if n <= _MOST_EXACT:
-        p = _two_sided(_sums(ranks, n).sum(axis=0), found)
+        p = _tail(_signed_sums(tuple(sorted(ranks.tolist()))), found)
     else:
         deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24 - _ties(ranks) / 48)
         p = _normal(found / 2 - n * (n + 1) / 4, deviation)
     return Test("Wilcoxon", p, least)
+
+
+def difference_interval(
+    a: Sequence[float], b: Sequence[float], *, paired: bool
+) -> tuple[float, float] | None:
+    """Return between which differences b lies above a: those that the test does not reject.
+
+    The ends are order statistics of all differences between a run of b and one of a; of pairs, of
+    the means of every two of their differences (Hodges and Lehmann 1963). Each is wrong with a
+    probability of at most ``ALPHA``. Widened, where it must be, to hold the difference of medians.
+    None with too few runs for any such interval.
+    """
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    if paired:
+        each = second - first
+        all_of_them = ((each[:, None] + each) / 2)[np.triu_indices(len(each))]
+        middle = float(np.median(each))
+        edge = _signed_edge(len(each))
+    else:
+        all_of_them = (second[:, None] - first).ravel()
+        middle = median(b) - median(a)
+        edge = _rank_edge(len(first), len(second))
+    if edge == 0:
+        return None
+    all_of_them = np.sort(all_of_them)
+    low, high = float(all_of_them[edge - 1]), float(all_of_them[-edge])
+    return min(low, middle), max(high, middle)
+
+
+def detectable_difference(
+    a: Sequence[float], b: Sequence[float], *, paired: bool, alpha: float = ALPHA
+) -> float | None:
+    """Return the smallest difference that so many runs would show in 4 of 5 such comparisons.
+
+    The power of the t test at the spread the runs have (non-central t distribution), with the
+    number of runs counted at 3/pi: the efficiency of rank tests against it (Lehmann 1975). None
+    where there are fewer than two runs on a side.
+    """
+    n, m = len(a), len(b)
+    if min(n, m) < 2:
+        return None
+    deviation = _deviation(a, b, paired=paired)
+    return 0.0 if not deviation else deviation * _detectable(n, m, alpha, paired=paired)
+
+
+def runs_needed(
+    a: Sequence[float],
+    b: Sequence[float],
+    difference: float,
+    *,
+    paired: bool,
+    alpha: float = ALPHA,
+) -> int | None:
+    """Return how many runs on each side would show a difference in 4 of 5 comparisons.
+
+    At the spread that the runs have. None where there are fewer than two on a side, or where it
+    would take more than 1,000.
+    """
+    if min(len(a), len(b)) < 2 or difference <= 0:
+        return None
+    deviation = _deviation(a, b, paired=paired)
+    runs = least_runs(alpha, paired=paired)
+    while deviation * _detectable(runs, runs, alpha, paired=paired) > difference:
+        # Steps of a tenth: nobody counts 212 runs.
+        runs += max(1, runs // 10)
+        if runs > _MOST_RUNS:
+            return None
+    return runs
+
+
+def least_runs(alpha: float = ALPHA, *, paired: bool = False) -> int:
+    """Return how many runs on each side a rank test needs for a p of at most ``alpha``."""
+    runs = 1
+    while (2.0**-runs if paired else 1 / math.comb(2 * runs, runs)) > alpha:
+        runs += 1
+    return runs
+
+
+def _deviation(a: Sequence[float], b: Sequence[float], *, paired: bool) -> float:
+    """Return the standard deviation of a run, pooled; of pairs, that of their differences."""
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    if paired:
+        return float(np.std(second - first, ddof=1))
+    n, m = len(first), len(second)
+    return math.sqrt(
+        float((n - 1) * np.var(first, ddof=1) + (m - 1) * np.var(second, ddof=1)) / (n + m - 2)
+    )
+
+
+@cache
+def _detectable(n: int, m: int, alpha: float, *, paired: bool) -> float:
+    """Return the detectable difference in standard deviations."""
+    freedom, scale = (n - 1, float(n)) if paired else (n + m - 2, n * m / (n + m))
+    return _shift(freedom, alpha) / math.sqrt(3 / math.pi * scale)
+
+
+def _at_most(cumulated: Values) -> int:
+    """Return how many of the first chances are together at most ``ALPHA``."""
+    # Sums of exact fractions: what is lost in adding them must not decide.
+    return int(np.searchsorted(cumulated, ALPHA * (1 + 1e-9), side="right"))
+
+
+@cache
+def _rank_edge(n: int, m: int) -> int:
+    """Return which difference from the outside ends the interval; 0 if there are too few."""
+    if n + m > _MOST_EXACT:
+        deviation = math.sqrt(n * m * (n + m + 1) / 12)
+        return max(0, math.floor(n * m / 2 + _NORMAL.inv_cdf(ALPHA) * deviation))
+    ways = _rank_sums(tuple(range(2, 2 * (n + m) + 1, 2)), n)
+    possible = ways[n * (n + 1) :: 2]
+    return _at_most(np.cumsum(possible / possible.sum()))
+
+
+@cache
+def _signed_edge(n: int) -> int:
+    if n > _MOST_EXACT:
+        deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        return max(0, math.floor(n * (n + 1) / 4 + _NORMAL.inv_cdf(ALPHA) * deviation))
+    possible = _signed_sums(tuple(range(2, 2 * n + 1, 2)))[::2]
+    return _at_most(np.cumsum(possible / possible.sum()))
 
 
 def _doubled_ranks(values: Values) -> npt.NDArray[np.int64]:
@@ -159,58 +251,48 @@ def _ties(ranks: npt.NDArray[np.int64]) -> float:
     return float((counts.astype(float) ** 3 - counts).sum())
 
 
-def _sums(ranks: npt.NDArray[np.int64], most: int) -> Values:
+# Ties make others of them; most samples have none.
+@lru_cache(maxsize=1024)
+def _rank_sums(ranks: tuple[int, ...], n: int) -> Values:
+    """Return how many choices of n of the ranks have which sum."""
+    found: Values = _sums(ranks, n)[n]
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _signed_sums(ranks: tuple[int, ...]) -> Values:
+    """Return how many choices of any number of the ranks have which sum."""
+    found: Values = _sums(ranks, len(ranks)).sum(axis=0)
+    return found
+
+
+def _sums(ranks: tuple[int, ...], most: int) -> Values:
     """Return how many choices of n of the ranks have which sum, at [n, sum], n up to ``most``."""
-    ways = np.zeros((most + 1, int(ranks.sum()) + 1))
+    ways = np.zeros((most + 1, sum(ranks) + 1))
     ways[0, 0] = 1
-    for rank in ranks.tolist():
+    for rank in ranks:
         # The right side is made before the left side changes.
         ways[1:, rank:] += ways[:-1, : ways.shape[1] - rank]
     return ways
 
 
-def _two_sided(ways: Values, found: int) -> float:
-    """Return how much of all that could have been found is as far out, on either side."""
+def _tail(ways: Values, found: int) -> float:
+    """Return how much of all that could have been found is as far out, on the found side."""
     below, above = ways[: found + 1].sum(), ways[found:].sum()
-    return min(1.0, float(2 * min(below, above) / ways.sum()))
+    return min(1.0, float(min(below, above) / ways.sum()))
 
 
-def _normal(distance: float, deviation: float, correction: float = 0.0) -> float:
+def _normal(distance: float, deviation: float) -> float:
+    """Return the normal tail beyond a distance, with the correction for whole numbers."""
     if not deviation:
         return 1.0
-    return min(1.0, math.erfc((abs(distance) - correction) / deviation / math.sqrt(2)))
-
-
-def detectable_difference(
-    a: Sequence[float], b: Sequence[float], *, paired: bool, alpha: float
-) -> float | None:
-    """Return the smallest difference that so many runs would show in 4 of 5 such comparisons.
-
-    The power of the t test at the spread the runs have (non-central t distribution), with the
-    number of runs counted at 3/pi: the efficiency of rank tests against it (Lehmann 1975). None
-    where there are fewer than two runs on a side.
-    """
-    if min(len(a), len(b)) < 2:
-        return None
-    first, second = np.asarray(a, float), np.asarray(b, float)
-    efficiency = 3 / math.pi
-    if paired:
-        n = len(first)
-        freedom, deviation, scale = n - 1, float(np.std(second - first, ddof=1)), float(n)
-    else:
-        n, m = len(first), len(second)
-        freedom, scale = n + m - 2, n * m / (n + m)
-        variance = ((n - 1) * np.var(first, ddof=1) + (m - 1) * np.var(second, ddof=1)) / freedom
-        deviation = math.sqrt(float(variance))
-    if not deviation:
-        return 0.0
-    return deviation / math.sqrt(efficiency * scale) * _shift(freedom, alpha)
+    return min(1.0, math.erfc((abs(distance) - 0.5) / deviation / math.sqrt(2)) / 2)
 
 
 @cache
 def _shift(freedom: int, alpha: float) -> float:
-    """Return the shift, in standard errors, that a two-sided t test finds with ``POWER``."""
-    edge = _falling(lambda t: _t_above(t, freedom, 0.0), alpha / 2)
+    """Return the shift, in standard errors, that a one-sided t test finds with ``POWER``."""
+    edge = _falling(lambda t: _t_above(t, freedom, 0.0), alpha)
     return -_falling(lambda s: _t_above(edge, freedom, -s), POWER, low=-1e4, high=0.0)
 
 
@@ -247,79 +329,3 @@ def _deviations(freedom: int) -> list[tuple[float, float]]:
     density = freedom * logs - half * np.exp(2 * logs) + half * math.log(half) - math.lgamma(half)
     mass = 2 * np.exp(density) * (logs[1] - logs[0])
     return list(zip(np.exp(logs).tolist(), mass.tolist(), strict=True))
-
-
-SIGNIFICANCE = 0.05
-_POWER = 0.8
-
-
-def t_quantile(probability: float, degrees: int) -> float:
-    """Return a quantile of Student's t distribution.
-
-    Asymptotic expansion in the normal quantile, Abramowitz & Stegun 26.7.5; off by less than
-    0.5 % from 4 degrees of freedom on.
-    """
-    z = statistics.NormalDist().inv_cdf(probability)
-    n = degrees
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4)
-    )
-
-
-@dataclass(frozen=True)
-class Detectable:
-    """What an A/A plan says about comparing two means.
-
-    Attributes:
-        repeats: runs on each side.
-        mean_a, mean_b: the two means, in the figure's own unit; nothing differs but the time.
-        difference_percent: of the second from the first, in percent of the first.
-        deviation: pooled standard deviation of one run.
-        smallest: difference of means found in 8 of 10 cases at 5 % false alarms.
-        smallest_percent: the same in percent of the first mean.
-    """
-
-    repeats: int
-    mean_a: float
-    mean_b: float
-    difference_percent: float
-    deviation: float
-    smallest: float
-    smallest_percent: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures for a JSON file."""
-        return asdict(self) | {"significance": SIGNIFICANCE, "power": _POWER}
-
-
-def detectable(a: Sequence[float], b: Sequence[float]) -> Detectable:
-    """Return the smallest difference that as many repetitions can detect.
-
-    Two-sample t test with equal variances: (t(1 - alpha/2) + t(power)) s sqrt(2 / n), for 2 n - 2
-    degrees of freedom.
-
-    Raises:
-        ValueError: for fewer than three on a side, or unequal numbers.
-    """
-    n = len(a)
-    if n < 3 or len(b) != n:
-        raise ValueError(f"an A/A plan needs as many on both sides, at least 3: {n} and {len(b)}")
-    deviation = math.sqrt((statistics.variance(a) + statistics.variance(b)) / 2)
-    degrees = 2 * n - 2
-    factor = t_quantile(1 - SIGNIFICANCE / 2, degrees) + t_quantile(_POWER, degrees)
-    smallest = factor * deviation * math.sqrt(2 / n)
-    mean_a, mean_b = statistics.fmean(a), statistics.fmean(b)
-    scale = 100 / mean_a if mean_a else math.nan
-    return Detectable(
-        repeats=n,
-        mean_a=mean_a,
-        mean_b=mean_b,
-        difference_percent=(mean_b - mean_a) * scale,
-        deviation=deviation,
-        smallest=smallest,
-        smallest_percent=smallest * scale,
-    )

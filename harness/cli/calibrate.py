@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from harness.analysis.calibration import (
     run_figures,
 )
 from harness.analysis.quality import assess
-from harness.analysis.statistics import detectable
+from harness.analysis.verdicts import compare
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
@@ -114,9 +115,25 @@ def _detectable(twice: Sequence[RunDirectory]) -> dict[str, Any] | None:
         return None
     a, b = (run_figures(directory) for directory in twice)
     return {
-        name: detectable(a[name], b[name]).as_dict()
+        name: _same_twice(a[name], b[name])
         for name in a
         if len(a[name]) == len(b[name]) >= _LEAST_REPEATS
+    }
+
+
+def _same_twice(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
+    """Return what two samples of the same work say, and what difference they could have shown."""
+    found = compare(a, b)
+    seen = found.detectable or 0.0
+    scale = 100 / found.a.median if found.a.median else math.nan
+    return {
+        "repeats": len(a),
+        "median_a": found.a.median,
+        "median_b": found.b.median,
+        "difference_percent": found.difference * scale,
+        "smallest": seen,
+        "smallest_percent": seen * scale,
+        "verdict": found.verdict.value,
     }
 
 

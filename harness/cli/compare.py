@@ -8,15 +8,22 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.analysis.compare import METRICS, SessionComparison, compare_sessions
-from harness.analysis.identity import Severity, differences
+from harness.analysis.compare import (
+    METRICS,
+    PRIMARY,
+    Metric,
+    Question,
+    SessionComparison,
+    compare_sessions,
+)
+from harness.analysis.identity import other_work
 from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
-from harness.core.errors import UsageError
+from harness.core.errors import UNDECIDED, UsageError
 from harness.core.files import write_whole
 from harness.core.parser import Parser, share
-from harness.report.comparison import FORMATS, headline
+from harness.report.comparison import FORMATS, headline_of
 from harness.reproduce.reader import opened
 
 
@@ -33,17 +40,22 @@ def main(argv: Sequence[str]) -> int:
     for line in dict.fromkeys((*a.problems, *b.problems)):
         print(f"warning: {line}", file=sys.stderr)
     _refuse(a, b, args)
+    primary, metrics = _primary(args)
     found = compare_sessions(
         a,
         b,
-        rules=Rules(threshold=args.threshold, alpha=args.alpha),
-        metrics=[metric for metric in METRICS if metric.name in _metrics(args)],
+        Question(
+            Rules(args.threshold, args.alpha),
+            metrics,
+            primary,
+            other_work=args.force or args.scale_free,
+        ),
         modes=[tuple(args.modes)] if args.modes else None,
     )
-    _write(FORMATS[args.format](found), args.output)
+    _write(FORMATS[args.format](found, every=args.all), args.output)
     if args.format != "table" or args.output:
-        print(headline(found), file=sys.stderr)
-    return _code(found, strict=args.strict)
+        print(headline_of(found), file=sys.stderr)
+    return _code(found, allow_undecided=args.allow_undecided)
 
 
 def _parser() -> Parser:
@@ -51,7 +63,8 @@ def _parser() -> Parser:
         prog="harness compare",
         description=__doc__,
         allow_abbrev=False,
-        epilog="Exit codes: 0 nothing became worse, 1 something did, 2 they cannot be compared.",
+        epilog="Exit codes, by the primary metric: 0 no mode became worse, 1 one did (or runs fail"
+        " now), 2 the sides cannot be compared, 5 undecided.",
     )
     parser.add_argument(
         "a", metavar="A", type=Path, help="the baseline: a run directory, or bundle"
@@ -70,6 +83,12 @@ def _parser() -> Parser:
         choices=[metric.name for metric in METRICS],
         help=f"of {', '.join(metric.name for metric in METRICS)} (default: all that are not"
         " scale-free)",
+    )
+    parser.add_argument(
+        "--primary",
+        metavar="[SERVICE.]METRIC",
+        help=f"the metric that decides the exit code (default: {PRIMARY}; of a service:"
+        " runner.net_peak)",
     )
     parser.add_argument(
         "--scale-free",
@@ -98,24 +117,39 @@ def _parser() -> Parser:
         "-o", "--output", metavar="FILE", type=Path, help="instead of standard output"
     )
     parser.add_argument(
-        "--strict", action="store_true", help="exit with 1 also where there is not enough data"
+        "--all", action="store_true", help="show also what did not change of each service"
+    )
+    parser.add_argument(
+        "--allow-undecided",
+        action="store_true",
+        help="exit with 0 instead of 5 where the primary metric has no answer",
     )
     parser.add_argument("--force", action="store_true", help="compare although other work was done")
     return parser
 
 
-def _metrics(args: argparse.Namespace) -> list[str]:
-    """Return the names of the metrics to compare."""
-    if args.metrics:
-        return list(args.metrics)
-    return [metric.name for metric in METRICS if metric.scale_free == args.scale_free]
+def _primary(args: argparse.Namespace) -> tuple[str, tuple[Metric, ...]]:
+    """Return the metric that decides, and all that are compared."""
+    scale_free = [metric.name for metric in METRICS if metric.scale_free]
+    names = args.metrics or (scale_free if args.scale_free else None)
+    chosen = [m for m in METRICS if (m.name in names if names else not m.scale_free)]
+    primary = args.primary or (PRIMARY if not names or PRIMARY in names else chosen[0].name)
+    name = primary.rpartition(".")[2]
+    known = {metric.name: metric for metric in METRICS}
+    if name not in known:
+        raise UsageError(f"--primary {primary}: no metric {name}; choose from {', '.join(known)}")
+    if "." in primary and not known[name].per_service:
+        raise UsageError(f"--primary {primary}: only all services together have {name}")
+    if known[name] not in chosen:
+        chosen.append(known[name])
+    return primary, tuple(chosen)
 
 
 def _refuse(a: Session, b: Session, args: argparse.Namespace) -> None:
     """Refuse to compare sessions that did other work, unless that is what was asked for."""
     if args.force or args.scale_free:
         return
-    other = [str(d) for d in differences(a, b) if d.severity is Severity.REFUSE]
+    other = [str(d) for d in other_work(a, b)]
     if other:
         raise UsageError(
             f"other work was done ({'; '.join(other)}): compare the same plan, or with --scale-free"
@@ -133,5 +167,7 @@ def _write(text: str, output: Path | None) -> None:
         raise UsageError(f"--output {output}: cannot be written ({error.strerror})") from None
 
 
-def _code(found: SessionComparison, *, strict: bool) -> int:
-    return 1 if found.worse or (strict and found.undecided) else 0
+def _code(found: SessionComparison, *, allow_undecided: bool) -> int:
+    if found.worse:
+        return 1
+    return UNDECIDED if found.undecided and not allow_undecided else 0

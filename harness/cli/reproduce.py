@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from harness.core.errors import UNDECIDED
 from harness.core.flags import Parser, add_flags
 from harness.core.parser import share
 from harness.report import progress as shown
@@ -15,7 +16,7 @@ from harness.reproduce.decides import MOST_UNASKED, READERS
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, run, print; 0 if it was reproduced, 1 if not or if there is not enough data."""
+    """Parse, run, print; 0 if it was reproduced, 1 if not, 5 if the runs do not say."""
     parser = Parser(prog="harness reproduce", description=__doc__, allow_abbrev=False)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a file made by 'harness pack'")
     parser.add_argument(
@@ -31,6 +32,11 @@ def main(argv: Sequence[str]) -> int:
         default=argparse.SUPPRESS,
         metavar="N",
         help=f"runs of each mode (default: as published, up to {MOST_UNASKED} runs in all)",
+    )
+    parser.add_argument(
+        "--allow-undecided",
+        action="store_true",
+        help="exit with 0 instead of 5 where the runs do not say",
     )
     # It writes no report, and has said how often.
     names = {name for names in READERS.values() for name in names} - {"repeat", "no_report"}
@@ -50,4 +56,6 @@ def main(argv: Sequence[str]) -> int:
         rerun = reproduce(args.bundle, vars(args), args.threshold, tell)
     print(reproduction_text(rerun.reproduction, rerun.other_files))
     print(f"\nRun directory: {rerun.directory.path}")
-    return 0 if rerun.reproduction.verdict is Reproduced.YES else 1
+    if rerun.reproduction.verdict is Reproduced.UNDECIDED and not args.allow_undecided:
+        return UNDECIDED
+    return 1 if rerun.reproduction.verdict is Reproduced.NO else 0

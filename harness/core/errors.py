@@ -15,6 +15,9 @@ from typing import ClassVar
 OWN_FAULT = 4
 """Exit code of a fault of the harness itself: 1 is for what was measured, and nothing else."""
 
+UNDECIDED = 5
+"""Exit code of a question that the runs do not answer."""
+
 
 class HarnessError(Exception):
     """Base of all errors with a message meant for the user."""

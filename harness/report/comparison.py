@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,10 +12,29 @@ from xml.etree import ElementTree
 from tabulate import tabulate
 
 from harness.analysis.compare import Row, SessionComparison, Unit
+from harness.analysis.series import TOPOLOGY
 from harness.analysis.statistics import Spread
-from harness.analysis.verdicts import Comparison, Verdict
+from harness.analysis.verdicts import ANSWERS, Comparison, Rules, Verdict
 from harness.core.sizes import format_size
 from harness.report.tables import NOTHING, Cell, Table, as_text, between
+
+SCHEMA_VERSION = 2
+
+_TITLES = ("mode", "metric", " A", " B", " change", " B - A", " p", "verdict")
+NOTE = (
+    "Medians; less is better. B - A: where the difference lies, either end wrong in at most 5 of"
+    " 100 cases; with fewer than three runs nothing says. p: how often chance alone makes a"
+    " difference like this one among as many rows; w: of runs that took turns, pair by pair; s: of"
+    " this row alone, all runs of one side lie above all of the other, and far enough for any row."
+)
+_SAID = {
+    Verdict.WORSE: "\N{CROSS MARK} worse",
+    Verdict.BETTER: "\N{WHITE HEAVY CHECK MARK} better",
+    Verdict.EQUIVALENT: "= equivalent",
+    Verdict.TOO_SMALL: "~ too small to measure here",
+    Verdict.UNDECIDED: "? undecided",
+    Verdict.NOT_COMPARABLE: "- not comparable",
+}
 
 
 def comparisons(title: str, rows: Sequence[tuple[str, Row]], note: str = "") -> Table:
@@ -28,49 +46,54 @@ def comparisons(title: str, rows: Sequence[tuple[str, Row]], note: str = "") -> 
         note: below the table.
     """
     return Table(
-        "comparisons",
-        title,
-        (
-            "mode",
-            "metric",
-            " A",
-            " B",
-            " change",
-            " 95 % CI of B - A",
-            " p",
-            " detectable",
-            "verdict",
-        ),
-        tuple(_comparison(label, row) for label, row in rows),
-        note,
+        "comparisons", title, _TITLES, tuple(_comparison(label, row) for label, row in rows), note
     )
 
 
-COMPARISON_NOTE = (
-    "Medians with their 95 % confidence intervals (bootstrap). p: Mann-Whitney; of runs that took"
-    " turns, Wilcoxon (w), and the change is the median of the pairs' changes. Detectable: the"
-    " smallest difference that so many runs show in 4 of 5 comparisons. Less is better."
-)
+def worth_showing(rows: Sequence[tuple[str, Row]]) -> list[tuple[str, Row]]:
+    """Return the topology's rows, and of services those that became better or worse."""
+    changed = (Verdict.BETTER, Verdict.WORSE)
+    return [
+        each
+        for each in rows
+        if each[1].scope == TOPOLOGY or each[1].primary or each[1].verdict in changed
+    ]
+
+
+def left_out(rows: Sequence[tuple[str, Row]]) -> str:
+    """Return a line about the rows of services that are not shown, or nothing."""
+    shown = {id(row) for _, row in worth_showing(rows)}
+    counts = Counter(row.verdict.value for _, row in rows if id(row) not in shown)
+    if not counts:
+        return ""
+    said = ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
+    return f"Not shown of single services: {said}."
 
 
 def _comparison(label: str, row: Row) -> tuple[str | Cell, ...]:
     found, unit = row.comparison, row.metric.unit
+    verdict = Cell(row.verdict.value, "; ".join(filter(None, (row.needs, row.steps))))
     if found is None:
-        return (label, row.metric.label, *([NOTHING] * 6), Verdict.NOT_ENOUGH_DATA.value)
+        return (label, row.label, *([NOTHING] * 5), verdict)
     interval = NOTHING
     if found.low is not None and found.high is not None:
         interval = between(_signed(found.low, unit), _signed(found.high, unit))
     return (
         label,
-        row.metric.label,
+        row.label,
         _spread(found.a, unit),
         _spread(found.b, unit),
-        _change(found, unit),
+        Cell(_change(found, unit), _detectable(found, unit)),
         interval,
-        f"{found.test.p:.2g}{' w' if found.paired else ''}",
-        _detectable(found, unit),
-        found.verdict.value,
+        _p(found),
+        verdict,
     )
+
+
+def _p(found: Comparison) -> str:
+    if found.apart:
+        return f"{found.test.p:.2g} s"
+    return f"{found.p:.2g}{' w' if found.paired else ''}"
 
 
 def _change(found: Comparison, unit: Unit) -> str:
@@ -79,19 +102,20 @@ def _change(found: Comparison, unit: Unit) -> str:
     return f"{found.change:+.1%}".replace("%", " %")
 
 
-def _detectable(found: Comparison, unit: Unit) -> Cell:
-    if found.detectable is None:
-        return Cell(NOTHING)
-    size = quantity(found.detectable, unit)
+def _detectable(found: Comparison, unit: Unit) -> str:
+    """Return what such runs could have shown, beside a change that they did not show."""
+    if found.detectable is None or found.verdict is not Verdict.UNDECIDED:
+        return ""
     if found.change is None:
-        return Cell(size)
-    return Cell(f"{found.detectable / found.a.median:.1%}".replace("%", " %"), size)
+        return f"detectable: {quantity(found.detectable, unit)}"
+    return f"detectable: {found.detectable / abs(found.a.median):.1%}".replace("%", " %")
 
 
 def _spread(sample: Spread, unit: Unit) -> Cell:
     small = ""
-    if sample.low is not None and sample.high is not None and sample.low != sample.high:
+    if sample.low != sample.high:
         small = between(quantity(sample.low, unit), quantity(sample.high, unit))
+        small += " (lowest, highest)" if sample.confidence is None else ""
     return Cell(quantity(sample.median, unit), small)
 
 
@@ -108,138 +132,119 @@ def _signed(value: float, unit: Unit) -> str:
     return f"+{quantity(value, unit)}" if value > 0 else quantity(value, unit)
 
 
-def runs_needed(rows: Sequence[Row], alpha: float) -> str:
-    """Return a line about sides that have too few runs for any verdict, or nothing."""
-    for row in rows:
-        side = row.comparison
-        if side is not None and side.test.least_p > alpha:
-            counts = f"{len(side.a.values)} and {len(side.b.values)} runs"
-            return (
-                f"{row.mode}: with {counts} the test cannot go below p = {side.test.least_p:.2g},"
-                f" whatever the runs say; {_enough(alpha)} of each can (--repeat)."
-            )
-    return ""
-
-
-def _enough(alpha: float) -> int:
-    """Return how many runs on either side the Mann-Whitney test needs for a verdict."""
-    runs = 1
-    while 2 / math.comb(2 * runs, runs) > alpha:
-        runs += 1
-    return runs
+def open_questions(rows: Sequence[tuple[str, Row]]) -> list[str]:
+    """Return a line for each row without an answer: what it would take, or why there is none."""
+    lines = []
+    for label, row in rows:
+        if row.verdict in ANSWERS:
+            continue
+        said = f"{label}, {row.label}: "
+        said += "" if row.verdict is Verdict.NOT_COMPARABLE else "it would take "
+        lines.append(said + row.needs + (f" ({row.steps})" if row.steps else ""))
+    return lines
 
 
 def comparison_json(row: Row) -> dict[str, Any]:
     """Return one comparison as plain data."""
-    found = row.comparison
     return {
         "mode_a": row.mode_a,
         "mode_b": row.mode_b,
+        "scope": row.scope,
         "metric": row.metric.name,
         "unit": row.metric.unit.value,
-        "verdict": found.verdict.value if found else "not enough data",
-        **(_figures(found) if found else {}),
+        "primary": row.primary,
+        "verdict": row.verdict.value,
+        "needs": row.needs,
+        "steps": row.steps,
+        **(_figures(row.comparison) if row.comparison else {}),
     }
 
 
 def _figures(found: Comparison) -> dict[str, Any]:
-    return {
-        "a": asdict(found.a),
-        "b": asdict(found.b),
-        "difference": found.difference,
-        "change": found.change,
-        "low": found.low,
-        "high": found.high,
-        "test": asdict(found.test),
-        "paired": found.paired,
-        "detectable": found.detectable,
-        "matters": found.matters,
-    }
+    figures = asdict(found)
+    # The row's own words are above: a session knows more than its figures.
+    return {key: value for key, value in figures.items() if key not in ("verdict", "needs")}
 
 
-SCHEMA_VERSION = 1
-
-_MARKS = {
-    Verdict.BETTER.value: "\N{WHITE HEAVY CHECK MARK} better",
-    Verdict.WORSE.value: "\N{CROSS MARK} worse",
-    Verdict.INDISTINGUISHABLE.value: "= indistinguishable",
-    Verdict.NOT_ENOUGH_DATA.value: "? not enough data",
-}
-
-
-def headline(found: SessionComparison) -> str:
-    """Return how many rows have which verdict, the bad news first."""
-    counts = Counter(verdict_of(row) for row in found.rows)
-    order = (
-        Verdict.WORSE,
-        Verdict.BETTER,
-        Verdict.INDISTINGUISHABLE,
-        Verdict.NOT_ENOUGH_DATA,
-    )
-    parts = [f"{counts[verdict]} {verdict.value}" for verdict in order if counts[verdict]]
-    parts += [f"{len(found.regressions)} failing"] if found.regressions else []
-    return f"{', '.join(parts)} (threshold {found.rules.threshold * 100:.4g} %)"
+def headline(rows: Sequence[tuple[str, Row]], rules: Rules) -> str:
+    """Return what became of the primary metric in each mode, as a sentence."""
+    said = []
+    for label, row in rows:
+        if not row.primary:
+            continue
+        change = ""
+        if row.comparison and row.verdict in (Verdict.WORSE, Verdict.BETTER):
+            change = f" ({_change(row.comparison, row.metric.unit)})"
+        said.append(f"{row.verdict.value} in {label}{change}")
+    name = next((row.label for _, row in rows if row.primary), "")
+    return f"{name}: {', '.join(said)}; threshold {rules.threshold * 100:.4g} %"
 
 
-def verdict_of(row: Row) -> Verdict:
-    """Return a row's verdict; without values there is not enough data."""
-    return row.comparison.verdict if row.comparison else Verdict.NOT_ENOUGH_DATA
+def _labelled(found: SessionComparison) -> list[tuple[str, Row]]:
+    return [(row.mode, row) for row in found.rows]
 
 
-def _table(found: SessionComparison) -> Table:
-    return comparisons(
-        f"{found.b.name} (B) beside {found.a.name} (A)",
-        [(row.mode, row) for row in found.rows],
-        COMPARISON_NOTE,
-    )
+def headline_of(found: SessionComparison) -> str:
+    """Return what became of the primary metric, and whether runs fail that did not."""
+    failing = f"; {len(found.regressions)} failing" if found.regressions else ""
+    return headline(_labelled(found), found.rules) + failing
 
 
-def as_table(found: SessionComparison) -> str:
-    """Return the comparison for a terminal."""
-    lines = [as_text(_table(found)), ""]
+def _table(found: SessionComparison, rows: Sequence[tuple[str, Row]]) -> Table:
+    return comparisons(f"{found.b.name} (B) beside {found.a.name} (A)", rows, NOTE)
+
+
+def as_table(found: SessionComparison, *, every: bool = False) -> str:
+    """Return the comparison for a terminal; ``every`` row of services, or those that changed."""
+    rows = _labelled(found)
+    shown = rows if every else worth_showing(rows)
+    lines = [as_text(_table(found, shown)), ""]
     lines += [f"different: {difference}" for difference in found.differences]
     lines += [f"failing: {line}" for line in found.regressions]
-    needed = runs_needed(found.rows, found.rules.alpha)
-    lines += [needed] if needed else []
-    return "\n".join([*lines, headline(found)])
+    lines += open_questions(shown)
+    lines += [] if every else filter(None, [left_out(rows)])
+    return "\n".join([*lines, "", headline_of(found)])
 
 
-def as_markdown(found: SessionComparison) -> str:
+def as_markdown(found: SessionComparison, *, every: bool = False) -> str:
     """Return the comparison for a pull request's comment."""
-    table = _table(found)
-    rows = [[*map(str, row[:-1]), _MARKS[str(row[-1])]] for row in table.rows]
+    rows = _labelled(found)
+    shown = rows if every else worth_showing(rows)
+    table = _table(found, shown)
     body = tabulate(
-        rows,
+        [
+            [*map(str, cells[:-1]), _SAID[row.verdict]]
+            for cells, (_, row) in zip(table.rows, shown, strict=True)
+        ],
         headers=[title.strip() for title in table.header],
         tablefmt="github",
         disable_numparse=True,
-        colalign=["right" if right else "left" for right in table.right] if rows else None,
+        colalign=["right" if right else "left" for right in table.right] if shown else None,
     )
-    needed = runs_needed(found.rows, found.rules.alpha)
     more = [
         *([f"**Failing runs**: {'; '.join(found.regressions)}"] if found.regressions else []),
-        *([needed] if needed else []),
-        *([_differences_list(found)] if found.differences else []),
-        f"<sub>A: `{found.a.name}`, B: `{found.b.name}`. {table.note}</sub>",
+        _folded("What is undecided, and what it would take", open_questions(shown)),
+        _folded(
+            "What differs beside the figures",
+            [f"{d.what}: `{d.a}` and `{d.b}`" for d in found.differences],
+        ),
+        f"<sub>A: `{found.a.name}`, B: `{found.b.name}`. {table.note}"
+        f" {'' if every else left_out(rows)}</sub>",
     ]
-    return "\n\n".join([f"### Memory and makespan: {headline(found)}", body, *more])
-
-
-def _differences_list(found: SessionComparison) -> str:
-    lines = [f"- {d.what}: `{d.a}` and `{d.b}`" for d in found.differences]
-    return "\n".join(
-        [
-            "<details><summary>What differs beside the figures</summary>",
-            "",
-            *lines,
-            "",
-            "</details>",
-        ]
+    return "\n\n".join(
+        [f"### Memory and makespan: {headline_of(found)}", body, *filter(None, more)]
     )
 
 
-def as_json(found: SessionComparison) -> str:
-    """Return the comparison for programs."""
+def _folded(title: str, lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    head = f"<details><summary>{title}</summary>"
+    return "\n".join([head, "", *(f"- {line}" for line in lines), "", "</details>"])
+
+
+def as_json(found: SessionComparison, **_: bool) -> str:
+    """Return the comparison for programs: every row."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "a": str(found.a.path),
@@ -247,6 +252,8 @@ def as_json(found: SessionComparison) -> str:
         "threshold": found.rules.threshold,
         "alpha": found.rules.alpha,
         "worse": found.worse,
+        "undecided": found.undecided,
+        "headline": headline_of(found),
         "differences": [
             {"what": d.what, "a": d.a, "b": d.b, "severity": d.severity.value}
             for d in found.differences
@@ -257,18 +264,21 @@ def as_json(found: SessionComparison) -> str:
     return json.dumps(document, indent=2, allow_nan=False)
 
 
-def as_junit(found: SessionComparison) -> str:
-    """Return the comparison as test results: worse is a failure, no verdict is skipped."""
+def as_junit(found: SessionComparison, **_: bool) -> str:
+    """Return the comparison as test results: every row.
+
+    Worse is a failure where it decides and else part of the output, so that the file says the same
+    as the exit code; what has no answer is skipped.
+    """
     suite = ElementTree.Element("testsuite", name="harness compare")
-    for row, cells in zip(found.rows, _table(found).rows, strict=True):
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=row.mode, name=row.metric.label, time="0"
-        )
-        verdict = verdict_of(row)
-        said = f"{verdict.value}: {cells[2]} before, {cells[3]} now ({cells[4]})"
-        if verdict is Verdict.WORSE:
+    rows = _labelled(found)
+    for (label, row), cells in zip(rows, _table(found, rows).rows, strict=True):
+        case = ElementTree.SubElement(suite, "testcase", classname=label, name=row.label, time="0")
+        said = f"{row.verdict.value}: {cells[2]} before, {cells[3]} now ({cells[4]})"
+        said += f"; {row.needs}" if row.needs else ""
+        if row.verdict is Verdict.WORSE and row.primary:
             ElementTree.SubElement(case, "failure", message=said)
-        elif verdict is Verdict.NOT_ENOUGH_DATA:
+        elif row.verdict not in ANSWERS:
             ElementTree.SubElement(case, "skipped", message=said)
         else:
             ElementTree.SubElement(case, "system-out").text = said
@@ -284,7 +294,7 @@ def as_junit(found: SessionComparison) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
-FORMATS: dict[str, Callable[[SessionComparison], str]] = {
+FORMATS: dict[str, Callable[..., str]] = {
     "table": as_table,
     "markdown": as_markdown,
     "json": as_json,

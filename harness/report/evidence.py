@@ -353,6 +353,6 @@ def calibration_lines(found: dict[str, Any]) -> Iterator[str]:
     for name, figure in (found["detectable"] or {}).items():
         yield (
             f"A/A, {name}: {figure['repeats']} runs against {figure['repeats']} of the same plan"
-            f" differ by {figure['difference_percent']:+.2f} %; the smallest difference they can"
-            f" detect is {figure['smallest_percent']:.2f} %"
+            f" differ by {figure['difference_percent']:+.2f} %: {figure['verdict']}; the smallest"
+            f" difference they can detect is {figure['smallest_percent']:.2f} %"
         )

@@ -37,8 +37,10 @@ _FEWEST_TASKS = 40
 _MARKED = {
     Verdict.WORSE.value: "worse",
     Verdict.BETTER.value: "better",
-    Verdict.INDISTINGUISHABLE.value: "same",
-    Verdict.NOT_ENOUGH_DATA.value: "unsure",
+    Verdict.EQUIVALENT.value: "same",
+    Verdict.TOO_SMALL.value: "same",
+    Verdict.UNDECIDED.value: "unsure",
+    Verdict.NOT_COMPARABLE.value: "unsure",
 }
 
 

@@ -7,17 +7,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.compare import METRICS, Row, compare_groups
+from harness.analysis.compare import METRICS, Measured, Question, Row, compare_groups
 from harness.analysis.figures import Group, RunFigures, ScopeFigures, reference
+from harness.analysis.identity import other_work
 from harness.analysis.session import Session
 from harness.analysis.statistics import spread
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UsageError
 from harness.report.comparison import (
-    COMPARISON_NOTE,
+    NOTE,
     comparison_json,
     comparisons,
-    runs_needed,
+    headline,
+    left_out,
+    open_questions,
+    worth_showing,
 )
 from harness.report.page import write_page
 from harness.report.palette import mode_looks
@@ -27,7 +31,7 @@ from harness.results.directory import RunDirectory
 from harness.results.documents import write_json
 
 FIGURES = "figures"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,10 @@ def write_report(
     rules = rules or Rules()
     rows = _against_reference(groups, rules)
     table = None
-    first = reference(groups)
-    if rows and first is not None:
-        notes = (
-            f"A: {first.label}. B: the row's mode. {COMPARISON_NOTE}",
-            runs_needed([row for _, row in rows], rules.alpha),
-        )
-        table = comparisons(f"Comparisons with {first.label}", rows, " ".join(filter(None, notes)))
+    if rows:
+        shown = worth_showing(rows)
+        notes = (NOTE, *open_questions(shown), left_out(rows))
+        table = comparisons(f"Comparisons: {headline(rows, rules)}", shown, " ".join(notes).strip())
     names = RunDirectory(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -81,15 +82,23 @@ def write_report(
 
 
 def _against_reference(groups: Sequence[Group], rules: Rules) -> list[tuple[str, Row]]:
-    first = reference(groups)
-    if first is None:
-        return []
+    """Return each mode beside the first that did the same work; other work stands side by side."""
+    pairs = []
+    for group in groups:
+        same = [other for other in groups if _did_same_work(other, group)]
+        first = reference(same)
+        if first is not None and group is not first and group.figures:
+            pairs.append((first, group))
+    found = compare_groups(pairs, Question(rules))
     return [
-        (group.label, row)
-        for group in groups
-        if group is not first and group.figures
-        for row in compare_groups(first, group, rules)
+        (f"{b.label} beside {a.label}", row)
+        for (a, b), rows in zip(pairs, found, strict=True)
+        for row in rows
     ]
+
+
+def _did_same_work(a: Group, b: Group) -> bool:
+    return a.session is b.session or not other_work(a.session, b.session)
 
 
 def write_summary(
@@ -103,7 +112,10 @@ def write_summary(
         "schema_version": SCHEMA_VERSION,
         "sessions": [_session(session) for session in sessions],
         "modes": [_group(group) for group in groups],
-        "comparisons": [{"mode": label} | comparison_json(row) for label, row in comparisons],
+        "comparisons": [
+            {"mode": row.mode_b, "label": label} | comparison_json(row)
+            for label, row in comparisons
+        ],
     }
     write_json(path, document)
 
@@ -129,7 +141,7 @@ def _group(group: Group) -> dict[str, Any]:
     workload = group.session.workload
     metrics: dict[str, Any] = {}
     for metric in METRICS:
-        values = [metric.value(figures, workload) for figures in group.figures]
+        values = [metric.value(Measured(f, f.topology, workload)) for f in group.figures]
         known = [value for value in values if value is not None]
         if known:
             found = spread(known)
@@ -138,6 +150,7 @@ def _group(group: Group) -> dict[str, Any]:
                 "median": found.median,
                 "low": found.low,
                 "high": found.high,
+                "confidence": found.confidence,
                 "least": min(known),
                 "most": max(known),
             }

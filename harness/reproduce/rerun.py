@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from harness.images.base import load
 from harness.images.oci import OciImage
 from harness.images.recipe import REPOSITORY
 from harness.plan import Plan
+from harness.report.comparison import comparison_json
 from harness.reproduce import packed_images as bundled
 from harness.reproduce.crate import read_manifest
 from harness.reproduce.decides import readers_plan
@@ -213,27 +214,16 @@ def _other_compose_files(bundle: Bundle, plan: Plan) -> tuple[str, ...]:
 
 def _record(directory: RunDirectory, bundle: Bundle, found: Reproduction, threshold: float) -> None:
     """Write down, in the new run directory, what was compared and what came out."""
-    rows = [
-        {
-            "mode": row.mode,
-            "metric": row.metric.name,
-            "unit": row.metric.unit.value,
-            "scale_free": row.metric.scale_free,
-            "published": row.published,
-            "again": row.again,
-            "change": row.change,
-            "runs": list(row.runs),
-            "verdict": row.verdict.value,
-        }
-        for row in found.rows
-    ]
     document = {
         "bundle_sha256": bundle.sha256,
         "published_run": bundle.index.run.name,
         "threshold": threshold,
         "resolution_bytes": found.resolution_bytes,
         "verdict": found.verdict.value,
-        "rows": rows,
+        "conclusion": found.conclusion,
+        "conclusions": [asdict(each) for each in found.conclusions],
+        "carries_over": sorted(found.carries),
+        "rows": [comparison_json(row) for row in found.rows],
         "regressions": list(found.regressions),
         "environment": [
             {"what": d.what, "published": d.a, "again": d.b} for d in found.environment

@@ -5,35 +5,31 @@ What a bundle is, for people to read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
 from harness.core.sizes import format_size
-from harness.report.comparison import quantity
+from harness.report.comparison import NOTE, comparisons, open_questions, worth_showing
+from harness.report.tables import as_text
 from harness.reproduce.format import COMPARTMENTS, BundleIndex, printable
 from harness.reproduce.reader import Bundle
-from harness.reproduce.verdict import MetricVerdict, Reproduction
+from harness.reproduce.verdict import Reproduction
 
-_HEADERS = ("mode", "metric", "published", "again", "change", "runs", "verdict")
 _NOTE = (
-    "Medians of each side's runs. Reproduced: no difference larger than the threshold, or than what"
-    " the measurement resolves, with enough runs to have seen one. Metrics with a slash are"
+    "A: published, B: here. Times are compared on the same machine only; metrics with a slash are"
     " scale-free."
 )
 
 
 def reproduction_text(found: Reproduction, other_files: Sequence[str]) -> str:
-    """Return the verdicts as a table, and below it what differed besides."""
-    rows = []
-    mode = ""
-    for row in found.rows:
-        rows.append((row.mode if row.mode != mode else "", *_cells(row)))
-        mode = row.mode
-    align = ("left", "left", "right", "right", "right", "right", "left")
-    table = tabulate(rows, headers=_HEADERS, disable_numparse=True, colalign=align)
+    """Return the verdicts as a table, and below it what the figures say and what differed."""
+    rows = [(row.mode, row) for row in found.rows]
+    shown = [each for each in worth_showing(rows) if each[1].metric.name in found.carries]
     resolution = f"The kernel's counters resolve {format_size(found.resolution_bytes)} here."
-    lines = [table, f"{_NOTE} {resolution}", ""]
+    table = comparisons("Published and here", shown, f"{NOTE} {_NOTE} {resolution}")
+    lines = [as_text(table), *open_questions(shown), ""]
+    lines += [printable(line) for line in _conclusions(found)]
     lines += [
         printable(f"{what.what}: {what.a} when published, {what.b} here")
         for what in found.environment
@@ -42,17 +38,19 @@ def reproduction_text(found: Reproduction, other_files: Sequence[str]) -> str:
     if not found.environment and not other_files:
         lines.append("Engine, machine, images and settings are the same.")
     lines += [f"failed here, not when published: {line}" for line in found.regressions]
-    return "\n".join([*lines, "", f"Verdict: {found.verdict.value}"])
+    verdict = f"Verdict: {found.verdict.value}"
+    if found.conclusions:
+        verdict += f"; conclusion: {found.conclusion}"
+    return "\n".join([*lines, "", verdict])
 
 
-def _cells(row: MetricVerdict) -> tuple[str, ...]:
-    values = [
-        "-" if value is None else quantity(value, row.metric.unit)
-        for value in (row.published, row.again)
-    ]
-    change = "-" if row.change is None else f"{row.change:+.1%}".replace("%", " %")
-    runs = f"{row.runs[0]} / {row.runs[1]}"
-    return (row.metric.label, *values, change, runs, row.verdict.value)
+def _conclusions(found: Reproduction) -> Iterator[str]:
+    words = {True: "same conclusion", False: "other conclusion", None: "undecided"}
+    for each in found.conclusions:
+        sides = each.published
+        if each.published != each.again:
+            sides = f"{each.published} when published, {each.again} here"
+        yield f"{each.what}: {sides}: {words[each.same]}"
 
 
 def bundle_text(bundle: Bundle) -> str:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import random
-import statistics
-
 import pytest
 
 from harness.analysis.calibration import (
@@ -13,7 +10,6 @@ from harness.analysis.calibration import (
     agreement_bytes,
     check,
 )
-from harness.analysis.statistics import detectable, t_quantile
 from harness.report.evidence import check_table
 from harness.results.schema import TruthRow
 
@@ -86,36 +82,3 @@ def test_agreement_is_at_least_the_kernels_stocks() -> None:
         "docker_against_cgroup": {"p95_bytes": 5},
     }
     assert agreement_bytes(quality, 2) == {"identity": 2 * 10**6, "inside": 2**19, "docker": 2**19}
-
-
-def test_quantiles_of_students_t() -> None:
-    # Table of the distribution, three decimals.
-    for probability, degrees, expected in (
-        (0.975, 4, 2.776),
-        (0.975, 8, 2.306),
-        (0.975, 30, 2.042),
-        (0.8, 8, 0.889),
-    ):
-        assert t_quantile(probability, degrees) == pytest.approx(expected, rel=0.001)
-
-
-def test_a_detectable_difference_is_found_as_often_as_it_says() -> None:
-    chance = random.Random(3)
-    known = detectable([chance.gauss(100, 4) for _ in range(500)], [100.0] * 500)
-    assert known.deviation == pytest.approx(4 / 2**0.5, rel=0.1)
-    n = 8
-    factor = t_quantile(0.975, 2 * n - 2)
-    wanted = (factor + t_quantile(0.8, 2 * n - 2)) * 4 * (2 / n) ** 0.5
-    found = 0
-    for _ in range(2000):
-        a = [chance.gauss(100, 4) for _ in range(n)]
-        b = [chance.gauss(100 + wanted, 4) for _ in range(n)]
-        spread = ((statistics.variance(a) + statistics.variance(b)) / 2) ** 0.5
-        t = (statistics.fmean(b) - statistics.fmean(a)) / (spread * (2 / n) ** 0.5)
-        found += abs(t) > factor
-    assert found / 2000 == pytest.approx(0.8, abs=0.04)
-
-
-def test_too_few_repetitions_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 3"):
-        detectable([1.0, 2.0], [1.0, 2.0])

@@ -1,15 +1,26 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from harness.analysis.compare import METRICS, SessionComparison, compare_sessions
-from harness.analysis.identity import Severity, differences
+from harness.analysis.compare import (
+    METRICS,
+    Question,
+    SessionComparison,
+    compare_groups,
+    compare_sessions,
+)
+from harness.analysis.figures import RunFigures, group_runs
+from harness.analysis.identity import MAY_DIFFER, Severity, differences
 from harness.analysis.readers import read_session
+from harness.analysis.series import TOPOLOGY
 from harness.analysis.verdicts import Rules, Verdict
 from harness.core.errors import UsageError
+from harness.plan import General, Topology
+from harness.plan.workload import FlagModel
 from harness.results.rows import OutcomeRow, RowWriter
 from tests.rundirs import MANIFEST, write_run_directory
 
@@ -18,18 +29,26 @@ STEADY = [100 * MB, 101 * MB, 99 * MB, 100 * MB, 102 * MB]
 
 
 def verdicts(found: SessionComparison) -> dict[tuple[str, str], Verdict]:
+    """Return the topology's verdicts by mode and metric."""
+    return {(row.mode, row.metric.name): row.verdict for row in found.rows if row.scope == TOPOLOGY}
+
+
+def of_services(found: SessionComparison) -> dict[tuple[str, str], Verdict]:
     return {
-        (row.mode, row.metric.name): row.comparison.verdict for row in found.rows if row.comparison
+        (row.scope, row.metric.name): row.verdict for row in found.rows if row.scope != TOPOLOGY
     }
 
 
-def test_two_sessions_of_one_plan_are_indistinguishable(tmp_path: Path) -> None:
+def test_two_sessions_of_one_plan_are_equivalent(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run_directory(tmp_path / name, {"none": STEADY, "owned-proxy": STEADY})
     found = compare_sessions(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
-    assert set(verdicts(found).values()) == {Verdict.INDISTINGUISHABLE}
-    assert len(found.rows) == 2 * 5
-    assert not found.worse
+    said = verdicts(found)
+    leftover = {said.pop((mode, "leftover")) for mode in ("none", "owned-proxy")}
+    assert set(said.values()) == {Verdict.EQUIVALENT}
+    assert len(said) == 2 * 6
+    assert leftover <= {Verdict.EQUIVALENT, Verdict.TOO_SMALL}
+    assert (found.worse, found.undecided) == (False, False)
     assert found.differences == ()
 
 
@@ -40,15 +59,105 @@ def test_a_session_that_needs_more_is_worse(tmp_path: Path) -> None:
     said = verdicts(found)
     assert said["none", "net_peak"] is Verdict.WORSE
     assert said["none", "net_mean"] is Verdict.WORSE
-    assert said["none", "makespan"] is Verdict.INDISTINGUISHABLE
+    assert said["none", "makespan"] is Verdict.EQUIVALENT
     assert found.worse
-    lenient = compare_sessions(found.a, found.b, rules=Rules(threshold=0.5))
+    lenient = compare_sessions(found.a, found.b, Question(Rules(threshold=0.5)))
     assert not lenient.worse
 
 
+def test_the_service_that_needs_more_is_named(tmp_path: Path) -> None:
+    write_run_directory(tmp_path / "a", {"none": STEADY})
+    write_run_directory(tmp_path / "b", {"none": [value + 20 * MB for value in STEADY]})
+    a, b = read_session(tmp_path / "a"), read_session(tmp_path / "b")
+    said = of_services(compare_sessions(a, b))
+    assert said["redis", "net_peak"] is Verdict.WORSE
+    assert said["redis", "peak"] is Verdict.WORSE
+    assert said["redis", "baseline"] is Verdict.EQUIVALENT
+    assert said["worker", "net_peak"] is Verdict.EQUIVALENT
+    assert {name for _, name in said} == {"net_peak", "peak", "baseline", "net_mean", "leftover"}
+
+
+def test_one_metric_decides_and_it_may_be_a_services(tmp_path: Path) -> None:
+    write_run_directory(tmp_path / "a", {"none": STEADY})
+    write_run_directory(tmp_path / "b", {"none": [value + 20 * MB for value in STEADY]})
+    a, b = read_session(tmp_path / "a"), read_session(tmp_path / "b")
+    decided = {
+        primary: compare_sessions(a, b, Question(primary=primary)).worse
+        for primary in ("net_peak", "makespan", "redis.net_peak", "worker.net_peak")
+    }
+    assert decided == {
+        "net_peak": True,
+        "makespan": False,
+        "redis.net_peak": True,
+        "worker.net_peak": False,
+    }
+    with pytest.raises(UsageError, match=r"--primary broker\.net_peak: .* services are redis, w"):
+        compare_sessions(a, b, Question(primary="broker.net_peak"))
+
+
+def test_three_runs_far_apart_are_worse(tmp_path: Path) -> None:
+    write_run_directory(tmp_path / "a", {"none": STEADY[:3], "owned-proxy": STEADY[:3]})
+    threefold = [3 * value for value in STEADY[:3]]
+    write_run_directory(tmp_path / "b", {"none": threefold, "owned-proxy": STEADY[:3]})
+    found = compare_sessions(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
+    said = verdicts(found)
+    assert said["none", "net_peak"] is Verdict.WORSE
+    assert said["owned-proxy", "net_peak"] is Verdict.EQUIVALENT
+    assert (found.worse, found.undecided) == (True, False)
+
+
+def test_peaks_that_fall_into_steps_are_named_by_copies(tmp_path: Path) -> None:
+    sizes = (100 * MB, 10 * MB, MB)
+    copies = {"a": [2, 3, 2, 3, 2], "b": [3, 2, 3, 3, 2]}
+    for name, numbers in copies.items():
+        peaks = [100 * MB * n + 5 * MB for n in numbers]
+        write_run_directory(tmp_path / name, {"none": peaks}, sizes=sizes)
+    found = compare_sessions(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
+    (row,) = found.primary
+    assert row.verdict is Verdict.UNDECIDED
+    assert row.steps == (
+        "copies of 100 MB at the peak, A: 2 in 3 runs, 3 in 2 runs; B: 2 in 2 runs, 3 in 3 runs"
+    )
+
+
+def test_what_one_mode_leaves_in_shared_processes_is_not_credited_to_the_other(
+    tmp_path: Path,
+) -> None:
+    # Redis holds the peak until its sample before the end: what is left is the mode's.
+    directory = write_run_directory(
+        tmp_path / "a",
+        {"none": STEADY, "owned-proxy": [value - 20 * MB for value in STEADY]},
+        interleaved=True,
+    )
+    told = []
+    for isolate in ("mode", "none"):
+        manifest = json.loads(json.dumps(MANIFEST))
+        manifest["plan"]["topology"]["isolate"] = isolate
+        directory.manifest.write_text(json.dumps(manifest))
+        session = read_session(directory.path)
+        groups = [
+            dataclasses.replace(group, runs=tuple(leaving(f, 30 * MB) for f in group.runs))
+            for group in group_runs([session])
+        ]
+        ((row, *_),) = compare_groups([(groups[0], groups[1])])
+        told.append((row.verdict, row.needs))
+    assert told[0] == (Verdict.BETTER, "")
+    assert told[1][0] is Verdict.NOT_COMPARABLE
+    assert "leaves 30 MB in processes that the modes share" in told[1][1]
+    assert told[1][1].endswith("--isolate mode")
+
+
+def leaving(figures: RunFigures, left: int) -> RunFigures:
+    scopes = {
+        name: dataclasses.replace(scope, left_bytes=scope.baseline_bytes + left)
+        for name, scope in figures.scopes.items()
+    }
+    return dataclasses.replace(figures, scopes=scopes)
+
+
 def test_modes_of_one_session_are_compared_in_pairs_if_they_took_turns(tmp_path: Path) -> None:
-    six = [*STEADY, 98 * MB]
-    peaks = {"owned-proxy": six, "none": [2 * value for value in six]}
+    eight = [*STEADY, 98 * MB, 103 * MB, 97 * MB]
+    peaks = {"owned-proxy": eight, "none": [2 * value for value in eight]}
     for name, turns in (("given", False), ("turns", True)):
         write_run_directory(tmp_path / name, peaks, interleaved=turns)
         session = read_session(tmp_path / name)
@@ -84,41 +193,79 @@ def test_scale_free_metrics_forgive_other_sizes(tmp_path: Path) -> None:
     doubled = [2 * value for value in STEADY]
     write_run_directory(tmp_path / "b", {"none": doubled}, sizes=(2 * MB, MB, 200_000))
     a, b = read_session(tmp_path / "a"), read_session(tmp_path / "b")
-    free = [metric for metric in METRICS if metric.scale_free]
-    said = verdicts(compare_sessions(a, b, metrics=free))
-    assert set(said.values()) == {Verdict.INDISTINGUISHABLE}
-    assert verdicts(compare_sessions(a, b))["none", "net_peak"] is Verdict.WORSE
+    free = tuple(metric for metric in METRICS if metric.scale_free)
+    said = verdicts(
+        compare_sessions(a, b, Question(metrics=free, primary=free[0].name, other_work=True))
+    )
+    assert set(said.values()) == {Verdict.EQUIVALENT}
+    refused = compare_sessions(a, b)
+    assert set(verdicts(refused).values()) == {Verdict.NOT_COMPARABLE}
+    assert refused.undecided
+    forced = compare_sessions(a, b, Question(other_work=True))
+    assert verdicts(forced)["none", "net_peak"] is Verdict.WORSE
     assert [(d.what, d.severity) for d in differences(a, b)] == [
         ("--stage-bytes-sizes", Severity.REFUSE)
     ]
 
 
+def with_plan(directory: Path, section: str, name: str, value: object) -> None:
+    other = json.loads(json.dumps(MANIFEST))
+    other["plan"].setdefault(section, {})[name] = value
+    (directory / "manifest.json").write_text(json.dumps(other))
+
+
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("section", "name", "value", "said"),
     [
-        (("plan", "workload", "seed"), 7, "--seed: 0 and 7"),
-        (("plan", "executor", "workers"), 4, "executor option workers: 2 and 4"),
-        (
-            ("plan", "topology"),
-            {"worker_memory_limit": 10**9},
-            "--worker-memory-limit: not recorded and 1000000000",
-        ),
+        ("workload", "seed", 7, "--seed: 0 and 7"),
+        ("executor", "workers", 4, "executor option workers: 2 and 4"),
+        ("topology", "worker_memory_limit", 10**9, "--worker-memory-limit: not recorded and 10"),
+        ("topology", "isolate", "run", "--isolate: mode and run"),
+        ("topology", "cgroup_interval", 0.1, "--cgroup-interval: 0.02 and 0.1"),
+        ("general", "order", "interleaved", "--order: given and interleaved"),
+        ("general", "warmup", 1, "--warmup: 0 and 1"),
+        ("general", "baseline_timeout", 9.0, "--baseline-timeout: 2.0 and 9.0"),
+        ("general", "after", 1.0, "--after: 0.0 and 1.0"),
+        ("general", "audit_stages", True, "--audit-stages: False and True"),
+        ("general", "inside_interval", 1.0, "--inside-interval: not recorded and 1.0"),
     ],
 )
 def test_a_plan_of_other_work_is_refused(
-    tmp_path: Path, path: tuple[str, ...], value: object, said: str
+    tmp_path: Path, section: str, name: str, value: object, said: str
 ) -> None:
-    for name in ("a", "b"):
-        write_run_directory(tmp_path / name, {"none": STEADY})
-    other = json.loads(json.dumps(MANIFEST))
-    *above, last = path
-    place = other
-    for key in above:
-        place = place[key]
-    place[last] = value
-    (tmp_path / "b" / "manifest.json").write_text(json.dumps(other))
-    found = list(differences(read_session(tmp_path / "a"), read_session(tmp_path / "b")))
-    assert [(str(each), each.severity) for each in found] == [(said, Severity.REFUSE)]
+    for side in ("a", "b"):
+        write_run_directory(tmp_path / side, {"none": STEADY})
+    with_plan(tmp_path / "b", section, name, value)
+    (found,) = differences(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
+    assert str(found).startswith(said)
+    assert found.severity is Severity.REFUSE
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        *((section, name, "anything") for section, name in MAY_DIFFER),
+        # What an older plan did not say yet, it did as a new one does.
+        ("general", "warmup", 0),
+        ("topology", "cgroup_interval", 0.02),
+        # With topologies of its own, a mode does not know which others there are.
+        ("workload", "modes", ["none", "manual-proxy"]),
+    ],
+)
+def test_what_may_differ_is_no_other_work(
+    tmp_path: Path, section: str, name: str, value: object
+) -> None:
+    for side in ("a", "b"):
+        write_run_directory(tmp_path / side, {"none": STEADY})
+    with_plan(tmp_path / "b", section, name, value)
+    assert not list(differences(read_session(tmp_path / "a"), read_session(tmp_path / "b")))
+
+
+def test_the_list_of_what_may_differ_names_only_what_there_is() -> None:
+    models: dict[str, type[FlagModel]] = {"general": General, "topology": Topology}
+    for section, name in MAY_DIFFER:
+        if section in models:
+            assert name in models[section].model_fields, name
 
 
 def test_what_differs_beside_the_figures_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import random
+import re
+
 import pytest
 
-from harness.analysis.verdicts import Rules, Verdict, compare, interleaved
+from harness.analysis.verdicts import Rules, Verdict, compare, compare_all, interleaved
 
 STEADY = [100.0, 100.4, 99.8, 100.2, 99.9]
 
@@ -16,44 +19,111 @@ def test_less_is_better_and_more_is_worse() -> None:
     assert compare(STEADY, shifted(STEADY, -20)).verdict is Verdict.BETTER
 
 
-def test_the_same_runs_are_indistinguishable() -> None:
+def test_the_same_runs_are_equivalent() -> None:
     found = compare(STEADY, list(reversed(STEADY)))
-    assert found.verdict is Verdict.INDISTINGUISHABLE
+    assert found.verdict is Verdict.EQUIVALENT
     assert found.detectable is not None
     assert found.detectable < 5
 
 
-def test_a_difference_too_small_to_matter_is_none_however_significant() -> None:
+def test_a_difference_within_the_threshold_is_equivalent_however_significant() -> None:
     found = compare(STEADY, shifted(STEADY, 2))
     assert found.test.p < 0.05
-    assert found.verdict is Verdict.INDISTINGUISHABLE
+    assert found.verdict is Verdict.EQUIVALENT
     assert compare(STEADY, shifted(STEADY, 2), rules=Rules(threshold=0.01)).verdict is Verdict.WORSE
 
 
-def test_a_difference_below_the_resolution_never_matters() -> None:
+def test_a_difference_that_is_real_but_may_be_within_the_threshold_is_undecided() -> None:
+    wide = [98.0, 99.0, 100.0, 101.0, 102.0]
+    found = compare(wide, shifted(wide, 4.5))
+    assert found.test.p < 0.05
+    assert found.verdict is Verdict.UNDECIDED
+    assert found.high is not None
+    assert found.high > found.matters
+    # What it would take is what would do: a threshold that the interval lies within.
+    said = re.search(r"a threshold of ([0-9.]+) %$", found.needs)
+    assert said is not None
+    enough = Rules(threshold=float(said[1]) / 100)
+    assert compare(wide, shifted(wide, 4.5), rules=enough).verdict is Verdict.EQUIVALENT
+
+
+def test_what_lies_below_the_resolution_is_too_small_to_measure() -> None:
     tiny = [1.0, 1.1, 0.9, 1.05, 0.95]
     assert compare(tiny, shifted(tiny, 3)).verdict is Verdict.WORSE
-    assert compare(tiny, shifted(tiny, 3), floor=5).verdict is Verdict.INDISTINGUISHABLE
+    # The figures themselves, or the difference of two that are large enough.
+    assert compare(tiny, shifted(tiny, 3), floor=5).verdict is Verdict.TOO_SMALL
+    assert compare(STEADY, shifted(STEADY, 8), floor=10).verdict is Verdict.TOO_SMALL
+    assert compare(STEADY, shifted(STEADY, 12), floor=10).verdict is Verdict.WORSE
 
 
-@pytest.mark.parametrize("runs", [1, 2, 3])
-def test_three_runs_are_never_enough_however_far_apart(runs: int) -> None:
+def test_three_runs_that_lie_apart_are_an_answer_with_its_chance() -> None:
+    found = compare(STEADY[:3], shifted(STEADY[:3], 20))
+    assert found.verdict is Verdict.WORSE
+    assert found.test.p == pytest.approx(1 / 20)
+    assert found.low == pytest.approx(19.4)
+    assert found.high == pytest.approx(20.6)
+    # One run of B below one of A, and the chance is no longer small enough.
+    assert compare(STEADY[:3], [100.3, 120, 121]).verdict is Verdict.UNDECIDED
+
+
+@pytest.mark.parametrize(("runs", "more"), [(1, "2 more runs of each"), (2, "1 more run of each")])
+def test_one_or_two_runs_are_never_enough_however_far_apart(runs: int, more: str) -> None:
     found = compare(STEADY[:runs], shifted(STEADY[:runs], 1000))
-    assert found.verdict is Verdict.NOT_ENOUGH_DATA
-    assert found.test.least_p > 0.05
+    assert (found.verdict, found.needs) == (Verdict.UNDECIDED, more)
+    assert found.low is None
 
 
-def test_runs_too_noisy_to_show_the_threshold_are_not_enough_data() -> None:
+def test_runs_too_noisy_to_show_the_threshold_are_undecided_and_say_what_it_takes() -> None:
     noisy = [60.0, 140.0, 95.0, 120.0, 80.0]
     found = compare(noisy, [70.0, 145.0, 90.0, 110.0, 75.0])
-    assert found.verdict is Verdict.NOT_ENOUGH_DATA
+    assert found.verdict is Verdict.UNDECIDED
     assert found.detectable is not None
     assert found.detectable > found.matters
+    assert re.fullmatch(r"\d+ more runs of each or a threshold of \d+ %", found.needs)
 
 
 def test_no_spread_at_all_is_an_answer() -> None:
-    assert compare([0.0] * 5, [0.0] * 5).verdict is Verdict.INDISTINGUISHABLE
+    assert compare([0.0] * 5, [0.0] * 5).verdict is Verdict.EQUIVALENT
     assert compare([0.0] * 5, [2.0] * 5, floor=1).verdict is Verdict.WORSE
+
+
+def test_a_family_of_many_comparisons_asks_more_of_each() -> None:
+    # Ranks of five against five say 1 in 126 at this order of values, which among 20 is no rarity.
+    a, b = [100.0, 101, 102, 103, 104], [103.5, 105.5, 109, 110, 112]
+    alone = compare(a, b)
+    assert alone.verdict is Verdict.WORSE
+    equal = (STEADY, STEADY, 0.0, False)
+    among = compare_all([(a, b, 0.0, False), *[equal] * 19])[0]
+    assert among.test.p == alone.test.p
+    assert among.p == pytest.approx(20 * alone.p)
+    assert among.verdict is Verdict.UNDECIDED
+
+
+def test_sides_far_apart_are_an_answer_in_a_family_of_any_size() -> None:
+    equal = (STEADY, STEADY, 0.0, False)
+    far = (STEADY[:3], shifted(STEADY[:3], 200), 0.0, False)
+    assert compare_all([far, *[equal] * 99])[0].verdict is Verdict.WORSE
+    # As far apart as chance alone makes one of a hundred: no answer.
+    near = (STEADY[:3], shifted(STEADY[:3], 0.7), 0.0, False)
+    assert compare_all([near, *[equal] * 99], Rules(threshold=0))[0].verdict is Verdict.UNDECIDED
+
+
+def test_no_verdict_stands_beside_figures_that_contradict_it() -> None:
+    chance = random.Random(5)
+    for _ in range(300):
+        runs = chance.randint(2, 9)
+        a = [chance.choice([100.0, 140.0]) + chance.gauss(0, 3) for _ in range(runs)]
+        b = [chance.choice([100.0, 140.0]) + chance.gauss(4, 3) for _ in range(runs)]
+        found = compare(a, b)
+        if found.low is None or found.high is None:
+            assert found.verdict is Verdict.UNDECIDED
+            continue
+        assert found.low <= found.difference <= found.high
+        if found.verdict is Verdict.EQUIVALENT:
+            assert max(abs(found.low), abs(found.high)) <= found.matters
+        if found.verdict is Verdict.WORSE:
+            assert found.low > 0
+            assert found.difference > found.matters
 
 
 def test_the_change_is_relative_where_that_has_a_meaning() -> None:
@@ -63,15 +133,15 @@ def test_the_change_is_relative_where_that_has_a_meaning() -> None:
 
 
 def test_runs_that_took_turns_are_compared_in_pairs() -> None:
-    drift = [100.0, 120.0, 90.0, 150.0, 80.0, 130.0]
-    after = [value + 20 + step for step, value in enumerate(drift)]
-    assert compare(drift, after).verdict is Verdict.NOT_ENOUGH_DATA
+    drift = [100.0, 120.0, 90.0, 150.0, 80.0, 130.0, 110.0, 95.0]
+    after = [value + 10 + step for step, value in enumerate(drift)]
+    assert compare(drift, after).verdict is Verdict.UNDECIDED
     found = compare(drift, after, interleaved=True)
     assert (found.paired, found.verdict) == (True, Verdict.WORSE)
-    assert found.difference == pytest.approx(22.5)
+    assert found.difference == pytest.approx(13.5)
 
 
-def test_five_pairs_are_too_few_for_the_paired_test_but_not_for_the_other() -> None:
+def test_five_pairs_say_more_when_they_are_not_paired() -> None:
     found = compare(STEADY, shifted(STEADY, 20), interleaved=True)
     assert (found.paired, found.verdict) == (False, Verdict.WORSE)
 

@@ -53,6 +53,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run_directory(parent / "same", {"none": STEADY[::-1]})
     write_run_directory(parent / "worse", {"none": [2 * value for value in STEADY]})
     write_run_directory(parent / "other", {"none": STEADY}, sizes=(5, 5, 5))
+    write_run_directory(parent / "few", {"none": STEADY[:2]})
+    write_run_directory(parent / "fewer", {"none": STEADY[:1]})
     return parent
 
 
@@ -124,7 +126,7 @@ def test_a_mistake_is_one_line(
 def test_compare_ends_with_0_if_nothing_is_worse(harness: Harness, runs: Path) -> None:
     done = harness("compare", runs / "a", runs / "same")
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == "5 indistinguishable (threshold 5 %)"
+    assert done.stdout.splitlines()[-1].startswith("net peak: equivalent in ")
 
 
 def test_compare_ends_with_1_on_a_regression(harness: Harness, runs: Path, tmp_path: Path) -> None:
@@ -132,19 +134,42 @@ def test_compare_ends_with_1_on_a_regression(harness: Harness, runs: Path, tmp_p
     done = harness("compare", runs / "a", runs / "worse", "--format", "markdown", "-o", out)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "3 worse" in done.stderr
-    assert out.read_text().startswith("### Memory and makespan: 3 worse")
-    lenient = harness("compare", runs / "a", runs / "worse", "--metrics", "makespan")
-    assert lenient.returncode == 0
+    assert "net peak: worse in " in done.stderr
+    assert out.read_text().startswith("### Memory and makespan: net peak: worse in ")
+    other = harness("compare", runs / "a", runs / "worse", "--metrics", "makespan")
+    assert other.returncode == 0
+    assert harness("compare", runs / "a", runs / "worse", "--primary", "makespan").returncode == 0
 
 
-def test_compare_of_too_few_runs_is_only_strictly_a_failure(harness: Harness, runs: Path) -> None:
+def test_the_papers_three_runs_say_what_every_reader_sees(harness: Harness) -> None:
     published = sorted(PAPER.glob("polaris-*"))
-    modes = ("--modes", "default-proxy", "manual-proxy")
-    done = harness("compare", *published, *modes)
-    assert done.returncode == 0
-    assert "with 3 and 3 runs the test cannot go below p = 0.1" in done.stdout
-    assert harness("compare", *published, *modes, "--strict").returncode == 1
+    modes = ("--modes", "manual-proxy", "default-proxy")
+    done = harness("compare", *reversed(published), *modes)
+    assert done.returncode == 1
+    assert "net peak: worse in manual-proxy > default-proxy (+199" in done.stdout
+
+
+def test_compare_of_too_few_runs_is_undecided_and_says_so(harness: Harness, runs: Path) -> None:
+    done = harness("compare", runs / "few", runs / "fewer")
+    assert done.returncode == 5
+    assert "net peak: it would take 2 more runs of each" in done.stdout
+    assert harness("compare", runs / "few", runs / "fewer", "--allow-undecided").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("primary", "said"),
+    [
+        ("speed", "--primary speed: no metric speed; choose from net_peak, peak,"),
+        ("redis.makespan", "--primary redis.makespan: only all services together have makespan"),
+        ("broker.net_peak", "nothing was measured of that name; services are redis, worker"),
+    ],
+)
+def test_a_primary_metric_that_is_none_is_one_line(
+    harness: Harness, runs: Path, primary: str, said: str
+) -> None:
+    done = harness("compare", runs / "a", runs / "same", "--primary", primary)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
 
 
 def test_compare_refuses_other_work_unless_told_so(harness: Harness, runs: Path) -> None:
@@ -162,7 +187,7 @@ def test_list_names_every_run_directory(harness: Harness, runs: Path) -> None:
     done = harness("list", runs)
     assert done.returncode == 0
     names = [line.split()[0] for line in done.stdout.splitlines()[2:]]
-    assert names == ["a", "other", "same", "worse"]
+    assert names == ["a", "few", "fewer", "other", "same", "worse"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis.compare import SessionComparison, compare_sessions
 from harness.analysis.readers import read_session
-from harness.report.comparison import as_json, as_junit, as_markdown, as_table, headline
+from harness.report.comparison import as_json, as_junit, as_markdown, as_table, headline_of
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000
@@ -23,13 +23,13 @@ def worse(tmp_path: Path) -> SessionComparison:
     return compare_sessions(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
 
 
-def test_the_headline_begins_with_the_bad_news(worse: SessionComparison) -> None:
-    assert headline(worse) == ("3 worse, 2 indistinguishable, 5 not enough data (threshold 5 %)")
+def test_the_headline_says_what_decides(worse: SessionComparison) -> None:
+    assert headline_of(worse) == (
+        "net peak: worse in none (+50.0 %), undecided in owned-proxy; threshold 5 %"
+    )
 
 
-def test_the_table_has_all_rows_and_says_how_many_runs_are_needed(
-    worse: SessionComparison,
-) -> None:
+def test_the_table_shows_what_changed_and_says_what_it_takes(worse: SessionComparison) -> None:
     text = as_table(worse)
     assert "b (B) beside a (A)" in text
     row = next(line for line in text.splitlines() if line.startswith("none") and "net peak" in line)
@@ -38,41 +38,50 @@ def test_the_table_has_all_rows_and_says_how_many_runs_are_needed(
         *row.split()[9:-1],
         "worse",
     ]
-    assert "owned-proxy: with 2 and 2 runs the test cannot go below p = 0.33" in text
-    assert "4 of each can (--repeat)" in text
+    assert "owned-proxy, net peak: it would take 1 more run of each" in text
+    assert "redis: net peak" in text
+    assert "worker: net peak" not in text
+    assert "Not shown of single services:" in text
+    assert text.endswith(headline_of(worse))
+    assert "worker: net peak" in as_table(worse, every=True)
 
 
 def test_markdown_is_a_table_with_its_verdicts_in_words(worse: SessionComparison) -> None:
     text = as_markdown(worse)
-    assert text.startswith("### Memory and makespan: 3 worse")
+    assert text.startswith("### Memory and makespan: net peak: worse in none (+50.0 %)")
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + 10
     assert len({row.count("|") for row in rows}) == 1
-    assert rows[2].rstrip("| ").endswith("worse")
-    assert "not enough data" in rows[-1]
+    assert rows[2].rstrip("| ").endswith("\N{CROSS MARK} worse")
+    assert "? undecided" in text
+    assert "- owned-proxy, net peak: it would take 1 more run of each" in text
 
 
 def test_json_has_every_figure(worse: SessionComparison) -> None:
     document = json.loads(as_json(worse))
-    assert document["worse"] is True
+    assert (document["worse"], document["undecided"]) == (True, True)
     first = document["rows"][0]
     assert (first["metric"], first["verdict"], first["unit"]) == ("net_peak", "worse", "B")
+    assert (first["scope"], first["primary"]) == ("topology", True)
     assert first["difference"] == 50 * MB
     assert first["a"]["values"] == STEADY
     assert first["test"]["name"] == "Mann-Whitney"
     assert first["low"] <= first["difference"] <= first["high"]
+    undecided = next(r for r in document["rows"] if r["mode_a"] == "owned-proxy")
+    assert (undecided["verdict"], undecided["needs"]) == ("undecided", "1 more run of each")
 
 
-def test_junit_fails_what_is_worse_and_skips_what_is_not_known(worse: SessionComparison) -> None:
+def test_junit_says_what_the_exit_code_says(worse: SessionComparison) -> None:
     suite = ElementTree.fromstring(as_junit(worse))
-    assert suite.attrib == {
-        "name": "harness compare",
-        "tests": "10",
-        "failures": "3",
-        "skipped": "5",
-    }
+    assert (suite.get("tests"), suite.get("failures")) == (str(len(worse.rows)), "1")
     case = suite[0]
     assert (case.get("classname"), case.get("name")) == ("none", "net peak")
     failure = case.find("failure")
     assert failure is not None
     assert failure.get("message") == "worse: 100 MB before, 150 MB now (+50.0 %)"
+    said = {(c.get("classname"), c.get("name")): c for c in suite}
+    # Worse, but it does not decide.
+    assert said["none", "redis: net peak"].findtext("system-out", "").startswith("worse: ")
+    skipped = said["owned-proxy", "net peak"].find("skipped")
+    assert skipped is not None
+    assert str(skipped.get("message")).endswith("; 1 more run of each")
+    assert suite.get("skipped") == str(sum(1 for _ in suite.iter("skipped")))

@@ -95,14 +95,15 @@ def test_a_report_can_be_made_again_in_its_place_and_is_the_same(report: Path) -
 
 def test_the_summary_has_figures_intervals_and_verdicts(report: Path) -> None:
     summary = json.loads((report / "summary.json").read_text())
-    assert summary["schema_version"] == 1
+    assert summary["schema_version"] == 2
     assert summary["sessions"][0]["workload"]["payload_bytes"] == 3_100_000
     none, owned = summary["modes"]
     assert none["metrics"]["net_peak"]["median"] == 30 * MB
     assert none["metrics"]["net_peak"]["low"] <= 30 * MB <= none["metrics"]["net_peak"]["high"]
     assert owned["metrics"]["peak_per_payload"]["median"] == pytest.approx(10 / 3.1)
     assert none["runs"][0]["memory"]["worker"]["containers"] == 2
-    verdict = {(c["mode"], c["metric"]): c["verdict"] for c in summary["comparisons"]}
+    rows = [c for c in summary["comparisons"] if c["scope"] == "topology"]
+    verdict = {(c["mode"], c["metric"]): c["verdict"] for c in rows}
     assert verdict["owned-proxy", "net_peak"] == "better"
 
 
