@@ -121,7 +121,7 @@ class Bench:
             while waiting:
                 number += 1
                 topology = LaunchedTopology(launch, number, waiting.popleft())
-                ending = self._run_one(topology)
+                ending = self._run_one(topology) or self._silent(topology)
                 if ending is None:
                     continue
                 run_id = self._note(topology, ending)
@@ -165,6 +165,15 @@ class Bench:
             else:
                 self._before = _TakingDown(topology)
         return ending
+
+    def _silent(self, topology: LaunchedTopology) -> Ending | None:
+        """Return an ending for a runner that ended well and did not say how its runs went."""
+        runs, done = self.plan.runs(), self._done()
+        missing = [place for place in topology.places if runs[place].run_id not in done]
+        if not missing:
+            return None
+        reason = f"the runner ended and left no outcome of {len(missing)} of its runs"
+        return Ending(Outcome.INFRASTRUCTURE, reason, "runner")
 
     def _before_is_down(self) -> None:
         if self._before is not None:

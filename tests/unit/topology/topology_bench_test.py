@@ -32,6 +32,7 @@ class Script:
 
     def __init__(self) -> None:
         self.bad: dict[str, Ending | BaseException] = {}
+        self.silent: set[str] = set()
         self.after_the_last: Ending | None = None
         self.close_fails: BaseException | None = None
         self.begun = True
@@ -65,7 +66,8 @@ class FakeTopology:
             bad = script.bad.pop(run.run_id, None)
             if isinstance(bad, BaseException):
                 raise bad
-            if bad is None or bad.outcome == Outcome.LEAK:
+            told = run.run_id not in script.silent
+            if told and (bad is None or bad.outcome == Outcome.LEAK):
                 row = OutcomeRow(
                     run.run_id, run.mode, run.repetition, bad.outcome if bad else "ok", ""
                 )
@@ -213,6 +215,16 @@ def test_a_fault_of_the_machine_ends_the_plan(case: Case) -> None:
     )
     assert case.rows[-1] == (RUNS[1], "infrastructure", "engine")
     assert RUNS[2] not in case.script.happened
+    assert case.script.happened[-1] == "down 1"
+
+
+def test_a_runner_that_does_not_say_how_a_run_went_is_no_success(case: Case) -> None:
+    case.script.silent = {RUNS[2], RUNS[3]}
+    error = case.run()
+    assert isinstance(error, InfrastructureError)
+    reason = "the runner ended and left no outcome of 2 of its runs"
+    assert str(error) == f"run {RUNS[2]}: infrastructure: {reason}; --resume does it again"
+    assert case.rows[-1] == (RUNS[2], "infrastructure", "runner")
     assert case.script.happened[-1] == "down 1"
 
 
