@@ -37,6 +37,8 @@ PLAN = [
     *("--data-management", "none", "default-proxy", "--stage-task-counts", "1"),
     *("--stage-bytes-sizes", "1KB", "1KB", "--task-sleep", "0.5", "--repeat", "3"),
 ]
+# A runner whose files are gone may wait for answers until its time is up.
+BOUND = ["--run-timeout", "45"]
 
 # In the worker: argument 1 is a file of the host, argument 2 what to do.
 ATTACK = r"""
@@ -186,7 +188,7 @@ def test_nothing_in_the_shared_folder_makes_the_host_touch_anything_else(
     what: str, client: DockerClient, tmp_path: Path, canary: Path
 ) -> None:
     runs = tmp_path / "runs"
-    process = start_bench(runs, *PLAN, report=True)
+    process = start_bench(runs, *PLAN, *BOUND, report=True)
     attack = Attack(client, runs, what, canary)
     bench = finish_bench(process, runs)
     attack.join()
@@ -208,7 +210,7 @@ def test_a_strangers_bundle_is_run_again_as_safely(
     subprocess.run([sys.executable, "-m", "harness", *packing], check=True, capture_output=True)
     runs = tmp_path / "again"
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness", "reproduce", str(bundle), "--run-dir", str(runs)],
+        [sys.executable, "-m", "harness", "reproduce", str(bundle), "--run-dir", str(runs), *BOUND],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
