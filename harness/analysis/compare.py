@@ -10,17 +10,25 @@ from enum import StrEnum
 import numpy as np
 
 from harness.analysis.figures import Group, RunFigures, ScopeFigures, group_runs
-from harness.analysis.identity import Difference, differences, other_work, share_topologies
+from harness.analysis.identity import (
+    Difference,
+    differences,
+    other_work,
+    share_topologies,
+    stopped_by_verdict,
+)
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.session import OK, Session, WorkloadFacts
+from harness.analysis.statistics import ALPHA_OF_A_LOOK
 from harness.analysis.verdicts import (
     ANSWERS,
     Comparison,
+    Order,
     Rules,
     Sides,
     Verdict,
     compare_all,
-    interleaved,
+    order_of,
 )
 from harness.core.errors import UsageError
 
@@ -320,6 +328,9 @@ def compare_groups(
     question makes no answer to it harder to get.
     """
     question = question or Question()
+    rules = question.rules
+    if any(stopped_by_verdict(a.session, b.session) for a, b in pairs):
+        rules = replace(rules, alpha=min(rules.alpha, ALPHA_OF_A_LOOK))
     rows = [_unjudged(a, b, question) for a, b in pairs]
     everything = [each for of_pair in rows for each in of_pair]
     judged: dict[int, Comparison] = {}
@@ -329,7 +340,7 @@ def compare_groups(
             for n, (row, sides) in enumerate(everything)
             if sides is not None and row.primary is primary
         ]
-        found = compare_all([sides for _, sides in family], question.rules)
+        found = compare_all([sides for _, sides in family], rules)
         judged |= {n: each for (n, _), each in zip(family, found, strict=True)}
     numbers = iter(range(len(everything)))
     return [
@@ -340,14 +351,14 @@ def compare_groups(
 
 def _unjudged(a: Group, b: Group, question: Question) -> list[tuple[Row, Sides | None]]:
     """Return the rows of two groups without a verdict, and what is to be compared in each."""
-    turns = _took_turns(a, b)
+    order = _order(a, b)
     may_differ = question.other_work or a.session is b.session
     other = [] if may_differ else other_work(a.session, b.session)
     why = f"other work: {other[0]}" if other else ""
     return [
         (
             Row(a.mode, b.mode, scope, asked, None, question.decides(scope, asked), why),
-            _sides(asked, scope, a, b, turns=turns),
+            _sides(asked, scope, a, b, order),
         )
         for scope, asked in _questions(a, b, question)
     ]
@@ -363,7 +374,7 @@ def _questions(a: Group, b: Group, question: Question) -> list[tuple[str, Metric
     return found
 
 
-def _sides(metric: Metric, scope: str, a: Group, b: Group, *, turns: bool) -> Sides | None:
+def _sides(metric: Metric, scope: str, a: Group, b: Group, order: Order) -> Sides | None:
     sides = [
         [
             metric.value(Measured(figures, figures.scopes.get(scope), group.session.workload))
@@ -375,7 +386,8 @@ def _sides(metric: Metric, scope: str, a: Group, b: Group, *, turns: bool) -> Si
     if not x or not y:
         return None
     whole = len(x) == len(sides[0]) and len(y) == len(sides[1])
-    return x, y, max(_floor(metric, scope, group) for group in (a, b)), turns and whole
+    floor = max(_floor(metric, scope, group) for group in (a, b))
+    return Sides(x, y, floor, order if whole else Order.UNKNOWN)
 
 
 def _floor(metric: Metric, scope: str, group: Group) -> float:
@@ -450,13 +462,13 @@ def _steps(found: Comparison, payload_bytes: int) -> str:
     return f"copies of {payload_bytes / 1e6:.4g} MB at the peak, {'; '.join(said)}"
 
 
-def _took_turns(a: Group, b: Group) -> bool:
-    """Return whether the runs took turns; only runs on one clock can be known to."""
+def _order(a: Group, b: Group) -> Order:
+    """Return in which order the runs were done; only of runs on one clock that is known."""
     if a.session.path != b.session.path and not _one_clock(a.session, b.session):
-        return False
+        return Order.UNKNOWN
     starts = [[f.run.start_ns for f in group.figures] for group in (a, b)]
     known = [[t for t in side if t is not None] for side in starts]
-    return starts == known and interleaved(*known)
+    return order_of(*known) if starts == known else Order.UNKNOWN
 
 
 def _one_clock(a: Session, b: Session) -> bool:

@@ -42,8 +42,9 @@ _ABSENT = "not recorded"
 
 MAY_DIFFER: Mapping[tuple[str, str], str] = {
     ("general", "repeat"): "how many runs there are does not change what one of them does",
-    ("general", "until"): "as --repeat",
-    ("general", "budget"): "as --repeat",
+    ("topology", "until"): "as --repeat",
+    ("topology", "budget"): "as --repeat",
+    ("topology", "against"): "as --repeat",
     ("general", "run_dir"): "a name",
     ("general", "csv_file"): "a name",
     ("general", "log_file"): "a name",
@@ -127,11 +128,30 @@ def other_work(a: Session, b: Session) -> list[Difference]:
     return [d for d in differences(a, b) if d.severity is Severity.REFUSE]
 
 
+def other_plan(plan: dict[str, Any], session: Session) -> list[Difference]:
+    """Return why runs of a plan would answer another question than a session's runs."""
+    there = (session.documents.get("manifest") or {}).get("plan")
+    if not isinstance(there, dict):
+        return [Difference("plan", "recorded", _ABSENT, Severity.REFUSE)]
+    return list(_plans(plan, there, frozenset()))
+
+
 def share_topologies(session: Session) -> bool:
     """Return whether runs of several modes were done in the same processes, one after the other."""
     plan = (session.documents.get("manifest") or {}).get("plan")
     topology = plan.get("topology") if isinstance(plan, dict) else None
     return not isinstance(topology, dict) or topology.get("isolate", "mode") == "none"
+
+
+def stopped_by_verdict(a: Session, b: Session) -> bool:
+    """Return whether runs were repeated until these two, or modes of one, had a verdict.
+
+    Each look at them could have been the one at which chance spoke.
+    """
+    plans = [(s.documents.get("manifest") or {}).get("plan") for s in (a, b)]
+    until = [_at(plan, ("topology", "until")) for plan in plans if isinstance(plan, dict)]
+    against = [_at(plan, ("topology", "against")) for plan in plans if isinstance(plan, dict)]
+    return any(until) and (a is b or any(against))
 
 
 def _plans(

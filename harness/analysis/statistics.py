@@ -20,6 +20,10 @@ import numpy.typing as npt
 Values = npt.NDArray[np.float64]
 
 ALPHA = 0.05
+MOST_LOOKS = 7
+ALPHA_OF_A_LOOK = ALPHA / MOST_LOOKS
+"""Where runs are repeated until they are enough, each look is judged at this (Bonferroni): each
+could be the one at which chance speaks, and together they are wrong at most as often as one."""
 POWER = 0.8
 # Up to this many runs the tests count all ways in which chance could have dealt the ranks.
 _MOST_EXACT = 60
@@ -76,7 +80,7 @@ def spread(values: Sequence[float]) -> Spread:
     """
     ordered = sorted(values)
     n = len(ordered)
-    cut = _at_most(np.cumsum([math.comb(n, k) / 2**n for k in range(n + 1)]))
+    cut = _at_most(np.cumsum([math.comb(n, k) / 2**n for k in range(n + 1)]), ALPHA)
     if cut == 0:
         return Spread(tuple(values), median(values), ordered[0], ordered[-1], None)
     outside = sum(math.comb(n, k) for k in range(cut)) / 2**n
@@ -117,31 +121,71 @@ def compare_pairs(a: Sequence[float], b: Sequence[float]) -> Test:
     return Test("Wilcoxon", p, least)
 
 
-def difference_interval(
-    a: Sequence[float], b: Sequence[float], *, paired: bool
-) -> tuple[float, float] | None:
-    """Return between which differences b lies above a: those that the test does not reject.
+@dataclass(frozen=True)
+class Shift:
+    """How far b lies above a.
 
-    The ends are order statistics of all differences between a run of b and one of a; of pairs, of
-    the means of every two of their differences (Hodges and Lehmann 1963). Each is wrong with a
-    probability of at most ``ALPHA``. Widened, where it must be, to hold the difference of medians.
-    None with too few runs for any such interval.
+    Attributes:
+        middle: the median of all differences between a run of b and one of a; of pairs, of the
+            means of every two of their differences (Hodges and Lehmann 1963).
+        low, high: the differences that the test does not reject: each end is wrong with a
+            probability of at most alpha. None with too few runs for any such interval.
     """
+
+    middle: float
+    low: float | None
+    high: float | None
+
+
+def shift(a: Sequence[float], b: Sequence[float], *, paired: bool, alpha: float = ALPHA) -> Shift:
+    """Return how far b lies above a, and between which differences."""
     first, second = np.asarray(a, float), np.asarray(b, float)
     if paired:
         each = second - first
-        all_of_them = ((each[:, None] + each) / 2)[np.triu_indices(len(each))]
-        middle = float(np.median(each))
-        edge = _signed_edge(len(each))
+        differences = ((each[:, None] + each) / 2)[np.triu_indices(len(each))]
+        edge = _signed_edge(len(each), alpha)
     else:
-        all_of_them = (second[:, None] - first).ravel()
-        middle = median(b) - median(a)
-        edge = _rank_edge(len(first), len(second))
+        differences = (second[:, None] - first).ravel()
+        edge = _rank_edge(len(first), len(second), alpha)
+    differences = np.sort(differences)
+    middle = float(np.median(differences))
     if edge == 0:
-        return None
-    all_of_them = np.sort(all_of_them)
-    low, high = float(all_of_them[edge - 1]), float(all_of_them[-edge])
-    return min(low, middle), max(high, middle)
+        return Shift(middle, None, None)
+    return Shift(middle, float(differences[edge - 1]), float(differences[-edge]))
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What values do from run to run, on both sides.
+
+    Attributes:
+        slope: the median change from one run to the next (Theil 1950, Sen 1968).
+        p: probability of values as ordered as these, in the direction they are, if none drift
+            (Kendall's S of both sides together).
+    """
+
+    slope: float
+    p: float
+
+
+def drift(a: Sequence[float], b: Sequence[float]) -> Drift:
+    """Return how values drift within two sides, each in the order of its runs.
+
+    With fewer than two runs on a side nothing drifts.
+    """
+    slopes: list[Values] = []
+    score, variance = 0.0, 0.0
+    for side in (a, b):
+        values, n = np.asarray(side, float), len(side)
+        before, after = np.triu_indices(n, 1)
+        steps = values[after] - values[before]
+        slopes.append(steps / (after - before))
+        score += float(np.sign(steps).sum())
+        variance += n * (n - 1) * (2 * n + 5) / 18
+    if not variance:
+        return Drift(0.0, 1.0)
+    p = math.erfc(max(abs(score) - 1, 0.0) / math.sqrt(2 * variance)) / 2
+    return Drift(float(np.median(np.concatenate(slopes))), p)
 
 
 def detectable_difference(
@@ -211,30 +255,30 @@ def _detectable(n: int, m: int, alpha: float, *, paired: bool) -> float:
     return _shift(freedom, alpha) / math.sqrt(3 / math.pi * scale)
 
 
-def _at_most(cumulated: Values) -> int:
-    """Return how many of the first chances are together at most ``ALPHA``."""
+def _at_most(cumulated: Values, alpha: float) -> int:
+    """Return how many of the first chances are together at most ``alpha``."""
     # Sums of exact fractions: what is lost in adding them must not decide.
-    return int(np.searchsorted(cumulated, ALPHA * (1 + 1e-9), side="right"))
+    return int(np.searchsorted(cumulated, alpha * (1 + 1e-9), side="right"))
 
 
 @cache
-def _rank_edge(n: int, m: int) -> int:
+def _rank_edge(n: int, m: int, alpha: float) -> int:
     """Return which difference from the outside ends the interval; 0 if there are too few."""
     if n + m > _MOST_EXACT:
         deviation = math.sqrt(n * m * (n + m + 1) / 12)
-        return max(0, math.floor(n * m / 2 + _NORMAL.inv_cdf(ALPHA) * deviation))
+        return max(0, math.floor(n * m / 2 + _NORMAL.inv_cdf(alpha) * deviation))
     ways = _rank_sums(tuple(range(2, 2 * (n + m) + 1, 2)), n)
     possible = ways[n * (n + 1) :: 2]
-    return _at_most(np.cumsum(possible / possible.sum()))
+    return _at_most(np.cumsum(possible / possible.sum()), alpha)
 
 
 @cache
-def _signed_edge(n: int) -> int:
+def _signed_edge(n: int, alpha: float) -> int:
     if n > _MOST_EXACT:
         deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-        return max(0, math.floor(n * (n + 1) / 4 + _NORMAL.inv_cdf(ALPHA) * deviation))
+        return max(0, math.floor(n * (n + 1) / 4 + _NORMAL.inv_cdf(alpha) * deviation))
     possible = _signed_sums(tuple(range(2, 2 * n + 1, 2)))[::2]
-    return _at_most(np.cumsum(possible / possible.sum()))
+    return _at_most(np.cumsum(possible / possible.sum()), alpha)
 
 
 def _doubled_ranks(values: Values) -> npt.NDArray[np.int64]:

@@ -16,6 +16,8 @@ from harness.analysis.statistics import ALPHA, Spread, Test
 
 # With fewer pairs the paired test cannot say what five runs on each side say unpaired: 1 in 252.
 _LEAST_PAIRS = 8
+# A drift that chance makes as often as this is suspected.
+_SUSPECTED = 0.2
 # Nobody sets a threshold above this.
 _MOST_THRESHOLD = 1.0
 
@@ -54,13 +56,43 @@ class Rules:
     alpha: float = ALPHA
 
 
+class Order(StrEnum):
+    """In which order the runs of two sides were done."""
+
+    TURNS = "turns"
+    A_FIRST = "all of A, then B"
+    B_FIRST = "all of B, then A"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Two samples to be compared.
+
+    Attributes:
+        a, b: one value for each run, in the order of the runs; of sides that took turns, those at
+            the same place were run one after the other.
+        floor: what the measurement resolves: differences up to this never matter.
+        order: in which order the runs were done. Sides that took turns are compared in pairs from
+            eight on; with fewer, the unpaired test says more.
+    """
+
+    a: Sequence[float]
+    b: Sequence[float]
+    floor: float = 0.0
+    order: Order = Order.UNKNOWN
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Side B beside side A.
 
     Attributes:
         a, b: the samples.
-        difference: b's median less a's; of pairs, the median of their differences.
+        difference: how far B's median lies above A's; or, where that would contradict interval or
+            verdict, the median difference between a run of B and one of A: where values fall into
+            groups, medians jump from group to group.
+        grouped: whether it is the latter.
         change: the difference as a fraction of A's median; None where that is not above the floor.
         low, high: interval of the difference, either end wrong in at most 5 of 100 cases; None with
             too few runs for one.
@@ -73,12 +105,13 @@ class Comparison:
         matters: differences below this are too small to matter: the threshold, or the floor.
         floor: what the measurement resolves.
         verdict: what it means.
-        needs: where it is undecided, what it would take; where it is not comparable, why.
+        needs: where it is undecided, what it would take.
     """
 
     a: Spread
     b: Spread
     difference: float
+    grouped: bool
     change: float | None
     low: float | None
     high: float | None
@@ -94,51 +127,31 @@ class Comparison:
     needs: str = ""
 
 
-def compare(
-    a: Sequence[float],
-    b: Sequence[float],
-    *,
-    rules: Rules | None = None,
-    floor: float = 0.0,
-    interleaved: bool = False,
-) -> Comparison:
+def compare(sides: Sides, rules: Rules | None = None) -> Comparison:
     """Compare two samples of a metric of which less is better.
-
-    Args:
-        a, b: one value for each run, at least one each. Interleaved: those at the same place were
-            run one after the other.
-        rules: when a difference counts.
-        floor: what the measurement resolves: differences up to this never matter.
-        interleaved: whether the runs took turns. Pairs are compared from eight on; with fewer, the
-            unpaired test says more.
 
     Raises:
         ValueError: if a side is empty.
     """
-    return compare_all([(a, b, floor, interleaved)], rules)[0]
+    return compare_all([sides], rules)[0]
 
 
-Sides = tuple[Sequence[float], Sequence[float], float, bool]
-"""Values of either side, floor, and whether the runs took turns: as :func:`compare` takes them."""
-
-
-def compare_all(pairs: Sequence[Sides], rules: Rules | None = None) -> list[Comparison]:
+def compare_all(family: Sequence[Sides], rules: Rules | None = None) -> list[Comparison]:
     """Compare several pairs of samples that are looked at together.
 
     The more comparisons, the more often chance alone makes one of them stand out. So a difference
-    counts if the family's p says so (Holm), or, with too few runs for any rank test to say so among
-    so many, if all runs of one side lie above all of the other and the difference is as large as
-    the t test would find at a level divided by the number of comparisons.
+    counts if the family's p says so (Holm), or if the sides lie apart as far as chance makes none
+    of so many comparisons (:func:`_far`).
 
     Raises:
         ValueError: if a side is empty.
     """
     rules = rules or Rules()
-    found = [_figures(*pair, rules) for pair in pairs]
+    found = [_figures(sides, rules) for sides in family]
     adjusted = _holm([each.test.p for each in found])
     return [
-        _judged(replace(each, p=p), rules, len(found))
-        for each, p in zip(found, adjusted, strict=True)
+        _with_change(_judged(replace(each, p=p), sides, rules, len(found)))
+        for each, p, sides in zip(found, adjusted, family, strict=True)
     ]
 
 
@@ -152,24 +165,36 @@ def _holm(chances: Sequence[float]) -> list[float]:
     return found
 
 
-def _figures(
-    a: Sequence[float], b: Sequence[float], floor: float, interleaved: bool, rules: Rules
-) -> Comparison:
+def _with_change(found: Comparison) -> Comparison:
+    """Return a comparison with the difference that stands beside its verdict."""
+    medians = found.b.median - found.a.median
+    inside = found.low is None or found.high is None or found.low <= medians <= found.high
+    if found.verdict in (Verdict.WORSE, Verdict.BETTER):
+        inside = inside and abs(medians) > found.matters
+    difference = medians if inside else found.difference
+    return replace(
+        found,
+        difference=difference,
+        grouped=not inside,
+        change=difference / found.a.median if found.a.median > found.floor else None,
+    )
+
+
+def _figures(sides: Sides, rules: Rules) -> Comparison:
+    a, b, floor = sides.a, sides.b, sides.floor
     if not len(a) or not len(b):
         raise ValueError("a side has no runs")
-    paired = interleaved and len(a) == len(b) >= _LEAST_PAIRS
+    paired = sides.order is Order.TURNS and len(a) == len(b) >= _LEAST_PAIRS
     first, second = statistics.spread(a), statistics.spread(b)
-    difference = second.median - first.median
-    if paired:
-        difference = statistics.median([y - x for x, y in zip(a, b, strict=True)])
-    low, high = statistics.difference_interval(a, b, paired=paired) or (None, None)
+    shift = statistics.shift(a, b, paired=paired, alpha=rules.alpha)
     return Comparison(
         a=first,
         b=second,
-        difference=difference,
-        change=difference / first.median if first.median > floor else None,
-        low=low,
-        high=high,
+        difference=shift.middle,
+        grouped=False,
+        change=None,
+        low=shift.low,
+        high=shift.high,
         test=statistics.compare_pairs(a, b) if paired else statistics.compare_samples(a, b),
         p=1.0,
         separated=max(a) < min(b) or max(b) < min(a),
@@ -182,10 +207,10 @@ def _figures(
     )
 
 
-def _judged(found: Comparison, rules: Rules, family: int) -> Comparison:
+def _judged(found: Comparison, sides: Sides, rules: Rules, family: int) -> Comparison:
     within = _furthest(found)
     threshold = rules.threshold * abs(found.a.median)
-    if within is not None and within <= threshold:
+    if within is not None and within <= threshold and _holds_for_each(found, sides, rules):
         return replace(found, verdict=Verdict.EQUIVALENT)
     below = max(abs(found.a.median), abs(found.b.median)) <= found.floor
     if below or (within is not None and within <= found.floor):
@@ -194,9 +219,11 @@ def _judged(found: Comparison, rules: Rules, family: int) -> Comparison:
     # An interval that holds zero would stand beside the verdict and contradict it.
     real = not (found.low is None or found.high is None or found.low <= 0 <= found.high)
     if abs(found.difference) > found.matters and real and (by_rank or _far(found, rules, family)):
+        if _is_drift(found, sides):
+            return replace(found, needs="sides that take turns: the figures drift from run to run")
         verdict = Verdict.WORSE if found.difference > 0 else Verdict.BETTER
         return replace(found, verdict=verdict, apart=not by_rank)
-    return replace(found, needs=_needs(found, rules, family))
+    return replace(found, needs=_needs(found, sides, rules, family))
 
 
 def _furthest(found: Comparison) -> float | None:
@@ -206,14 +233,60 @@ def _furthest(found: Comparison) -> float | None:
     return max(abs(found.low), abs(found.high))
 
 
+def _holds_for_each(found: Comparison, sides: Sides, rules: Rules) -> bool:
+    """Return whether B lies within the threshold of A also if that is taken of each run of A.
+
+    The threshold of A's median is only as exact as the median. A side with runs around zero has no
+    other.
+    """
+    if min(sides.a) <= 0:
+        return True
+    a, t = [float(value) for value in sides.a], rules.threshold
+    above = statistics.shift(
+        [x * (1 + t) for x in a], sides.b, paired=found.paired, alpha=rules.alpha
+    )
+    below = statistics.shift(
+        [x * (1 - t) for x in a], sides.b, paired=found.paired, alpha=rules.alpha
+    )
+    return above.high is not None and below.low is not None and above.high <= 0 <= below.low
+
+
 def _far(found: Comparison, rules: Rules, family: int) -> bool:
-    """Return whether sides lie apart as far as chance makes none of so many comparisons."""
+    """Return whether sides lie apart as far as chance makes none of so many comparisons.
+
+    All runs of one side lie above all of the other, and two shapes of chance are ruled out at the
+    level divided by the number of comparisons: one hump, by the difference that a t test would
+    find; and two narrow humps of which one side happens to be all in the lower, the other all in
+    the higher: p^n (1 - p)^m, at its largest.
+    """
+    n, m = len(found.a.values), len(found.b.values)
     if not found.separated or not _reaches(found.test.least_p, rules.alpha):
         return False
+    humps = (n / (n + m)) ** n * (m / (n + m)) ** m
     seen = statistics.detectable_difference(
         found.a.values, found.b.values, paired=found.paired, alpha=rules.alpha / family
     )
-    return seen is not None and abs(found.difference) >= seen
+    far = seen is not None and abs(found.difference) >= seen
+    return far and _reaches(humps * family, rules.alpha)
+
+
+def _is_drift(found: Comparison, sides: Sides) -> bool:
+    """Return whether what drifts within the sides may be all that lies between them.
+
+    One side was run after the other, so that what changes with time stands between them. Asked
+    before it is said that a side is worse or better, at a lenient level: a drift that is only
+    suspected is reason enough to let the sides take turns.
+    """
+    if sides.order not in (Order.A_FIRST, Order.B_FIRST):
+        return False
+    drift = statistics.drift(sides.a, sides.b)
+    between = (len(sides.a) + len(sides.b)) / 2
+    moved = drift.slope * (between if sides.order is Order.A_FIRST else -between)
+    rest = found.difference - moved
+    explains = moved * found.difference > 0 and rest * found.difference <= abs(
+        found.matters * found.difference
+    )
+    return drift.p <= _SUSPECTED and explains
 
 
 def _reaches(p: float, alpha: float) -> bool:
@@ -221,11 +294,10 @@ def _reaches(p: float, alpha: float) -> bool:
     return p <= alpha * (1 + 1e-9)
 
 
-def _needs(found: Comparison, rules: Rules, family: int) -> str:
+def _needs(found: Comparison, sides: Sides, rules: Rules, family: int) -> str:
     """Return what it would take to decide."""
     a, b = found.a.values, found.b.values
-    have = min(len(a), len(b))
-    least = statistics.least_runs(rules.alpha)
+    have, least = min(len(a), len(b)), statistics.least_runs(rules.alpha)
     if have < least:
         return f"{_runs(least - have)} of each"
     ways = []
@@ -235,10 +307,9 @@ def _needs(found: Comparison, rules: Rules, family: int) -> str:
     runs = statistics.runs_needed(a, b, margin, paired=found.paired, alpha=rules.alpha / family)
     if runs is not None:
         ways.append(f"{_runs(max(runs - have, 1))} of each")
-    within = _furthest(found)
-    share = within / abs(found.a.median) if within is not None and found.a.median else math.inf
-    if found.change is not None and share <= _MOST_THRESHOLD:
-        ways.append(f"a threshold of {_rounded_up(share * 100)} %")
+    enough = _enough(found, sides, rules)
+    if enough is not None:
+        ways.append(f"a threshold of {enough:.4g} %")
     return " or ".join(ways) or "figures that scatter less"
 
 
@@ -246,19 +317,35 @@ def _runs(number: int) -> str:
     return f"{number} more run{'' if number == 1 else 's'}"
 
 
-def _rounded_up(percent: float) -> str:
-    """Return a number with two digits, never less than it is."""
-    step = 10.0 ** (math.floor(math.log10(percent)) - 1) if percent > 0 else 1.0
-    return f"{math.ceil(percent / step - 1e-9) * step:.4g}"
+def _enough(found: Comparison, sides: Sides, rules: Rules) -> float | None:
+    """Return the threshold, in percent with two digits, at which the sides are equivalent."""
+    within = _furthest(found)
+    if within is None or found.a.median <= found.floor:
+        return None
+    percent = within / abs(found.a.median) * 100
+    while percent <= _MOST_THRESHOLD * 100:
+        step = 10.0 ** (math.floor(math.log10(percent)) - 1) if percent > 0 else 0.1
+        percent = math.ceil(percent / step - 1e-9) * step
+        if _holds_for_each(found, sides, replace(rules, threshold=percent / 100)):
+            return percent
+        percent += step
+    return None
 
 
-def interleaved(a_starts: Sequence[int], b_starts: Sequence[int]) -> bool:
-    """Return whether the runs of two sides took turns.
+def order_of(a_starts: Sequence[int], b_starts: Sequence[int]) -> Order:
+    """Return in which order the runs of two sides were done, from when they started.
 
-    Each next two in time must be one of either side, whichever first.
+    They took turns if each next two in time are one of either side, whichever first.
     """
-    if len(a_starts) != len(b_starts) or len(a_starts) < 2:
-        return False
-    order = sorted([(t, "a") for t in a_starts] + [(t, "b") for t in b_starts])
-    sides = [side for _, side in order]
-    return all(sides[i] != sides[i + 1] for i in range(0, len(sides), 2))
+    if not a_starts or not b_starts:
+        return Order.UNKNOWN
+    if max(a_starts) < min(b_starts):
+        return Order.A_FIRST if len(a_starts) + len(b_starts) > 2 else Order.UNKNOWN
+    if max(b_starts) < min(a_starts):
+        return Order.B_FIRST if len(a_starts) + len(b_starts) > 2 else Order.UNKNOWN
+    starts = sorted([(t, "a") for t in a_starts] + [(t, "b") for t in b_starts])
+    sides = [side for _, side in starts]
+    turns = len(a_starts) == len(b_starts) and all(
+        sides[i] != sides[i + 1] for i in range(0, len(sides), 2)
+    )
+    return Order.TURNS if turns else Order.UNKNOWN

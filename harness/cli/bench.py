@@ -55,12 +55,32 @@ def main(argv: Sequence[str]) -> int:
     if dry_run:
         print(dry_run_text(plan, look_ahead(plan)))
         return 0
+    _check_against(plan)
     warnings = admit(plan, plan.general.run_dir)
     directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
     for line in warnings:
         _say(line)
     with only_bench_of(directory.path, "--run-dir"):
         return _bench(plan, directory)
+
+
+def _check_against(plan: Plan) -> None:
+    """Refuse a run directory that the runs could not be compared with, before they are made."""
+    if plan.topology is None or plan.topology.against is None:
+        return
+    # They take half a second to import, and few benches need them.
+    from harness.analysis.identity import other_plan  # noqa: PLC0415
+    from harness.analysis.readers import read_session  # noqa: PLC0415
+
+    against = read_session(Path(plan.topology.against))
+    missing = [mode for mode in plan.workload.modes if not against.measured(mode)]
+    other = [str(d) for d in other_plan(plan.model_dump(mode="json"), against)]
+    other += [f"no run of {mode} went through there" for mode in missing]
+    if other:
+        raise UsageError(
+            f"--against {plan.topology.against}: other work was done ({'; '.join(other)}): run the"
+            " same plan"
+        )
 
 
 def _resume(argv: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from harness.analysis.calibration import (
     run_figures,
 )
 from harness.analysis.quality import assess
-from harness.analysis.verdicts import compare
+from harness.analysis.verdicts import Sides, compare
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
@@ -123,7 +123,7 @@ def _detectable(twice: Sequence[RunDirectory]) -> dict[str, Any] | None:
 
 def _same_twice(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
     """Return what two samples of the same work say, and what difference they could have shown."""
-    found = compare(a, b)
+    found = compare(Sides(a, b))
     seen = found.detectable or 0.0
     scale = 100 / found.a.median if found.a.median else math.nan
     return {

@@ -39,7 +39,8 @@ def main(argv: Sequence[str]) -> int:
         help="exit with 0 instead of 5 where the runs do not say",
     )
     # It writes no report, and has said how often.
-    names = {name for names in READERS.values() for name in names} - {"repeat", "no_report"}
+    said = {"repeat", "no_report", "until", "budget", "against"}
+    names = {name for names in READERS.values() for name in names} - said
     add_flags(parser, "yours to decide, whatever the bundle's plan says", READERS, names)
     args = parser.parse_args(argv)
     # They take a second to import.

@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from harness.core.errors import UsageError
 from harness.core.parser import Parser as Parser  # noqa: PLC0414 - for whoever has it from here
+from harness.core.parser import share
 from harness.core.sizes import parse_size
 from harness.core.text import NOT_UTF8, is_utf8
 
@@ -36,6 +37,7 @@ class Flag:
         choices: the allowed values.
         size: values are byte sizes such as ``10MB``.
         lower: values are folded to lower case before they are checked.
+        share: values are shares such as ``5%``.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Flag:
     choices: tuple[str, ...] | None = None
     size: bool = False
     lower: bool = False
+    share: bool = False
 
     @property
     def dest(self) -> str:
@@ -114,6 +117,8 @@ def _add_flag(group: argparse._ArgumentGroup, field: FieldInfo, flag: Flag) -> N
     scalar: Any = str
     if flag.size:
         scalar = _size
+    elif flag.share:
+        scalar = share
     elif flag.lower:
         scalar = str.lower
     elif kind in (int, float):

@@ -12,6 +12,12 @@ from harness.plan.workload import MOST_BYTES, MOST_SECONDS, FlagModel
 
 INSIDE_INTERVAL_S = 0.1
 MOST_REPEAT = 10_000
+MOST_UNTIL = 60
+LOOKS = (5, 8, 12, 18, 27, 40, MOST_UNTIL)
+"""Runs of each mode after which ``--until`` asks whether they are enough.
+
+Few looks, further and further apart: each of them could be the one at which chance speaks.
+"""
 """More repetitions would be days of runs of no length at all."""
 LOG_LEVELS = ("ERROR", "WARNING", "BENCH", "TEST", "INFO", "DEBUG")
 
@@ -191,3 +197,22 @@ class Topology(FlagModel):
             choices=tuple(Isolate),
         ),
     ] = Isolate.MODE
+    until: Annotated[
+        float | None,
+        Flag(
+            "--until",
+            "repeat, modes taking turns, until the runs can tell a difference of this share: each"
+            " mode from the first, or from --against; --repeat is then the most runs of each mode"
+            " (default: 60)",
+            "SHARE",
+            share=True,
+        ),
+    ] = Field(default=None, gt=0, le=10)
+    budget: Annotated[
+        float | None,
+        Flag("--budget", "with --until: most minutes that runs may take", "MINUTES"),
+    ] = Field(default=None, gt=0, le=MOST_SECONDS / 60)
+    against: Annotated[
+        str | None,
+        Flag("--against", "with --until: the run directory that the runs are compared with", "DIR"),
+    ] = None

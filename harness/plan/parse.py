@@ -10,7 +10,7 @@ from harness.connectors import connectors
 from harness.core.errors import UsageError
 from harness.core.flags import Parser, add_flags, from_args
 from harness.executors import executors
-from harness.plan.options import General, Topology
+from harness.plan.options import MOST_UNTIL, General, Order, Topology
 from harness.plan.plan import Plan
 from harness.plan.workload import Workload
 
@@ -51,6 +51,8 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
         InfrastructureError: if the connector needs what is not there.
     """
     given = vars(args)
+    if given.get("until") is not None:
+        given = {"repeat": MOST_UNTIL, "order": Order.INTERLEAVED} | given
     plan = Plan(
         executor_name=args.executor,
         executor=from_args(executors.get(args.executor), given),

@@ -64,6 +64,12 @@ class Plan(BaseModel):
             for number, (mode, repetition) in enumerate(pairs, 1)
         ]
 
+    def stopped_after(self, repeat: int) -> Plan:
+        """Return the plan of the runs that were done, where ``repeat`` of each mode were enough."""
+        return self.model_copy(
+            update={"general": self.general.model_copy(update={"repeat": repeat})}
+        )
+
     @property
     def run_count(self) -> int:
         """Number of runs that count."""
@@ -83,12 +89,22 @@ class Plan(BaseModel):
         self.executor.check(containers=containers)
         launched = self.executor.containers().inside() if containers else None
         refusal = (
-            self._size_refusal()
+            self._until_refusal()
+            or self._size_refusal()
             or pair_refusal(self.executor, self.connector, launched)
             or self.executor.payload_refusal(self.workload.payloads(), containers=containers)
         )
         if refusal:
             raise UsageError(refusal)
+
+    def _until_refusal(self) -> str | None:
+        """Return why runs cannot be repeated until they are enough."""
+        if self.topology is None or self.topology.until is None:
+            alone = [name for name in ("budget", "against") if getattr(self.topology, name, None)]
+            return f"--{alone[0]}: only with --until" if alone else None
+        if self.general.order != Order.INTERLEAVED:
+            return f"--order {self.general.order}: with --until the modes take turns: leave it out"
+        return None
 
     def _size_refusal(self) -> str | None:
         """Return why the connector cannot hold the payloads."""

@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 from harness.plan import Isolate, Plan, Run
+from harness.plan.options import LOOKS
 
 
 def topologies(plan: Plan) -> list[range]:
     """Return the places in ``plan.runs()`` that share a topology, one range for each topology.
 
-    Under ``mode`` runs of a mode share one as long as they follow each other.
+    Under ``mode`` runs of a mode share one as long as they follow each other. None goes beyond the
+    number of runs after which ``--until`` looks.
     """
     isolate = Isolate.NONE if plan.topology is None else plan.topology.isolate
     runs = plan.runs()
     starts = [0]
+    stops = {len(plan.workload.modes) * look for look in looks(plan)}
     for place in range(1, len(runs)):
         new_mode = runs[place].mode != runs[place - 1].mode
-        if isolate == Isolate.RUN or (isolate == Isolate.MODE and new_mode):
+        fresh = isolate == Isolate.RUN or (isolate == Isolate.MODE and new_mode)
+        if fresh or place in stops:
             starts.append(place)
     return [range(*ends) for ends in zip(starts, [*starts[1:], len(runs)], strict=True)]
+
+
+def looks(plan: Plan) -> list[int]:
+    """Return after how many runs of each mode ``--until`` looks; the last one is the plan's end."""
+    if plan.topology is None or plan.topology.until is None:
+        return []
+    most = plan.general.repeat
+    return [*(look for look in LOOKS if look < most), most]
 
 
 def remaining(plan: Plan, done: Set[str]) -> list[range]:

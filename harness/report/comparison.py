@@ -22,10 +22,9 @@ SCHEMA_VERSION = 2
 
 _TITLES = ("mode", "metric", " A", " B", " change", " B - A", " p", "verdict")
 NOTE = (
-    "Medians; less is better. B - A: where the difference lies, either end wrong in at most 5 of"
-    " 100 cases; with fewer than three runs nothing says. p: how often chance alone makes a"
-    " difference like this one among as many rows; w: of runs that took turns, pair by pair; s: of"
-    " this row alone, all runs of one side lie above all of the other, and far enough for any row."
+    "Less is better. A and B are medians. B - A is an interval: each end is wrong in at most 5 of"
+    " 100 cases. p is the chance of such a difference where nothing differs, among as many rows."
+    " docs/verdicts.md explains verdicts and the letters g, s and w."
 )
 _SAID = {
     Verdict.WORSE: "\N{CROSS MARK} worse",
@@ -97,9 +96,10 @@ def _p(found: Comparison) -> str:
 
 
 def _change(found: Comparison, unit: Unit) -> str:
+    mark = " g" if found.grouped else ""
     if found.change is None:
-        return _signed(found.difference, unit)
-    return f"{found.change:+.1%}".replace("%", " %")
+        return _signed(found.difference, unit) + mark
+    return f"{found.change:+.1%}".replace("%", " %") + mark
 
 
 def _detectable(found: Comparison, unit: Unit) -> str:

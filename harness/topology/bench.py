@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.core import interrupt
@@ -14,7 +16,7 @@ from harness.core.errors import InfrastructureError
 from harness.images import Image
 from harness.images.recipe import CHECKOUT
 from harness.plan import Plan
-from harness.plan.schedule import remaining
+from harness.plan.schedule import looks, remaining
 from harness.results import manifest
 from harness.results.directory import RunDirectory
 from harness.results.documents import read_document, write_json
@@ -77,6 +79,7 @@ class Bench:
     _facts: dict[str, Any] = field(default_factory=dict)
     _running: list[LaunchedTopology] = field(default_factory=list)
     _before: _TakingDown | None = None
+    _began: float = 0.0
 
     def run(self) -> None:
         """Bring topologies up, run the plan in them, take everything down.
@@ -87,6 +90,7 @@ class Bench:
             InfrastructureError: if engine, images or services did not.
             KeyboardInterrupt: after everything was taken down.
         """
+        self._began = time.monotonic()
         files = plan_files(self.plan)
         launch, facts = prepare(
             self.plan, self.directory, files, self.say, self.progress, images=self.images
@@ -115,6 +119,8 @@ class Bench:
         """Return how the runs ended that did not end well."""
         endings: dict[str, Ending] = {}
         waiting = deque(remaining(self.plan, self._done()))
+        if self._has_enough():
+            waiting.clear()
         # After SIGKILL the manifest does not know of all that there were.
         number = len(list((self.directory.path / "compose").glob("project*.yaml")))
         try:
@@ -123,6 +129,8 @@ class Bench:
                 topology = LaunchedTopology(launch, number, waiting.popleft())
                 ending = self._run_one(topology) or self._silent(topology)
                 if ending is None:
+                    if waiting and self._has_enough():
+                        break
                     continue
                 run_id = self._note(topology, ending)
                 endings[run_id] = ending
@@ -165,6 +173,42 @@ class Bench:
             else:
                 self._before = _TakingDown(topology)
         return ending
+
+    def _has_enough(self) -> bool:
+        """Return whether ``--until`` has its answer, or no time left: then the plan ends there."""
+        topology, done = self.plan.topology, self._done()
+        assert topology is not None
+        of_each, more = divmod(len(done), len(self.plan.workload.modes))
+        if topology.until is None or more or of_each not in looks(self.plan):
+            return False
+        # What it left is read only now that nothing is measured.
+        self._before_is_down()
+        # NumPy takes a quarter of a second to import, and few benches look.
+        from harness.analysis.readers import read_session  # noqa: PLC0415
+        from harness.analysis.stopping import look  # noqa: PLC0415
+
+        against = None if topology.against is None else read_session(Path(topology.against))
+        found = look(read_session(self.directory.path), topology.until, against)
+        stops = found.enough or self._is_over(of_each)
+        self.say(
+            f"--until {topology.until * 100:.4g}%: after {of_each} runs of each mode: {found.said}"
+            + ("" if found.enough else "; the --budget is spent" if stops else "")
+        )
+        if stops:
+            self.plan = self.plan.stopped_after(of_each)
+            self._facts["until"] = {"enough": found.enough, "said": found.said}
+            write_bench_file(self.directory.bench, self.plan, self._facts["images"])
+        return stops
+
+    def _is_over(self, of_each: int) -> bool:
+        """Return whether the runs until the next look would take longer than the budget."""
+        assert self.plan.topology is not None
+        budget = self.plan.topology.budget
+        if budget is None:
+            return False
+        spent = time.monotonic() - self._began
+        following = next((n for n in looks(self.plan) if n > of_each), of_each)
+        return spent * following / of_each > budget * 60
 
     def _silent(self, topology: LaunchedTopology) -> Ending | None:
         """Return an ending for a runner that ended well and did not say how its runs went."""

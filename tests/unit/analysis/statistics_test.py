@@ -8,13 +8,15 @@ from scipy import stats
 
 from harness.analysis.statistics import (
     POWER,
+    Shift,
     _shift,
     compare_pairs,
     compare_samples,
     detectable_difference,
-    difference_interval,
+    drift,
     least_runs,
     runs_needed,
+    shift,
     spread,
 )
 
@@ -42,10 +44,22 @@ def test_a_medians_interval_covers_it_as_often_as_it_says(runs: int) -> None:
 
 
 def test_too_few_runs_have_no_interval_of_their_difference() -> None:
-    assert difference_interval([1.0, 2.0], [2.0, 3.0], paired=False) is None
+    assert shift([1.0, 2.0], [2.0, 3.0], paired=False) == Shift(1, None, None)
     # All differences of three against three: chance leaves out one in twenty at either end.
-    assert difference_interval([1.0, 2.0, 3.0], [4.0, 5.0, 6.0], paired=False) == (1, 5)
-    assert difference_interval([1.0] * 3, [3.0] * 3, paired=False) == (2, 2)
+    assert shift([1.0, 2.0, 3.0], [4.0, 5.0, 6.0], paired=False) == Shift(3, 1, 5)
+    assert shift([1.0] * 3, [3.0] * 3, paired=False) == Shift(2, 2, 2)
+
+
+def test_a_drift_is_kendalls_and_theils() -> None:
+    rng = np.random.default_rng(4)
+    a, b = (np.arange(9) * 0.4 + rng.normal(0, 1, 9) for _ in range(2))
+    once = drift(a.tolist(), [])
+    exact = stats.kendalltau(np.arange(9), a, alternative="greater", method="exact")
+    assert once.slope == pytest.approx(stats.theilslopes(a).slope)
+    assert once.p == pytest.approx(exact.pvalue, abs=0.01)
+    # Both sides together see more than one.
+    assert drift(a.tolist(), b.tolist()).p < min(once.p, drift([], b.tolist()).p)
+    assert drift([1.0], [2.0]).p == 1
 
 
 @pytest.mark.parametrize("runs", [3, 5, 8, 40])
@@ -57,12 +71,13 @@ def test_an_interval_of_a_difference_misses_it_in_at_most_5_of_100_at_each_end(
     missed = np.zeros(2)
     for _ in range(1500):
         a, b = rng.exponential(1, (2, runs))
-        found = difference_interval(a.tolist(), (b + 2).tolist(), paired=paired)
-        if found is None:
+        found = shift(a.tolist(), (b + 2).tolist(), paired=paired)
+        if found.low is None or found.high is None:
             assert paired
             assert runs < 5
             return
-        missed += (found[0] > 2, found[1] < 2)
+        assert found.low <= found.middle <= found.high
+        missed += (found.low > 2, found.high < 2)
     assert (missed / 1500 <= 0.065).all()
 
 
@@ -108,8 +123,10 @@ def test_pairs_see_what_a_drift_hides() -> None:
     a, b = drift.tolist(), (drift + 10 + np.arange(8)).tolist()
     assert compare_samples(a, b).p > 0.25
     assert compare_pairs(a, b).p == pytest.approx(1 / 2**8)
-    low, high = difference_interval(a, b, paired=True) or (0, 0)
-    assert 10 <= low <= high <= 17
+    found = shift(a, b, paired=True)
+    assert found.low is not None
+    assert found.high is not None
+    assert 10 <= found.low <= found.high <= 17
 
 
 def test_the_detectable_difference_is_seen_in_four_of_five_comparisons() -> None:
@@ -119,11 +136,11 @@ def test_the_detectable_difference_is_seen_in_four_of_five_comparisons() -> None
     deviation = float(np.std(model, ddof=1))
     # The same spread in the sample as in what is drawn below.
     sample = (stats.zscore(rng.normal(size=runs), ddof=1) * deviation + 100).tolist()
-    shift = detectable_difference(sample, sample, paired=False, alpha=alpha)
-    assert shift is not None
+    seen = detectable_difference(sample, sample, paired=False, alpha=alpha)
+    assert seen is not None
     found = stats.mannwhitneyu(
         rng.normal(100, deviation, (1000, runs)),
-        rng.normal(100 + shift, deviation, (1000, runs)),
+        rng.normal(100 + seen, deviation, (1000, runs)),
         axis=1,
         alternative="less",
         method="asymptotic",

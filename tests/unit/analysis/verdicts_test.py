@@ -5,7 +5,27 @@ import re
 
 import pytest
 
-from harness.analysis.verdicts import Rules, Verdict, compare, compare_all, interleaved
+from harness.analysis import verdicts
+from harness.analysis.verdicts import (
+    Comparison,
+    Order,
+    Rules,
+    Sides,
+    Verdict,
+    compare_all,
+    order_of,
+)
+
+
+def compare(
+    a: list[float],
+    b: list[float],
+    rules: Rules | None = None,
+    floor: float = 0.0,
+    order: Order = Order.UNKNOWN,
+) -> Comparison:
+    return verdicts.compare(Sides(a, b, floor, order), rules)
+
 
 STEADY = [100.0, 100.4, 99.8, 100.2, 99.9]
 
@@ -92,20 +112,22 @@ def test_a_family_of_many_comparisons_asks_more_of_each() -> None:
     a, b = [100.0, 101, 102, 103, 104], [103.5, 105.5, 109, 110, 112]
     alone = compare(a, b)
     assert alone.verdict is Verdict.WORSE
-    equal = (STEADY, STEADY, 0.0, False)
-    among = compare_all([(a, b, 0.0, False), *[equal] * 19])[0]
+    equal = Sides(STEADY, STEADY)
+    among = compare_all([Sides(a, b), *[equal] * 19])[0]
     assert among.test.p == alone.test.p
     assert among.p == pytest.approx(20 * alone.p)
     assert among.verdict is Verdict.UNDECIDED
 
 
-def test_sides_far_apart_are_an_answer_in_a_family_of_any_size() -> None:
-    equal = (STEADY, STEADY, 0.0, False)
-    far = (STEADY[:3], shifted(STEADY[:3], 200), 0.0, False)
-    assert compare_all([far, *[equal] * 99])[0].verdict is Verdict.WORSE
-    # As far apart as chance alone makes one of a hundred: no answer.
-    near = (STEADY[:3], shifted(STEADY[:3], 0.7), 0.0, False)
-    assert compare_all([near, *[equal] * 99], Rules(threshold=0))[0].verdict is Verdict.UNDECIDED
+def test_sides_far_apart_are_an_answer_in_a_large_family() -> None:
+    equal = Sides(STEADY, STEADY)
+    far = Sides(STEADY, shifted(STEADY, 200))
+    assert compare_all([far, *[equal] * 49])[0].verdict is Verdict.WORSE
+    # Of more rows, one may be all in one hump here and all in another there.
+    assert compare_all([far, *[equal] * 99])[0].verdict is Verdict.UNDECIDED
+    # As far apart as chance alone makes one of fifty: no answer.
+    near = Sides(STEADY, shifted(STEADY, 0.7))
+    assert compare_all([near, *[equal] * 49], Rules(threshold=0))[0].verdict is Verdict.UNDECIDED
 
 
 def test_no_verdict_stands_beside_figures_that_contradict_it() -> None:
@@ -136,13 +158,13 @@ def test_runs_that_took_turns_are_compared_in_pairs() -> None:
     drift = [100.0, 120.0, 90.0, 150.0, 80.0, 130.0, 110.0, 95.0]
     after = [value + 10 + step for step, value in enumerate(drift)]
     assert compare(drift, after).verdict is Verdict.UNDECIDED
-    found = compare(drift, after, interleaved=True)
+    found = compare(drift, after, order=Order.TURNS)
     assert (found.paired, found.verdict) == (True, Verdict.WORSE)
-    assert found.difference == pytest.approx(13.5)
+    assert found.difference == pytest.approx(14)
 
 
 def test_five_pairs_say_more_when_they_are_not_paired() -> None:
-    found = compare(STEADY, shifted(STEADY, 20), interleaved=True)
+    found = compare(STEADY, shifted(STEADY, 20), order=Order.TURNS)
     assert (found.paired, found.verdict) == (False, Verdict.WORSE)
 
 
@@ -151,15 +173,43 @@ def test_an_empty_side_is_an_error() -> None:
         compare([], [1.0])
 
 
+def test_what_drifts_is_no_difference_of_sides_that_were_run_one_after_the_other() -> None:
+    rising = [100.0, 101.2, 101.8, 103.1, 104.0]
+    later = [value + 5 for value in rising]
+    assert compare(rising, later, Rules(0.04)).verdict is Verdict.WORSE
+    found = compare(rising, later, Rules(0.04), order=Order.A_FIRST)
+    assert found.verdict is Verdict.UNDECIDED
+    assert found.needs == "sides that take turns: the figures drift from run to run"
+    # The other way round it stands against the drift, and far more than the drift stands.
+    assert compare(rising, later, Rules(0.04), order=Order.B_FIRST).verdict is Verdict.WORSE
+    more = [value + 30 for value in rising]
+    assert compare(rising, more, Rules(0.04), order=Order.A_FIRST).verdict is Verdict.WORSE
+
+
+def test_humps_are_compared_run_with_run_and_not_median_with_median() -> None:
+    # A's median lies in the upper hump, B's in the lower, and yet B needs a tenth more.
+    a = [100.0] * 9 + [150.0] * 11
+    b = [110.0] * 11 + [165.0] * 9
+    found = compare([v + n / 10 for n, v in enumerate(a)], [v + n / 10 for n, v in enumerate(b)])
+    assert found.b.median < found.a.median
+    assert found.grouped
+    assert found.change is not None
+    assert 8 < found.difference < 17
+    assert not compare(STEADY, shifted(STEADY, 20)).grouped
+
+
 @pytest.mark.parametrize(
-    ("a", "b", "took_turns"),
+    ("a", "b", "order"),
     [
-        ([1, 3, 5], [2, 4, 6], True),
-        ([1, 4, 5], [2, 3, 6], True),
-        ([1, 2, 3], [4, 5, 6], False),
-        ([1, 3], [2, 4, 6], False),
-        ([1], [2], False),
+        ([1, 3, 5], [2, 4, 6], Order.TURNS),
+        ([1, 4, 5], [2, 3, 6], Order.TURNS),
+        ([1, 2, 3], [4, 5, 6], Order.A_FIRST),
+        ([4, 5, 6], [1, 2, 3], Order.B_FIRST),
+        ([1, 3], [2, 4, 6], Order.UNKNOWN),
+        ([1, 2, 5], [3, 4, 6], Order.UNKNOWN),
+        ([1], [2], Order.UNKNOWN),
+        ([], [2], Order.UNKNOWN),
     ],
 )
-def test_turns_are_seen_in_the_times(a: list[int], b: list[int], took_turns: bool) -> None:
-    assert interleaved(a, b) is took_turns
+def test_the_order_is_seen_in_the_times(a: list[int], b: list[int], order: Order) -> None:
+    assert order_of(a, b) is order

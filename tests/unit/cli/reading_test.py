@@ -146,7 +146,7 @@ def test_the_papers_three_runs_say_what_every_reader_sees(harness: Harness) -> N
     modes = ("--modes", "manual-proxy", "default-proxy")
     done = harness("compare", *reversed(published), *modes)
     assert done.returncode == 1
-    assert "net peak: worse in manual-proxy > default-proxy (+199" in done.stdout
+    assert "net peak: worse in manual-proxy > default-proxy (+199.2 %)" in done.stdout
 
 
 def test_compare_of_too_few_runs_is_undecided_and_says_so(harness: Harness, runs: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from harness.analysis import readers, stopping
+from harness.analysis.stopping import Look
 from harness.core import interrupt
 from harness.core.errors import HarnessError, InfrastructureError, MeasuredFailure
 from harness.plan import Plan
@@ -367,3 +369,68 @@ def test_a_second_signal_leaves_the_rest_to_somebody_else(
     case.run()
     # One may still be on its way down.
     assert left == [["topology-2", "topology-3"]]
+
+
+def until_plan(**topology: Any) -> Plan:
+    plan = bench_plan(isolate="none", until=0.05, **topology)
+    return plan.model_copy(
+        update={"general": plan.general.model_copy(update={"repeat": 12, "order": "interleaved"})}
+    )
+
+
+def looks_of(monkeypatch: pytest.MonkeyPatch, *enough: bool) -> list[float]:
+    """Let each look say what it is told; return the shares it was asked for."""
+    asked: list[float] = []
+
+    def look(session: object, until: float, against: object) -> Look:
+        asked.append(until)
+        return Look(enough[len(asked) - 1], "net peak: said")
+
+    monkeypatch.setattr(stopping, "look", look)
+    monkeypatch.setattr(readers, "read_session", lambda path: None)
+    return asked
+
+
+def test_runs_go_on_until_a_look_says_enough(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.plan = until_plan()
+    asked = looks_of(monkeypatch, False, True)
+    assert case.run() is None
+    assert asked == [0.05, 0.05]
+    assert len(case.rows) == 2 * 8
+    assert [each["runs"] for each in case.manifest["topologies"]] == [[1, 10], [11, 16]]
+    assert case.said[0] == "--until 5%: after 5 runs of each mode: net peak: said"
+    # The directory is one of eight runs of each mode, for whoever reads or resumes it.
+    assert case.manifest["plan"]["general"]["repeat"] == 8
+    assert case.manifest["until"] == {"enough": True, "said": "net peak: said"}
+    assert json.loads(case.directory.bench.read_text())["plan"]["general"]["repeat"] == 8
+
+
+def test_most_runs_end_it_too(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.plan = until_plan()
+    looks_of(monkeypatch, False, False)
+    assert case.run() is None
+    assert len(case.rows) == 2 * 12
+
+
+def test_a_budget_ends_it_before_it_is_spent(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.plan = until_plan(budget=1)
+    looks_of(monkeypatch, False, False)
+    # Five runs of each mode in 45 s: eight would take 72.
+    clock = iter([0.0, 45.0])
+    monkeypatch.setattr(bench, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert case.run() is None
+    assert len(case.rows) == 2 * 5
+    assert case.said[0].endswith("net peak: said; the --budget is spent")
+
+
+def test_what_was_enough_is_asked_first_when_it_is_resumed(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.plan = until_plan()
+    with RowWriter(case.directory.outcomes, OutcomeRow) as rows:
+        for run in case.plan.runs()[:10]:
+            rows.write(OutcomeRow(run.run_id, run.mode, run.repetition, "ok", ""))
+    looks_of(monkeypatch, True)
+    assert case.run() is None
+    assert len(case.rows) == 2 * 5
+    assert [what for what in case.script.happened if what.startswith("up")] == []
