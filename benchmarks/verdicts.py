@@ -77,13 +77,13 @@ class Case:
     runs: int
     factor: float = 1.0
     drift: float = 0.0
-    order: Order = Order.TURNS
+    order: Order = Order.MIXED
 
     def verdict(self) -> Verdict:
         """Draw a pair and judge it."""
         a, b = self.draw(self.runs), self.draw(self.runs)
         when = np.arange(2 * self.runs) / (2 * self.runs)
-        turns = self.order is Order.TURNS
+        turns = self.order is Order.MIXED
         first, then = (when[::2], when[1::2]) if turns else np.split(when, 2)
         a, b = a + self.drift * first, (b + self.drift * then) * self.factor
         sides = Sides(a.tolist(), b.tolist(), 0.0, self.order)
@@ -100,7 +100,7 @@ def recommended(draw: Callable[[int], Values]) -> int:
     many = draw(4000)
     more = many * (1 + 2 * THRESHOLD)
     wanted = 2 * THRESHOLD * statistics.median(many.tolist())
-    runs = statistics.runs_needed(many.tolist(), more.tolist(), wanted, paired=False)
+    runs = statistics.runs_needed(many.tolist(), more.tolist(), wanted)
     assert runs is not None
     return max(runs, 5)
 
@@ -124,13 +124,13 @@ def _table(header: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
 def _shapes(pairs: int) -> Iterator[Sequence[object]]:
     for name, draw in SHAPES.items():
         enough = recommended(draw)
-        for order in (Order.TURNS, Order.A_FIRST):
-            for runs in sorted({*RUNS, enough}) if order is Order.TURNS else [enough]:
+        for order in (Order.MIXED, Order.A_FIRST):
+            for runs in sorted({*RUNS, enough}) if order is Order.MIXED else [enough]:
                 same = Case(draw, runs, 1, order=order).rates(pairs)
                 edge = Case(draw, runs, 1 + THRESHOLD, order=order).rates(pairs)
                 twice = Case(draw, runs, 1 + 2 * THRESHOLD, order=order).rates(pairs)
                 yield (
-                    name if order is Order.TURNS else f"{name}, first A, then B",
+                    name if order is Order.MIXED else f"{name}, first A, then B",
                     f"**{runs}**" if runs == enough else runs,
                     _percent(same[Verdict.WORSE]),
                     _percent(same[Verdict.EQUIVALENT]),
@@ -142,7 +142,7 @@ def _shapes(pairs: int) -> Iterator[Sequence[object]]:
 
 def _drifts(pairs: int) -> Iterator[Sequence[object]]:
     for drift in (2, 5, 10):
-        for order in (Order.TURNS, Order.A_FIRST):
+        for order in (Order.MIXED, Order.A_FIRST):
             for runs in (5, 10, 20):
                 same = Case(_steady, runs, 1, drift, order).rates(pairs)
                 twice = Case(_steady, runs, 1 + 2 * THRESHOLD, drift, order).rates(pairs)
@@ -176,7 +176,7 @@ def _until(draw: Callable[[int], Values], factor: float) -> tuple[Verdict, int]:
     rules = Rules(THRESHOLD, ALPHA_OF_A_LOOK)
     verdict, runs = Verdict.UNDECIDED, 0
     for runs in LOOKS:
-        verdict = compare(Sides(a[:runs], b[:runs], 0, Order.TURNS), rules).verdict
+        verdict = compare(Sides(a[:runs], b[:runs], 0, Order.MIXED), rules).verdict
         if verdict in ANSWERS:
             break
     return verdict, runs

@@ -387,7 +387,7 @@ def _sides(metric: Metric, scope: str, a: Group, b: Group, order: Order) -> Side
         return None
     whole = len(x) == len(sides[0]) and len(y) == len(sides[1])
     floor = max(_floor(metric, scope, group) for group in (a, b))
-    return Sides(x, y, floor, order if whole else Order.UNKNOWN)
+    return Sides(x, y, floor, order if whole else Order.MIXED)
 
 
 def _floor(metric: Metric, scope: str, group: Group) -> float:
@@ -465,10 +465,10 @@ def _steps(found: Comparison, payload_bytes: int) -> str:
 def _order(a: Group, b: Group) -> Order:
     """Return in which order the runs were done; only of runs on one clock that is known."""
     if a.session.path != b.session.path and not _one_clock(a.session, b.session):
-        return Order.UNKNOWN
+        return Order.MIXED
     starts = [[f.run.start_ns for f in group.figures] for group in (a, b)]
     known = [[t for t in side if t is not None] for side in starts]
-    return order_of(*known) if starts == known else Order.UNKNOWN
+    return order_of(*known) if starts == known else Order.MIXED
 
 
 def _one_clock(a: Session, b: Session) -> bool:

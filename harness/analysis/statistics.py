@@ -56,7 +56,7 @@ class Test:
     """A test of whether one side lies above the other.
 
     Attributes:
-        name: ``Mann-Whitney``, or ``Wilcoxon`` for pairs.
+        name: ``Mann-Whitney``.
         p: probability of values as far apart as these, in the direction they are, if nothing
             differs.
         least_p: the smallest p that any values could have given with so many runs.
@@ -103,31 +103,13 @@ def compare_samples(a: Sequence[float], b: Sequence[float]) -> Test:
     return Test("Mann-Whitney", p, 1 / math.comb(n + m, n))
 
 
-def compare_pairs(a: Sequence[float], b: Sequence[float]) -> Test:
-    """Test pairs of runs (Wilcoxon signed ranks, exact for few pairs)."""
-    differences = np.asarray(b, float) - np.asarray(a, float)
-    least = 2.0 ** -len(differences)
-    # Pairs without a difference say nothing about its sign.
-    signed = differences[differences != 0]
-    if not len(signed):
-        return Test("Wilcoxon", 1.0, least)
-    ranks = _doubled_ranks(np.abs(signed))
-    found, n = int(ranks[signed > 0].sum()), len(signed)
-    if n <= _MOST_EXACT:
-        p = _tail(_signed_sums(tuple(sorted(ranks.tolist()))), found)
-    else:
-        deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24 - _ties(ranks) / 48)
-        p = _normal(found / 2 - n * (n + 1) / 4, deviation)
-    return Test("Wilcoxon", p, least)
-
-
 @dataclass(frozen=True)
 class Shift:
     """How far b lies above a.
 
     Attributes:
-        middle: the median of all differences between a run of b and one of a; of pairs, of the
-            means of every two of their differences (Hodges and Lehmann 1963).
+        middle: the median of all differences between a run of b and one of a (Hodges and Lehmann
+            1963).
         low, high: the differences that the test does not reject: each end is wrong with a
             probability of at most alpha. None with too few runs for any such interval.
     """
@@ -137,18 +119,12 @@ class Shift:
     high: float | None
 
 
-def shift(a: Sequence[float], b: Sequence[float], *, paired: bool, alpha: float = ALPHA) -> Shift:
+def shift(a: Sequence[float], b: Sequence[float], *, alpha: float = ALPHA) -> Shift:
     """Return how far b lies above a, and between which differences."""
     first, second = np.asarray(a, float), np.asarray(b, float)
-    if paired:
-        each = second - first
-        differences = ((each[:, None] + each) / 2)[np.triu_indices(len(each))]
-        edge = _signed_edge(len(each), alpha)
-    else:
-        differences = (second[:, None] - first).ravel()
-        edge = _rank_edge(len(first), len(second), alpha)
-    differences = np.sort(differences)
+    differences = np.sort((second[:, None] - first).ravel())
     middle = float(np.median(differences))
+    edge = _rank_edge(len(first), len(second), alpha)
     if edge == 0:
         return Shift(middle, None, None)
     return Shift(middle, float(differences[edge - 1]), float(differences[-edge]))
@@ -189,7 +165,7 @@ def drift(a: Sequence[float], b: Sequence[float]) -> Drift:
 
 
 def detectable_difference(
-    a: Sequence[float], b: Sequence[float], *, paired: bool, alpha: float = ALPHA
+    a: Sequence[float], b: Sequence[float], *, alpha: float = ALPHA
 ) -> float | None:
     """Return the smallest difference that so many runs would show in 4 of 5 such comparisons.
 
@@ -197,20 +173,14 @@ def detectable_difference(
     number of runs counted at 3/pi: the efficiency of rank tests against it (Lehmann 1975). None
     where there are fewer than two runs on a side.
     """
-    n, m = len(a), len(b)
-    if min(n, m) < 2:
+    if min(len(a), len(b)) < 2:
         return None
-    deviation = _deviation(a, b, paired=paired)
-    return 0.0 if not deviation else deviation * _detectable(n, m, alpha, paired=paired)
+    deviation = _deviation(a, b)
+    return 0.0 if not deviation else deviation * _detectable(len(a), len(b), alpha)
 
 
 def runs_needed(
-    a: Sequence[float],
-    b: Sequence[float],
-    difference: float,
-    *,
-    paired: bool,
-    alpha: float = ALPHA,
+    a: Sequence[float], b: Sequence[float], difference: float, *, alpha: float = ALPHA
 ) -> int | None:
     """Return how many runs on each side would show a difference in 4 of 5 comparisons.
 
@@ -219,9 +189,9 @@ def runs_needed(
     """
     if min(len(a), len(b)) < 2 or difference <= 0:
         return None
-    deviation = _deviation(a, b, paired=paired)
-    runs = least_runs(alpha, paired=paired)
-    while deviation * _detectable(runs, runs, alpha, paired=paired) > difference:
+    deviation = _deviation(a, b)
+    runs = least_runs(alpha)
+    while deviation * _detectable(runs, runs, alpha) > difference:
         # Steps of a tenth: nobody counts 212 runs.
         runs += max(1, runs // 10)
         if runs > _MOST_RUNS:
@@ -229,30 +199,25 @@ def runs_needed(
     return runs
 
 
-def least_runs(alpha: float = ALPHA, *, paired: bool = False) -> int:
+def least_runs(alpha: float = ALPHA) -> int:
     """Return how many runs on each side a rank test needs for a p of at most ``alpha``."""
     runs = 1
-    while (2.0**-runs if paired else 1 / math.comb(2 * runs, runs)) > alpha:
+    while 1 / math.comb(2 * runs, runs) > alpha:
         runs += 1
     return runs
 
 
-def _deviation(a: Sequence[float], b: Sequence[float], *, paired: bool) -> float:
-    """Return the standard deviation of a run, pooled; of pairs, that of their differences."""
-    first, second = np.asarray(a, float), np.asarray(b, float)
-    if paired:
-        return float(np.std(second - first, ddof=1))
-    n, m = len(first), len(second)
-    return math.sqrt(
-        float((n - 1) * np.var(first, ddof=1) + (m - 1) * np.var(second, ddof=1)) / (n + m - 2)
-    )
+def _deviation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the standard deviation of a run, pooled."""
+    n, m = len(a), len(b)
+    squares = (n - 1) * float(np.var(a, ddof=1)) + (m - 1) * float(np.var(b, ddof=1))
+    return math.sqrt(squares / (n + m - 2))
 
 
 @cache
-def _detectable(n: int, m: int, alpha: float, *, paired: bool) -> float:
+def _detectable(n: int, m: int, alpha: float) -> float:
     """Return the detectable difference in standard deviations."""
-    freedom, scale = (n - 1, float(n)) if paired else (n + m - 2, n * m / (n + m))
-    return _shift(freedom, alpha) / math.sqrt(3 / math.pi * scale)
+    return _shift(n + m - 2, alpha) / math.sqrt(3 / math.pi * n * m / (n + m))
 
 
 def _at_most(cumulated: Values, alpha: float) -> int:
@@ -269,15 +234,6 @@ def _rank_edge(n: int, m: int, alpha: float) -> int:
         return max(0, math.floor(n * m / 2 + _NORMAL.inv_cdf(alpha) * deviation))
     ways = _rank_sums(tuple(range(2, 2 * (n + m) + 1, 2)), n)
     possible = ways[n * (n + 1) :: 2]
-    return _at_most(np.cumsum(possible / possible.sum()), alpha)
-
-
-@cache
-def _signed_edge(n: int, alpha: float) -> int:
-    if n > _MOST_EXACT:
-        deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-        return max(0, math.floor(n * (n + 1) / 4 + _NORMAL.inv_cdf(alpha) * deviation))
-    possible = _signed_sums(tuple(range(2, 2 * n + 1, 2)))[::2]
     return _at_most(np.cumsum(possible / possible.sum()), alpha)
 
 
@@ -299,25 +255,13 @@ def _ties(ranks: npt.NDArray[np.int64]) -> float:
 @lru_cache(maxsize=1024)
 def _rank_sums(ranks: tuple[int, ...], n: int) -> Values:
     """Return how many choices of n of the ranks have which sum."""
-    found: Values = _sums(ranks, n)[n]
-    return found
-
-
-@lru_cache(maxsize=1024)
-def _signed_sums(ranks: tuple[int, ...]) -> Values:
-    """Return how many choices of any number of the ranks have which sum."""
-    found: Values = _sums(ranks, len(ranks)).sum(axis=0)
-    return found
-
-
-def _sums(ranks: tuple[int, ...], most: int) -> Values:
-    """Return how many choices of n of the ranks have which sum, at [n, sum], n up to ``most``."""
-    ways = np.zeros((most + 1, sum(ranks) + 1))
+    ways = np.zeros((n + 1, sum(ranks) + 1))
     ways[0, 0] = 1
     for rank in ranks:
         # The right side is made before the left side changes.
         ways[1:, rank:] += ways[:-1, : ways.shape[1] - rank]
-    return ways
+    found: Values = ways[n]
+    return found
 
 
 def _tail(ways: Values, found: int) -> float:

@@ -66,7 +66,7 @@ def _of_rows(rows: list[Row]) -> Look:
 
 def _of_one(group: Group, until: float) -> Look:
     peaks = [f.topology.net_peak_bytes for f in group.figures if f.topology is not None]
-    seen = statistics.detectable_difference(peaks, peaks, paired=False)
+    seen = statistics.detectable_difference(peaks, peaks)
     middle = abs(statistics.median(peaks)) if peaks else 0.0
     if seen is None or not middle:
         return Look(False, f"{group.mode}: {PRIMARY} has no spread yet")

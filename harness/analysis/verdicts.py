@@ -14,8 +14,6 @@ from enum import StrEnum
 from harness.analysis import statistics
 from harness.analysis.statistics import ALPHA, Spread, Test
 
-# With fewer pairs the paired test cannot say what five runs on each side say unpaired: 1 in 252.
-_LEAST_PAIRS = 8
 # A drift that chance makes as often as this is suspected.
 _SUSPECTED = 0.2
 # Nobody sets a threshold above this.
@@ -59,10 +57,9 @@ class Rules:
 class Order(StrEnum):
     """In which order the runs of two sides were done."""
 
-    TURNS = "turns"
     A_FIRST = "all of A, then B"
     B_FIRST = "all of B, then A"
-    UNKNOWN = "unknown"
+    MIXED = "taking turns, or not known"
 
 
 @dataclass(frozen=True)
@@ -70,17 +67,15 @@ class Sides:
     """Two samples to be compared.
 
     Attributes:
-        a, b: one value for each run, in the order of the runs; of sides that took turns, those at
-            the same place were run one after the other.
+        a, b: one value for each run, in the order of the runs.
         floor: what the measurement resolves: differences up to this never matter.
-        order: in which order the runs were done. Sides that took turns are compared in pairs from
-            eight on; with fewer, the unpaired test says more.
+        order: in which order the runs were done.
     """
 
     a: Sequence[float]
     b: Sequence[float]
     floor: float = 0.0
-    order: Order = Order.UNKNOWN
+    order: Order = Order.MIXED
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,6 @@ class Comparison:
         p: its p among all the rows that were looked at with it (Holm 1979).
         separated: whether every run of one side lies above every run of the other.
         apart: whether the verdict is from that, as among so many rows no rank test could say it.
-        paired: whether runs that followed each other were compared pair by pair.
         detectable: the smallest difference that so many runs would show in 4 of 5 comparisons.
         matters: differences below this are too small to matter: the threshold, or the floor.
         floor: what the measurement resolves.
@@ -119,7 +113,6 @@ class Comparison:
     p: float
     separated: bool
     apart: bool
-    paired: bool
     detectable: float | None
     matters: float
     floor: float
@@ -184,9 +177,8 @@ def _figures(sides: Sides, rules: Rules) -> Comparison:
     a, b, floor = sides.a, sides.b, sides.floor
     if not len(a) or not len(b):
         raise ValueError("a side has no runs")
-    paired = sides.order is Order.TURNS and len(a) == len(b) >= _LEAST_PAIRS
     first, second = statistics.spread(a), statistics.spread(b)
-    shift = statistics.shift(a, b, paired=paired, alpha=rules.alpha)
+    shift = statistics.shift(a, b, alpha=rules.alpha)
     return Comparison(
         a=first,
         b=second,
@@ -195,12 +187,11 @@ def _figures(sides: Sides, rules: Rules) -> Comparison:
         change=None,
         low=shift.low,
         high=shift.high,
-        test=statistics.compare_pairs(a, b) if paired else statistics.compare_samples(a, b),
+        test=statistics.compare_samples(a, b),
         p=1.0,
         separated=max(a) < min(b) or max(b) < min(a),
         apart=False,
-        paired=paired,
-        detectable=statistics.detectable_difference(a, b, paired=paired, alpha=rules.alpha),
+        detectable=statistics.detectable_difference(a, b, alpha=rules.alpha),
         matters=max(rules.threshold * abs(first.median), floor),
         floor=floor,
         verdict=Verdict.UNDECIDED,
@@ -210,7 +201,7 @@ def _figures(sides: Sides, rules: Rules) -> Comparison:
 def _judged(found: Comparison, sides: Sides, rules: Rules, family: int) -> Comparison:
     within = _furthest(found)
     threshold = rules.threshold * abs(found.a.median)
-    if within is not None and within <= threshold and _holds_for_each(found, sides, rules):
+    if within is not None and within <= threshold and _holds_for_each(sides, rules):
         return replace(found, verdict=Verdict.EQUIVALENT)
     below = max(abs(found.a.median), abs(found.b.median)) <= found.floor
     if below or (within is not None and within <= found.floor):
@@ -233,7 +224,7 @@ def _furthest(found: Comparison) -> float | None:
     return max(abs(found.low), abs(found.high))
 
 
-def _holds_for_each(found: Comparison, sides: Sides, rules: Rules) -> bool:
+def _holds_for_each(sides: Sides, rules: Rules) -> bool:
     """Return whether B lies within the threshold of A also if that is taken of each run of A.
 
     The threshold of A's median is only as exact as the median. A side with runs around zero has no
@@ -242,12 +233,8 @@ def _holds_for_each(found: Comparison, sides: Sides, rules: Rules) -> bool:
     if min(sides.a) <= 0:
         return True
     a, t = [float(value) for value in sides.a], rules.threshold
-    above = statistics.shift(
-        [x * (1 + t) for x in a], sides.b, paired=found.paired, alpha=rules.alpha
-    )
-    below = statistics.shift(
-        [x * (1 - t) for x in a], sides.b, paired=found.paired, alpha=rules.alpha
-    )
+    above = statistics.shift([x * (1 + t) for x in a], sides.b, alpha=rules.alpha)
+    below = statistics.shift([x * (1 - t) for x in a], sides.b, alpha=rules.alpha)
     return above.high is not None and below.low is not None and above.high <= 0 <= below.low
 
 
@@ -264,7 +251,7 @@ def _far(found: Comparison, rules: Rules, family: int) -> bool:
         return False
     humps = (n / (n + m)) ** n * (m / (n + m)) ** m
     seen = statistics.detectable_difference(
-        found.a.values, found.b.values, paired=found.paired, alpha=rules.alpha / family
+        found.a.values, found.b.values, alpha=rules.alpha / family
     )
     far = seen is not None and abs(found.difference) >= seen
     return far and _reaches(humps * family, rules.alpha)
@@ -304,7 +291,7 @@ def _needs(found: Comparison, sides: Sides, rules: Rules, family: int) -> str:
     size = abs(found.difference)
     # A difference beyond the threshold must be told from none, one within it from the threshold.
     margin = size if size > found.matters else max(found.matters - size, found.matters / 4)
-    runs = statistics.runs_needed(a, b, margin, paired=found.paired, alpha=rules.alpha / family)
+    runs = statistics.runs_needed(a, b, margin, alpha=rules.alpha / family)
     if runs is not None:
         ways.append(f"{_runs(max(runs - have, 1))} of each")
     enough = _enough(found, sides, rules)
@@ -326,26 +313,17 @@ def _enough(found: Comparison, sides: Sides, rules: Rules) -> float | None:
     while percent <= _MOST_THRESHOLD * 100:
         step = 10.0 ** (math.floor(math.log10(percent)) - 1) if percent > 0 else 0.1
         percent = math.ceil(percent / step - 1e-9) * step
-        if _holds_for_each(found, sides, replace(rules, threshold=percent / 100)):
+        if _holds_for_each(sides, replace(rules, threshold=percent / 100)):
             return percent
         percent += step
     return None
 
 
 def order_of(a_starts: Sequence[int], b_starts: Sequence[int]) -> Order:
-    """Return in which order the runs of two sides were done, from when they started.
-
-    They took turns if each next two in time are one of either side, whichever first.
-    """
-    if not a_starts or not b_starts:
-        return Order.UNKNOWN
-    if max(a_starts) < min(b_starts):
-        return Order.A_FIRST if len(a_starts) + len(b_starts) > 2 else Order.UNKNOWN
-    if max(b_starts) < min(a_starts):
-        return Order.B_FIRST if len(a_starts) + len(b_starts) > 2 else Order.UNKNOWN
-    starts = sorted([(t, "a") for t in a_starts] + [(t, "b") for t in b_starts])
-    sides = [side for _, side in starts]
-    turns = len(a_starts) == len(b_starts) and all(
-        sides[i] != sides[i + 1] for i in range(0, len(sides), 2)
-    )
-    return Order.TURNS if turns else Order.UNKNOWN
+    """Return in which order the runs of two sides were done, from when they started."""
+    if a_starts and b_starts and len(a_starts) + len(b_starts) > 2:
+        if max(a_starts) < min(b_starts):
+            return Order.A_FIRST
+        if max(b_starts) < min(a_starts):
+            return Order.B_FIRST
+    return Order.MIXED

@@ -24,7 +24,7 @@ _TITLES = ("mode", "metric", " A", " B", " change", " B - A", " p", "verdict")
 NOTE = (
     "Less is better. A and B are medians. B - A is an interval: each end is wrong in at most 5 of"
     " 100 cases. p is the chance of such a difference where nothing differs, among as many rows."
-    " docs/verdicts.md explains verdicts and the letters g, s and w."
+    " docs/verdicts.md explains verdicts and the letters g and s."
 )
 _SAID = {
     Verdict.WORSE: "\N{CROSS MARK} worse",
@@ -92,7 +92,7 @@ def _comparison(label: str, row: Row) -> tuple[str | Cell, ...]:
 def _p(found: Comparison) -> str:
     if found.apart:
         return f"{found.test.p:.2g} s"
-    return f"{found.p:.2g}{' w' if found.paired else ''}"
+    return f"{found.p:.2g}"
 
 
 def _change(found: Comparison, unit: Unit) -> str:

@@ -19,11 +19,13 @@ from harness.analysis.readers import read_session
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.verdicts import Rules, Verdict
 from harness.core.errors import UsageError
+from harness.core.flags import flags_of
 from harness.plan import General, Topology
 from harness.plan.workload import FlagModel
 from harness.results.rows import OutcomeRow, RowWriter
 from tests.rundirs import MANIFEST, write_run_directory
 
+DOCS = Path(__file__).parents[3] / "docs" / "verdicts.md"
 MB = 1_000_000
 STEADY = [100 * MB, 101 * MB, 99 * MB, 100 * MB, 102 * MB]
 
@@ -155,17 +157,18 @@ def leaving(figures: RunFigures, left: int) -> RunFigures:
     return dataclasses.replace(figures, scopes=scopes)
 
 
-def test_modes_of_one_session_are_compared_in_pairs_if_they_took_turns(tmp_path: Path) -> None:
-    eight = [*STEADY, 98 * MB, 103 * MB, 97 * MB]
-    peaks = {"owned-proxy": eight, "none": [2 * value for value in eight]}
+def test_modes_that_took_turns_and_drift_together_are_compared(tmp_path: Path) -> None:
+    rising = [(100 + 4 * step) * MB for step in range(8)]
+    peaks = {"owned-proxy": rising, "none": [value + 22 * MB for value in rising]}
+    said = {}
     for name, turns in (("given", False), ("turns", True)):
         write_run_directory(tmp_path / name, peaks, interleaved=turns)
         session = read_session(tmp_path / name)
         found = compare_sessions(session, session, modes=[("owned-proxy", "none")])
-        row = next(row for row in found.rows if row.metric.name == "net_peak")
-        assert row.comparison is not None
-        assert row.comparison.paired is turns
-        assert row.comparison.verdict is Verdict.WORSE
+        said[name] = (found.primary[0].verdict, found.primary[0].needs)
+    assert said["turns"] == (Verdict.WORSE, "")
+    assert said["given"][0] is Verdict.UNDECIDED
+    assert "the figures drift from run to run" in said["given"][1]
 
 
 def test_sessions_without_a_common_mode_cannot_be_compared(tmp_path: Path) -> None:
@@ -266,6 +269,7 @@ def test_the_list_of_what_may_differ_names_only_what_there_is() -> None:
     for section, name in MAY_DIFFER:
         if section in models:
             assert name in models[section].model_fields, name
+            assert f"`{flags_of(models[section])[name].name}`" in DOCS.read_text()
 
 
 def test_what_differs_beside_the_figures_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from harness.analysis.statistics import (
     POWER,
     Shift,
     _shift,
-    compare_pairs,
     compare_samples,
     detectable_difference,
     drift,
@@ -44,10 +43,10 @@ def test_a_medians_interval_covers_it_as_often_as_it_says(runs: int) -> None:
 
 
 def test_too_few_runs_have_no_interval_of_their_difference() -> None:
-    assert shift([1.0, 2.0], [2.0, 3.0], paired=False) == Shift(1, None, None)
+    assert shift([1.0, 2.0], [2.0, 3.0]) == Shift(1, None, None)
     # All differences of three against three: chance leaves out one in twenty at either end.
-    assert shift([1.0, 2.0, 3.0], [4.0, 5.0, 6.0], paired=False) == Shift(3, 1, 5)
-    assert shift([1.0] * 3, [3.0] * 3, paired=False) == Shift(2, 2, 2)
+    assert shift([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]) == Shift(3, 1, 5)
+    assert shift([1.0] * 3, [3.0] * 3) == Shift(2, 2, 2)
 
 
 def test_a_drift_is_kendalls_and_theils() -> None:
@@ -63,19 +62,14 @@ def test_a_drift_is_kendalls_and_theils() -> None:
 
 
 @pytest.mark.parametrize("runs", [3, 5, 8, 40])
-@pytest.mark.parametrize("paired", [False, True])
-def test_an_interval_of_a_difference_misses_it_in_at_most_5_of_100_at_each_end(
-    runs: int, paired: bool
-) -> None:
+def test_an_interval_of_a_difference_misses_it_in_at_most_5_of_100_at_each_end(runs: int) -> None:
     rng = np.random.default_rng(13)
     missed = np.zeros(2)
     for _ in range(1500):
         a, b = rng.exponential(1, (2, runs))
-        found = shift(a.tolist(), (b + 2).tolist(), paired=paired)
-        if found.low is None or found.high is None:
-            assert paired
-            assert runs < 5
-            return
+        found = shift(a.tolist(), (b + 2).tolist())
+        assert found.low is not None
+        assert found.high is not None
         assert found.low <= found.middle <= found.high
         missed += (found.low > 2, found.high < 2)
     assert (missed / 1500 <= 0.065).all()
@@ -83,7 +77,7 @@ def test_an_interval_of_a_difference_misses_it_in_at_most_5_of_100_at_each_end(
 
 def test_as_many_runs_are_needed_as_show_the_difference() -> None:
     values = [97.0, 99.0, 100.0, 101.0, 103.0]
-    runs = runs_needed(values, values, 3.0, paired=False)
+    runs = runs_needed(values, values, 3.0)
     assert runs is not None
     assert runs > 5
     spread_of = float(np.std(values, ddof=1))
@@ -96,8 +90,8 @@ def test_as_many_runs_are_needed_as_show_the_difference() -> None:
         method="asymptotic",
     ).pvalue
     assert 0.75 < float((found <= 0.05).mean()) < 0.9
-    assert runs_needed(values, values, 0.01, paired=False) is None
-    assert (least_runs(0.05), least_runs(0.05, paired=True), least_runs(0.01)) == (3, 5, 5)
+    assert runs_needed(values, values, 0.01) is None
+    assert (least_runs(0.05), least_runs(0.01)) == (3, 5)
 
 
 @pytest.mark.parametrize("runs", [3, 4, 5, 6])
@@ -115,18 +109,6 @@ def test_mann_whitney_is_scipys_exact_one() -> None:
 
 def test_equal_values_differ_in_nothing() -> None:
     assert compare_samples([1.0] * 5, [1.0] * 5).p == 1
-    assert compare_pairs([1.0] * 8, [1.0] * 8).p == 1
-
-
-def test_pairs_see_what_a_drift_hides() -> None:
-    drift = np.arange(8) * 100.0
-    a, b = drift.tolist(), (drift + 10 + np.arange(8)).tolist()
-    assert compare_samples(a, b).p > 0.25
-    assert compare_pairs(a, b).p == pytest.approx(1 / 2**8)
-    found = shift(a, b, paired=True)
-    assert found.low is not None
-    assert found.high is not None
-    assert 10 <= found.low <= found.high <= 17
 
 
 def test_the_detectable_difference_is_seen_in_four_of_five_comparisons() -> None:
@@ -136,7 +118,7 @@ def test_the_detectable_difference_is_seen_in_four_of_five_comparisons() -> None
     deviation = float(np.std(model, ddof=1))
     # The same spread in the sample as in what is drawn below.
     sample = (stats.zscore(rng.normal(size=runs), ddof=1) * deviation + 100).tolist()
-    seen = detectable_difference(sample, sample, paired=False, alpha=alpha)
+    seen = detectable_difference(sample, sample, alpha=alpha)
     assert seen is not None
     found = stats.mannwhitneyu(
         rng.normal(100, deviation, (1000, runs)),
@@ -153,11 +135,11 @@ def test_the_detectable_difference_shrinks_with_runs_and_grows_with_spread() -> 
     assert _seen(few) > _seen(many) > 0
     assert _seen([10 * v for v in few]) == pytest.approx(10 * _seen(few))
     assert _seen([5.0, 5.0, 5.0]) == 0
-    assert detectable_difference([1.0], [1.0], paired=False, alpha=0.05) is None
+    assert detectable_difference([1.0], [1.0], alpha=0.05) is None
 
 
 def _seen(values: list[float]) -> float:
-    found = detectable_difference(values, values, paired=False, alpha=0.05)
+    found = detectable_difference(values, values, alpha=0.05)
     assert found is not None
     return found
 
@@ -178,29 +160,11 @@ def test_mann_whitney_counts_what_scipy_counts_ties_included(
     assert compare_samples(a, b).p == pytest.approx(min(both))
 
 
-@given(st.lists(st.integers(-9, 9).map(float), min_size=2, max_size=10))
-@settings(deadline=None, max_examples=30)
-def test_wilcoxon_counts_ties_as_scipy_does(differences: list[float]) -> None:
-    if sum(map(bool, differences)) > 1:
-        exact = stats.PermutationMethod(n_resamples=10**6)
-        # SciPy drops pairs without a difference only from its statistic.
-        told = [each for each in differences if each]
-        both = (
-            stats.wilcoxon(told, alternative=side, method=exact).pvalue
-            for side in ("less", "greater")
-        )
-        found = compare_pairs([0.0] * len(differences), differences)
-        assert found.p == pytest.approx(min(both))
-
-
 def test_many_runs_are_tested_as_scipy_does() -> None:
     rng = np.random.default_rng(3)
     a, b = rng.integers(0, 50, (2, 80)).astype(float)
     assert compare_samples(a.tolist(), b.tolist()).p == pytest.approx(
         stats.mannwhitneyu(a, b, method="asymptotic").pvalue / 2
-    )
-    assert compare_pairs(a.tolist(), b.tolist()).p == pytest.approx(
-        stats.wilcoxon(b - a, method="asymptotic", correction=True).pvalue / 2
     )
 
 

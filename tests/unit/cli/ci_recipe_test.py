@@ -12,6 +12,7 @@ import yaml
 from harness.cli.compare import _parser as compare_parser
 from harness.core.flags import Parser
 from harness.plan import add_plan_flags, parse_plan
+from harness.plan.options import MOST_UNTIL
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -28,17 +29,24 @@ def commands() -> list[str]:
     return re.findall(r"-m harness ([^|\n]*)", text)
 
 
-def test_the_plan_is_one_and_can_reach_a_verdict() -> None:
+def test_the_plan_is_one_and_needs_no_number_of_runs() -> None:
+    bench, _ = commands()
+    env = workflow()["env"]
+    line = bench.replace("$([ -d baseline ] && echo --against baseline/*)", "--against baseline/x")
+    for name, value in env.items():
+        line = line.replace(f"${name}", str(value))
     parser = Parser(prog="harness bench")
     add_plan_flags(parser, containers=True)
-    plan = parse_plan(parser, shlex.split(workflow()["env"]["PLAN"]), containers=True)
-    assert plan.general.repeat >= 4
-    assert plan.workload.sleep_s * len(plan.runs()) < 60
+    plan = parse_plan(parser, shlex.split(line)[1:], containers=True)
+    assert plan.topology is not None
+    assert (plan.topology.until, plan.topology.budget) == (0.1, 10)
+    assert plan.general.repeat == MOST_UNTIL
+    assert "--repeat" not in line
+    assert plan.general.run_dir == "current"
 
 
 def test_the_comparison_is_one() -> None:
-    bench, compare = commands()
-    assert bench.startswith("bench $PLAN --run-dir current")
+    _, compare = commands()
     words = [word.replace("$THRESHOLD", workflow()["env"]["THRESHOLD"]) for word in compare.split()]
     args = compare_parser().parse_args(words[1:])
     assert (args.threshold, args.format, str(args.output)) == (0.1, "markdown", "comment.md")

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from harness.plan import Plan
-from harness.plan.schedule import remaining, topologies, with_warm_ups
+from harness.plan.schedule import looks, remaining, topologies, with_warm_ups
 
 
 def plan(order: str = "given", isolate: str | None = None, seed: int = 0) -> Plan:
@@ -83,3 +83,19 @@ def test_what_is_done_is_not_done_again() -> None:
     assert remaining(of, frozenset()) == topologies(of)
     assert remaining(of, frozenset(ids)) == []
     assert remaining(of, {ids[0], ids[3]}) == [range(1, 3), range(4, 6)]
+
+
+def until(repeat: int, isolate: str = "none") -> Plan:
+    found = plan("interleaved", isolate)
+    assert found.topology is not None
+    topology = found.topology.model_copy(update={"until": 0.05})
+    general = found.general.model_copy(update={"repeat": repeat})
+    return found.model_copy(update={"topology": topology, "general": general})
+
+
+def test_a_topology_ends_where_until_looks() -> None:
+    assert looks(until(20)) == [5, 8, 12, 18, 20]
+    assert looks(plan("interleaved", "none")) == []
+    assert topologies(until(10)) == [range(15), range(15, 24), range(24, 30)]
+    # The runs up to a look are those of a plan of so many runs.
+    assert until(20).stopped_after(8).runs() == until(20).runs()[:24]
