@@ -1,7 +1,8 @@
-"""Memory over time, run beside run, aligned at the start of each: mean, spread, points to draw."""
+"""Memory over time: the median run among the others, aligned at their starts; points to draw."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +24,13 @@ class Band:
 
     Attributes:
         t_s: seconds since the start of the run.
-        mean, low, high: bytes at these times: the runs' mean, lowest and highest.
+        median: bytes at these times of the median run (:func:`typical_run`): one that there was.
+            The runs' mean is none: their stages do not coincide, and it jumps when one ends.
+        low, high: the lowest and the highest of all runs at these times.
     """
 
     t_s: Levels
-    mean: Levels
+    median: Levels
     low: Levels
     high: Levels
 
@@ -48,10 +51,9 @@ class RunCurve:
 
 
 def band(group: Group, *, net: bool, scope: str = TOPOLOGY) -> Band | None:
-    """Return the mean and spread of a group's runs; None without samples.
+    """Return the median run of a group among the others; None without samples.
 
-    If no run went through, those that did not are shown. Each run counts until it ends; the mean
-    goes on while half of the runs do.
+    If no run went through, those that did not are shown. Each run counts until it ends.
 
     Args:
         group: the runs.
@@ -74,13 +76,10 @@ def band(group: Group, *, net: bool, scope: str = TOPOLOGY) -> Band | None:
         rows[number, offset : offset + len(levels)] = levels - baseline
     t_s = _seconds(-before, after, memory)
     there = ~np.isnan(rows)
-    count = there.sum(axis=0)
-    known, most = count > 0, count * 2 >= len(runs)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(most, np.where(there, rows, 0.0).sum(axis=0) / count, np.nan)
+    known = there.any(axis=0)
     low = np.where(known, np.where(there, rows, np.inf).min(axis=0), np.nan)
     high = np.where(known, np.where(there, rows, -np.inf).max(axis=0), np.nan)
-    return Band(t_s, mean, low, high)
+    return Band(t_s, rows[runs.index(_median_of(runs))], low, high)
 
 
 def run_curve(memory: Memory, figures: RunFigures) -> RunCurve:
@@ -99,14 +98,21 @@ def baseline_of(figures: RunFigures, scope: str = TOPOLOGY) -> float:
 
 
 def typical_run(group: Group) -> RunFigures:
-    """Return the run whose makespan is the median (the upper of two).
+    """Return the median run: that of the median net peak (the upper of two), then makespan.
 
     If no run went through: the first that has figures of memory, else the first.
     """
     if not group.figures:
         return next((figures for figures in group.runs if figures.scopes), group.runs[0])
-    ordered = sorted(group.figures, key=lambda figures: figures.run.makespan_s or 0.0)
-    return ordered[len(ordered) // 2]
+    return _median_of(group.figures)
+
+
+def _median_of(runs: Sequence[RunFigures]) -> RunFigures:
+    def size(figures: RunFigures) -> tuple[float, float]:
+        peak = figures.topology.net_peak_bytes if figures.topology else 0.0
+        return peak, figures.run.makespan_s or 0.0
+
+    return sorted(runs, key=size)[len(runs) // 2]
 
 
 def _until_end(memory: Memory, figures: RunFigures) -> tuple[int, int, int]:

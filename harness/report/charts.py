@@ -75,7 +75,7 @@ def _must_hold(payload: int, until_s: float) -> dict[str, Any]:
 
 
 def _band_traces(group: Group, found: Band, style: Look, *, net: bool) -> list[dict[str, Any]]:
-    kept = thin_together([found.mean, found.low, found.high], _BAND_POINTS)
+    kept = thin_together([found.median, found.low, found.high], _BAND_POINTS)
     t_s = floats(found.t_s[kept])
     shared = {
         "type": "scatter",
@@ -87,17 +87,17 @@ def _band_traces(group: Group, found: Band, style: Look, *, net: bool) -> list[d
     }
     runs = len(group.figures or group.runs)
     went = "" if group.figures else ", none went through"
-    mean = shared | {
+    median = shared | {
         "name": f"{group.label} ({runs} run{'s' if runs > 1 else ''}{went})",
-        "y": floats(found.mean[kept]),
+        "y": floats(found.median[kept]),
         "line": {"color": style.color, "dash": style.dash, "width": 2},
         "hovertemplate": "%{y:.4s}B" + f"<extra>{group.label}</extra>",
     }
     if runs == 1:
-        return [mean]
+        return [median]
     spread = np.stack([found.low[kept], found.high[kept]], axis=1)
-    mean["customdata"] = floats(spread)
-    mean["hovertemplate"] = (
+    median["customdata"] = floats(spread)
+    median["hovertemplate"] = (
         "%{y:.4s}B  (%{customdata[0]:.4s}B to %{customdata[1]:.4s}B)"
         f"<extra>{group.label}</extra>"
     )
@@ -105,7 +105,7 @@ def _band_traces(group: Group, found: Band, style: Look, *, net: bool) -> list[d
     low = shared | edge | {"y": floats(found.low[kept]), "name": f"{group.label}, lowest"}
     high = shared | edge | {"y": floats(found.high[kept]), "name": f"{group.label}, highest"}
     high |= {"fill": "tonexty", "fillcolor": style.faint(_FAINT)}
-    return [low, high, mean]
+    return [low, high, median]
 
 
 def peaks_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | None:

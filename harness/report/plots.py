@@ -121,7 +121,7 @@ def draw_memory(
     net: bool,
     scope: str | None = None,
 ) -> None:
-    """Draw memory over time: a line for each group's mean, a band over its runs.
+    """Draw memory over time: each group's median run, and a band over all of them.
 
     Args:
         axes: where to.
@@ -134,12 +134,12 @@ def draw_memory(
         found = band(group, net=net, scope=scope or TOPOLOGY)
         if found is None:
             continue
-        kept = thin_together([found.mean, found.low, found.high], _POINTS)
+        kept = thin_together([found.median, found.low, found.high], _POINTS)
         style = looks[group.label]
         t_s = found.t_s[kept]
         axes.plot(
             t_s,
-            found.mean[kept],
+            found.median[kept],
             color=style.color,
             linestyle=MATPLOTLIB_DASHES[style.dash],
             linewidth=1.4,

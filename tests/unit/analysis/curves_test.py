@@ -19,25 +19,44 @@ def groups(path: Path, peaks: dict[str, list[int]]) -> list[Group]:
 
 
 def test_runs_are_aligned_at_their_start(tmp_path: Path) -> None:
-    (group,) = groups(tmp_path / "run", {"none": [10 * MB, 30 * MB]})
+    (group,) = groups(tmp_path / "run", {"none": [10 * MB, 30 * MB, 20 * MB]})
     net, absolute = band(group, net=True), band(group, net=False)
     assert net is not None
     assert absolute is not None
     before = net.t_s < -0.02
     assert before.any()
-    assert (net.mean[before] == 0).all()
-    assert (absolute.mean[before] == BASE).all()
+    assert (net.median[before] == 0).all()
+    assert (absolute.median[before] == BASE).all()
     assert np.nanmax(net.high) == 30 * MB
-    assert np.nanmax(net.mean) == 20 * MB
+    assert np.nanmax(net.median) == 20 * MB
     assert net.t_s[int(np.nanargmax(net.high))] == pytest.approx(1.0, abs=0.03)
     assert net.t_s[-1] == pytest.approx(2.0, abs=0.03), "nothing after the end"
+
+
+def test_the_line_is_a_run_that_there_was(tmp_path: Path) -> None:
+    # Of runs of other lengths a mean would jump where the shorter ends, and peak where none did.
+    makespans = {"none": [2.0, 2.0, 2.0]}
+    peaks = {"none": [10 * MB, 40 * MB, 20 * MB]}
+    directory = write_run_directory(tmp_path / "r", peaks, makespans=makespans)
+    (group,) = group_runs([read_session(directory.path)])
+    found, memory = band(group, net=True), group.session.memory
+    assert found is not None
+    assert memory is not None
+    third = group.figures[2]
+    assert typical_run(group) is third
+    curve = run_curve(memory, third)
+    net = dict(zip(curve.t_s.round(3).tolist(), (curve.total - BASE).tolist(), strict=True))
+    drawn = dict(zip(found.t_s.round(3).tolist(), found.median.tolist(), strict=True))
+    shared = [t for t in drawn if t in net and not np.isnan(drawn[t])]
+    assert len(shared) > 50
+    assert {t: drawn[t] for t in shared} == {t: net[t] for t in shared}
 
 
 def test_a_service_alone_has_a_band_too(tmp_path: Path) -> None:
     (group,) = groups(tmp_path / "run", {"none": [10 * MB]})
     worker = band(group, net=True, scope="worker")
     assert worker is not None
-    assert (worker.mean == 0).all()
+    assert (worker.median == 0).all()
 
 
 def test_a_runs_curve_goes_on_after_its_end(tmp_path: Path) -> None:
@@ -50,7 +69,7 @@ def test_a_runs_curve_goes_on_after_its_end(tmp_path: Path) -> None:
     assert curve.total.max() == BASE + 10 * MB
 
 
-def test_the_typical_run_has_the_median_makespan(tmp_path: Path) -> None:
+def test_of_equal_peaks_the_typical_run_has_the_median_makespan(tmp_path: Path) -> None:
     makespans = {"none": [3.0, 1.0, 2.0]}
     directory = write_run_directory(tmp_path / "r", {"none": [1, 1, 1]}, makespans=makespans)
     (group,) = group_runs([read_session(directory.path)])

@@ -180,7 +180,7 @@ def test_a_mode_of_which_no_run_went_through_is_drawn_all_the_same(tmp_path: Pat
     assert typical_run(group).topology is not None
     shown = band(group, net=True)
     assert shown is not None
-    assert np.nanmax(shown.mean) == 10 * MB
+    assert np.nanmax(shown.median) == 10 * MB
 
 
 def test_peaks_without_a_value_are_no_peaks(tmp_path: Path) -> None:
