@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic, sleep
 
 import psutil
 import pytest
@@ -100,7 +101,11 @@ def test_a_process_and_those_below_it_but_no_samplers() -> None:
             psutil.Process(child).kill()
             process.kill()
         assert tree.ended
-        tree.refresh()
+        # The child is gone when whoever took it over has noticed.
+        deadline = monotonic() + 30
+        while tree.rss().n_procs and monotonic() < deadline:
+            sleep(0.01)
+            tree.refresh()
         assert tree.rss().n_procs == 0
 
 
