@@ -35,7 +35,9 @@ def looks_of(groups: list[Group]) -> dict[str, Look]:
     return mode_looks([(group.label, group.mode) for group in groups])
 
 
-def test_the_memory_chart_has_the_median_run_and_the_others_net_and_absolute(groups: list[Group]) -> None:
+def test_the_memory_chart_has_the_median_run_and_the_others_net_and_absolute(
+    groups: list[Group],
+) -> None:
     chart = charts.memory_chart(groups, looks_of(groups))
     assert chart is not None
     net = [trace for trace in chart["data"] if trace["meta"] == "net"]

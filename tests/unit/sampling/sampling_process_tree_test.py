@@ -84,8 +84,9 @@ def test_the_end_of_standard_input_ends_it(
 
 def test_a_process_and_those_below_it_but_no_samplers() -> None:
     code = (
-        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'input()',"
-        " sys.argv[1]], stdin=subprocess.PIPE); print(child.pid, flush=True); input()"
+        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c',"
+        " 'print(flush=True); input()', sys.argv[1]], stdin=subprocess.PIPE);"
+        " print(child.pid, flush=True); input()"
     )
     for argument, counted in (("a.worker", 2), ("harness.sampling.inside", 0)):
         with subprocess.Popen(
@@ -94,7 +95,8 @@ def test_a_process_and_those_below_it_but_no_samplers() -> None:
             stdout=subprocess.PIPE,
         ) as process:
             assert process.stdout is not None
-            child = int(process.stdout.readline())
+            # A process that is just being started has no command line to be known by.
+            child = int(b"".join(process.stdout.readline() for _ in range(2)))
             tree = ProcessTree(process.pid)
             assert tree.rss().n_procs == counted
             assert not tree.ended
