@@ -324,8 +324,8 @@ def compare_groups(
 ) -> list[list[Row]]:
     """Return, for each pair, its rows: of two modes, or of one mode in two sessions.
 
-    Rows of the primary metric are one family, all others another: what is looked at beside the
-    question makes no answer to it harder to get.
+    Rows of the primary metric are one family, the topology's others another, the services' a third:
+    what is looked at beside the question makes no answer to it harder to get.
     """
     question = question or Question()
     rules = question.rules
@@ -333,13 +333,12 @@ def compare_groups(
         rules = replace(rules, alpha=min(rules.alpha, ALPHA_OF_A_LOOK))
     rows = [_unjudged(a, b, question) for a, b in pairs]
     everything = [each for of_pair in rows for each in of_pair]
+    families: dict[tuple[bool, bool], list[tuple[int, Sides]]] = {}
+    for number, (row, sides) in enumerate(everything):
+        if sides is not None:
+            families.setdefault((row.primary, row.scope == TOPOLOGY), []).append((number, sides))
     judged: dict[int, Comparison] = {}
-    for primary in (True, False):
-        family = [
-            (n, sides)
-            for n, (row, sides) in enumerate(everything)
-            if sides is not None and row.primary is primary
-        ]
+    for family in families.values():
         found = compare_all([sides for _, sides in family], rules)
         judged |= {n: each for (n, _), each in zip(family, found, strict=True)}
     numbers = iter(range(len(everything)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -94,6 +94,7 @@ class RunFigures:
         scopes: by service; the key ``topology`` is all together. Empty without samples.
         absent: why there are no figures of memory; empty if there are.
         coverage: share of the run with samples of all containers, 0 to 1.
+        at_peak: net use of each service at the sample at which all together used most.
     """
 
     run: Run
@@ -101,6 +102,7 @@ class RunFigures:
     scopes: Mapping[str, ScopeFigures]
     absent: str = ""
     coverage: float = 0.0
+    at_peak: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def topology(self) -> ScopeFigures | None:
@@ -175,6 +177,15 @@ class Group:
         ]
 
     @property
+    def at_peak(self) -> dict[str, float]:
+        """Each service's net use when all together used most, median over the runs, in bytes."""
+        names = {name: None for figures in self.figures for name in figures.at_peak}
+        values = {
+            name: range_of(figures.at_peak.get(name) for figures in self.figures) for name in names
+        }
+        return {name: each.median for name, each in values.items() if each is not None}
+
+    @property
     def topology(self) -> ScopeSummary | None:
         """Memory of all services at once."""
         return next((scope for scope in self.scopes if scope.scope == TOPOLOGY), None)
@@ -232,7 +243,7 @@ def run_figures(session: Session, run: Run, ledger: Ledger) -> RunFigures:
         for scope in (*services, TOPOLOGY)
         if window.coverage(scope) >= MIN_COVERAGE
     }
-    return RunFigures(run, end_ns, found, coverage=share)
+    return RunFigures(run, end_ns, found, coverage=share, at_peak=window.at_peak(found))
 
 
 def _end_ns(session: Session, run: Run) -> int | None:
@@ -310,6 +321,16 @@ class _Window:
             left_bytes=self._left(scope),
             parts=self._parts(scope),
         )
+
+    def at_peak(self, scopes: Mapping[str, ScopeFigures]) -> dict[str, float]:
+        """Return each service's net use at the sample at which all together used most."""
+        stretch = self.memory.window(self.start_ns, self.end_ns)
+        place = int(np.nanargmax(self.memory.total[stretch]))
+        return {
+            name: float(self.memory.services[name][stretch][place]) - figures.baseline_bytes
+            for name, figures in scopes.items()
+            if name in self.memory.services
+        }
 
     def _row(self, scope: str, mark: str) -> Mapping[str, float | None]:
         """Return the ledger's row of a mark; it is the cgroup view's too."""

@@ -74,6 +74,7 @@ def read_session(path: Path, *, series: bool = True) -> Session:
         peaks=records.peaks,
         tables=records.tables,
         documents=documents,
+        started_unix_s=records.started_unix_s,
     )
     problems += uncovered(session)
     return dataclasses.replace(session, problems=tuple(one_line(line) for line in problems))

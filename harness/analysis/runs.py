@@ -51,6 +51,7 @@ class Records:
         peaks: by run and by service (or ``topology``).
         tables: further files that are there, by name without suffix.
         problems: one line for each thing that could not be used.
+        started_unix_s: when the first run of results.csv started; None without rows.
     """
 
     directory: RunDirectory
@@ -60,6 +61,7 @@ class Records:
     peaks: Mapping[tuple[str, str], Peak]
     tables: Mapping[str, Sequence[Row]]
     problems: tuple[str, ...]
+    started_unix_s: float | None = None
 
 
 def read_records(directory: RunDirectory, *, tables: bool = True) -> Records:
@@ -85,7 +87,8 @@ def read_records(directory: RunDirectory, *, tables: bool = True) -> Records:
         runs = _psbench_runs(results)
     runs = _without_overlaps(directory.path, runs, problems)
     kept = {name: rows for name, rows in found.items() if rows}
-    return Records(directory, source, workload, tuple(runs), peaks, kept, tuple(problems))
+    started = min((row.workflow_start_timestamp for row in results.rows), default=None)
+    return Records(directory, source, workload, tuple(runs), peaks, kept, tuple(problems), started)
 
 
 def _results(path: Path, problems: list[str]) -> tuple[Table[ResultRow], WorkloadFacts | None]:

@@ -159,6 +159,7 @@ class Session:
         documents: JSON files that are there, by name without suffix: manifest, sampling, quality,
             calibration.
         problems: one line for each thing that could not be read.
+        started_unix_s: when the first run started; None where that was not recorded.
     """
 
     path: Path
@@ -170,6 +171,7 @@ class Session:
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    started_unix_s: float | None = None
 
     @property
     def name(self) -> str:

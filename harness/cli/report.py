@@ -12,6 +12,7 @@ from harness.analysis.figures import group_runs
 from harness.analysis.readers import read_session
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
+from harness.report.story import story
 from harness.report.tables import as_text, tables
 from harness.reproduce.reader import opened
 
@@ -54,6 +55,9 @@ def _report(args: argparse.Namespace) -> int:
         for line in session.problems:
             print(f"warning: {line}", file=sys.stderr)
     print("\n\n".join(as_text(table) for table in tables(groups)))
+    said = story(groups)
+    if said:
+        print(f"\n{said}")
     sys.stdout.flush()
     if output is None:
         return 0

@@ -69,6 +69,7 @@ def main() -> int:
     from harness.analysis.readers import read_session  # noqa: PLC0415
     from harness.core.errors import HarnessError  # noqa: PLC0415
     from harness.report.evidence import quality_lines  # noqa: PLC0415
+    from harness.report.story import story  # noqa: PLC0415
     from harness.report.tables import as_text, tables  # noqa: PLC0415
     from harness.report.write import write_report  # noqa: PLC0415
 
@@ -85,6 +86,9 @@ def main() -> int:
             print(line)  # noqa: T201
         for line in session.problems:
             print(f"warning: {line}")  # noqa: T201
+        said = story(groups)
+        if said:
+            print(f"\n{said}")  # noqa: T201
         if word == _WITH_PAGE:
             written = write_report(directory, [session], groups)
             print(f"Report: {written.page}")  # noqa: T201

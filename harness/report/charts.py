@@ -14,7 +14,7 @@ from harness.analysis.figures import Group, RunFigures
 from harness.analysis.series import TOPOLOGY, Levels
 from harness.analysis.timeline import Boundary, Step, TaskBar, boundaries, steps, task_bars
 from harness.core.sizes import format_size
-from harness.report.palette import INK, Look, look, service_looks
+from harness.report.palette import INK, Look, look, service_look, service_looks
 
 Chart = dict[str, Any]
 
@@ -106,6 +106,41 @@ def _band_traces(group: Group, found: Band, style: Look, *, net: bool) -> list[d
     high = shared | edge | {"y": floats(found.high[kept]), "name": f"{group.label}, highest"}
     high |= {"fill": "tonexty", "fillcolor": style.faint(_FAINT)}
     return [low, high, median]
+
+
+def ranked_chart(groups: Sequence[Group]) -> Chart | None:
+    """Return what each mode needs at its peak as bars of its services, the least on top."""
+    ranked = [group for group in groups if group.figures and group.topology]
+    ranked.sort(key=lambda group: group.topology.net_peak.median if group.topology else 0.0)
+    names: dict[str, float] = {}
+    for group in ranked:
+        for name, size in group.at_peak.items():
+            names[name] = max(names.get(name, 0.0), size)
+    if not ranked or not names:
+        return None
+    traces = []
+    for name in sorted(names, key=lambda each: -names[each]):
+        style = service_look(name)
+        traces.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": name,
+                "y": [group.label for group in ranked],
+                "x": [max(group.at_peak.get(name, 0.0), 0.0) for group in ranked],
+                "marker": {
+                    "color": style.color,
+                    "pattern": {"shape": style.hatch, "fillmode": "overlay", "size": 6},
+                },
+                "hovertemplate": "%{x:.4s}B<extra>" + name + ", %{y}</extra>",
+            }
+        )
+    layout = {
+        "barmode": "stack",
+        "xaxis": {"title": {"text": "net use at the peak"}, **BYTES},
+        "yaxis": {"type": "category", "autorange": "reversed", "automargin": True},
+    }
+    return {"data": traces, "layout": layout}
 
 
 def peaks_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | None:

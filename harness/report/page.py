@@ -21,6 +21,7 @@ from harness.core.files import write_whole
 from harness.core.sizes import format_size
 from harness.report import charts, evidence
 from harness.report.palette import Look, dark_colors
+from harness.report.story import circumstances, story
 from harness.report.tables import Table, connector, ledger, outcomes, services, summary
 
 _FILES = files("harness.report") / "page_files"
@@ -70,6 +71,7 @@ def write_page(
         looks: how each group is drawn.
     """
     found: dict[str, Any] = {
+        "ranked": charts.ranked_chart(groups),
         "memory": charts.memory_chart(groups, looks),
         "peaks": charts.peaks_chart(groups, looks),
         "makespans": charts.makespan_chart(groups, looks),
@@ -82,7 +84,9 @@ def write_page(
         .render(
             version=__version__,
             title=_title(sessions),
+            story=story(groups),
             lead=_lead(sessions),
+            circumstances=circumstances(sessions),
             css=Markup(_text("page.css")),  # noqa: S704
             script=Markup(_text("page.js")),  # noqa: S704
             plotly=Markup(_text(_PLOTLY)),  # noqa: S704
@@ -164,7 +168,7 @@ def _run_name(figures: RunFigures) -> str:
 
 
 def _runs_note(groups: Sequence[Group], runs: Sequence[RunCharts]) -> str:
-    note = "Shown first is the run whose makespan is the median. A run that did not go through"
+    note = "Shown first is the run whose net peak is the median. A run that did not go through"
     note += " says how it ended; it is drawn to its last sample."
     if not any("tasks" in group.session.tables for group in groups):
         note += " Tasks and stage boundaries were not recorded."

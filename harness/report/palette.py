@@ -84,6 +84,7 @@ def look(number: int) -> Look:
 def dark_colors() -> dict[str, str]:
     """Return what stands for each colour on a dark page, see-through ones by their beginning."""
     pairs = [*zip(_COLORS, _DARK, strict=True), (INK, _DARK_INK)]
+    pairs += [*_SERVICES.values(), *_OTHER_SERVICES]
     return dict(pairs) | {_rgb(light): _rgb(dark) for light, dark in pairs}
 
 
@@ -92,14 +93,36 @@ def _rgb(color: str) -> str:
     return f"rgba({red},{green},{blue},"
 
 
-def service_looks(memory: Memory) -> dict[str, Look]:
-    """Return a look for each service in the order they are stacked: the largest at the bottom.
+# Tol's muted colours (2021), and for a dark page lighter ones: services are never modes.
+_SERVICES = {
+    "worker": ("#332288", "#A9A0E6"),
+    "redis": ("#CC6677", "#E8A0AC"),
+    "runner": ("#117733", "#6FCF8F"),
+    "scheduler": ("#999933", "#D9D96B"),
+    "endpoint": ("#882255", "#DB8FB3"),
+    "service": ("#44AA99", "#7ED6C6"),
+    "broker": ("#6A6A9A", "#B0B0D8"),
+    "interchange": ("#999933", "#D9D96B"),
+}
+_OTHER_SERVICES = (("#AA4499", "#DC9AD0"), ("#5C8AA8", "#A3C9E0"), ("#7A6A4F", "#C9B998"))
 
-    It is the same for all runs of a session.
-    """
+
+def service_look(name: str) -> Look:
+    """Return a service's look: the same in every report."""
+    known = list(_SERVICES)
+    if name in _SERVICES:
+        number, (color, _) = known.index(name), _SERVICES[name]
+    else:
+        number = len(known) + sum(name.encode())
+        color, _ = _OTHER_SERVICES[number % len(_OTHER_SERVICES)]
+    i = number % len(_HATCHES)
+    return Look(color, _DASHES[i], _SYMBOLS[i], _HATCHES[i])
+
+
+def service_looks(memory: Memory) -> dict[str, Look]:
+    """Return a look for each service in the order they are stacked: the largest at the bottom."""
     sizes = {name: float(np.nanmedian(levels)) for name, levels in memory.services.items()}
-    ordered = sorted(sizes, key=lambda name: (-sizes[name], name))
-    return {name: look(number) for number, name in enumerate(ordered)}
+    return {name: service_look(name) for name in sorted(sizes, key=lambda n: (-sizes[n], n))}
 
 
 def mode_looks(labels_and_modes: list[tuple[str, str]]) -> dict[str, Look]:

@@ -18,7 +18,6 @@ from harness.report.comparison import (
     NOTE,
     comparison_json,
     comparisons,
-    headline,
     left_out,
     open_questions,
     worth_showing,
@@ -66,7 +65,9 @@ def write_report(
     if rows:
         shown = worth_showing(rows)
         notes = (NOTE, *open_questions(shown), left_out(rows))
-        table = comparisons(f"Comparisons: {headline(rows, rules)}", shown, " ".join(notes).strip())
+        first = reference(groups)
+        title = f"Comparisons with {first.label}" if first else "Comparisons"
+        table = comparisons(title, shown, " ".join(notes).strip())
     names = RunDirectory(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -89,9 +90,9 @@ def _against_reference(groups: Sequence[Group], rules: Rules) -> list[tuple[str,
         first = reference(same)
         if first is not None and group is not first and group.figures:
             pairs.append((first, group))
-    found = compare_groups(pairs, Question(rules))
+    found, first = compare_groups(pairs, Question(rules)), reference(groups)
     return [
-        (f"{b.label} beside {a.label}", row)
+        (b.label if a is first else f"{b.label} beside {a.label}", row)
         for (a, b), rows in zip(pairs, found, strict=True)
         for row in rows
     ]

@@ -21,7 +21,7 @@ PEAKS = {
     "owned-proxy": [10 * MB, 11 * MB, 10 * MB, 12 * MB, 11 * MB],
 }
 PAPER = Path(__file__).parents[1] / "data" / "paper"
-CHARTS = ("memory", "run-1", "run-2", "peaks", "makespans")
+CHARTS = ("ranked", "memory", "run-1", "run-2", "peaks", "makespans")
 
 
 def selector(chart: str) -> str:
@@ -83,6 +83,7 @@ def test_all_figures_are_there_and_the_console_is_silent(page: Page) -> None:
         assert marks >= 1, chart
     titles = page.run("return [...document.querySelectorAll('h2')].map((h) => h.textContent)")
     assert titles == [
+        "What each mode needs at its peak",
         "Summary",
         "Memory over time",
         "Memory by service, and tasks",
@@ -94,6 +95,8 @@ def test_all_figures_are_there_and_the_console_is_silent(page: Page) -> None:
         "Ledger",
         "How it was measured: workflow-memory-of-a-test",
     ]
+    said = page.run("return document.getElementById('story').textContent")
+    assert said.startswith("At its peak ")
     assert page.complaints() == []
 
 
