@@ -3,7 +3,7 @@
     python -m benchmarks.planted PLACE [--pairs 20]
 
 For each pair, three benches of one plan with ``--until 5%``: A; B, which is A again, against A; C
-against A, on an image in which each task keeps a part of what it returns until the next task.
+against A, on an image in which each task holds 10 MB more than it should.
 Prints what each comparison says, and in the end how many said *worse*.
 """
 
@@ -31,16 +31,16 @@ PLAN = (
     " --until 5% --no-report"
 )
 _PLANTED = "workflow-memory-harness/dask:planted"
-# Of what it returns; makes the topology's net peak a tenth higher with this plan.
-_KEPT = 1.0
+# Held by each of two tasks at a time: together a tenth of the topology's net peak with this plan.
+_HELD_BYTES = 10_000_000
 _PATCH = f"""
 
-_payload, _kept = payload, []
+_task_proxy = task_proxy
 
 
-def payload(seed, label, size):
-    _kept[:] = [bytearray(b"x") * int({_KEPT} * size)]
-    return _payload(seed, label, size)
+def task_proxy(*data, **options):
+    held = bytearray(b"x") * {_HELD_BYTES}
+    return _task_proxy(*data, **options)
 """
 
 
