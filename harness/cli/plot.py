@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"warning: {line}", file=sys.stderr)
     groups = _chosen(group_runs([session]), args)
     try:
-        plots.save(plots.new_figure(_drawing(groups, args), tuple(args.size)), args.output)
+        plots.save(plots.new_figure(_drawing(groups, args), _place(args)), args.output)
     except OSError as error:
         raise UsageError(f"--output {args.output}: cannot be written ({error.strerror})") from None
     print(args.output)
@@ -57,17 +57,30 @@ def _parser() -> Parser:
         "--absolute", action="store_true", help="memory: with the baseline (default: net of it)"
     )
     parser.add_argument(
+        "--for",
+        dest="place",
+        choices=tuple(plots.PLACES),
+        default="ieee-page",
+        help="width and letters of what the figure is for; the legend stands above and is never cut"
+        " (default: ieee-page)",
+    )
+    parser.add_argument(
         "--size",
         nargs=2,
         type=_inches,
-        default=(7.0, 3.0),
         metavar=("WIDTH", "HEIGHT"),
-        help=f"in inches, {_SMALLEST:g} to {_LARGEST:g} each (default: 7 3)",
+        help=f"another size of the drawing, in inches, {_SMALLEST:g} to {_LARGEST:g} each",
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help=f"{_or(_SUFFIXES)}"
     )
     return parser
+
+
+def _place(args: argparse.Namespace) -> plots.Place:
+    place = plots.PLACES[args.place]
+    width, height = args.size or (place.width, place.height)
+    return plots.Place(width, height, place.font_pt)
 
 
 def _inches(text: str) -> float:

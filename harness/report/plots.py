@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
+from matplotlib.transforms import Bbox
 
 from harness.analysis.curves import band, baseline_of, run_curve, thin_together, typical_run
 from harness.analysis.figures import Group, RunFigures
@@ -22,11 +24,34 @@ from harness.analysis.timeline import boundaries, steps, task_bars
 from harness.core.files import write_whole
 from harness.report.palette import MATPLOTLIB_DASHES, MATPLOTLIB_MARKERS, Look, service_looks
 
-# One column of a two-column paper is 3.3 inches wide, a figure over both 7.
-_WIDE = (7.0, 3.0)
 _POINTS = 1500
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a figure goes.
+
+    Attributes:
+        width, height: in inches; what the legend needs is added to the height.
+        font_pt: size of its letters.
+    """
+
+    width: float
+    height: float
+    font_pt: float
+
+
+PLACES = {
+    "ieee-column": Place(3.5, 2.2, 8),
+    "ieee-page": Place(7.16, 3.0, 8),
+    "acm-column": Place(3.33, 2.1, 8),
+    "acm-page": Place(7.0, 3.0, 8),
+    "slide": Place(10.0, 5.0, 16),
+    "poster": Place(16.0, 8.0, 28),
+}
+"""Widths are those of the author guides of IEEE (3.5 and 7.16 inches) and ACM (3.33 and 7)."""
+_MOST_COLUMNS = 4
 _STYLE: Any = {
-    "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -34,9 +59,15 @@ _STYLE: Any = {
     "grid.color": "#e0e0e0",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": "medium",
+    "axes.labelsize": "medium",
+    "xtick.labelsize": "medium",
+    "ytick.labelsize": "medium",
     "hatch.linewidth": 0.5,
     "svg.fonttype": "none",
+    # Publishers refuse Type 3 fonts, which are matplotlib's default.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
     # The same figure gives the same bytes.
     "svg.hashsalt": "workflow-memory-harness",
     "savefig.dpi": 200,
@@ -86,12 +117,27 @@ def write_figures(
     return written
 
 
-def new_figure(draw: Callable[[Axes], None], size: tuple[float, float] = _WIDE) -> Figure:
-    """Return a figure with one drawing in it."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+def new_figure(draw: Callable[[Axes], None], place: Place = PLACES["ieee-page"]) -> Figure:
+    """Return a figure with one drawing in it, and its legend above.
+
+    The axes keep the place's size: what the legend needs is added, in as many columns as fit.
+    """
+    with mpl.rc_context(_STYLE | {"font.size": place.font_pt}):
+        # High enough for any legend while that is measured.
+        figure = Figure(figsize=(place.width, 4 * place.height), layout="constrained")
         FigureCanvasAgg(figure)
-        draw(figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(axes)
+        handles, labels = axes.get_legend_handles_labels()
+        box = Bbox.null()
+        for columns in range(min(_MOST_COLUMNS, len(labels)), 0, -1):
+            legend = figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+            figure.draw_without_rendering()
+            box = legend.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+            if box.width <= place.width or columns == 1:
+                break
+            legend.remove()
+        figure.set_size_inches(place.width, place.height + (box.height if labels else 0.0))
         # Once for all formats: the layout takes as long as the drawing.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
@@ -153,7 +199,6 @@ def draw_memory(
     axes.set_ylabel(f"Memory{whose}, less its baseline" if net else f"Memory{whose} in use")
     _bytes(axes)
     axes.margins(x=0.01)
-    _legend_above(axes)
 
 
 def draw_services(axes: Axes, group: Group, run: RunFigures) -> None:
@@ -189,7 +234,6 @@ def draw_services(axes: Axes, group: Group, run: RunFigures) -> None:
     axes.set_ylim(bottom=0)
     _bytes(axes)
     axes.margins(x=0.01)
-    _legend_above(axes)
 
 
 def _draw_predicted(axes: Axes, group: Group, run: RunFigures) -> None:
@@ -233,7 +277,6 @@ def draw_peaks(axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look]) -
     axes.grid(visible=False, axis="x")
     axes.set_ylabel("Net peak memory")
     _bytes(axes)
-    _legend_above(axes)
 
 
 def draw_makespans(axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look]) -> None:
@@ -263,7 +306,3 @@ def draw_makespans(axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look
 
 def _bytes(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(EngFormatter(unit="B"))
-
-
-def _legend_above(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)

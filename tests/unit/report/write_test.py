@@ -82,7 +82,8 @@ def test_figures_are_vector_and_pixel(report: Path) -> None:
     assert "Ownership" in svg
     png = (report / "figures" / "memory-net.png").read_bytes()
     width, height = struct.unpack(">II", png[16:24])
-    assert (width, height) == (1400, 600), "7 by 3 inches at 200 dots"
+    assert width == 1432, "7.16 inches at 200 dots"
+    assert height > 600, "3 inches and a legend"
 
 
 def test_a_report_can_be_made_again_in_its_place_and_is_the_same(report: Path) -> None:
