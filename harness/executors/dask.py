@@ -58,6 +58,17 @@ class DaskExecutor(Executor):
         self.client.close()
 
 
+def _workers(client: Client) -> Mapping[str, Any]:
+    """Return what the scheduler knows of each worker, by address.
+
+    Not ``client.scheduler_info()``: it returns what the client keeps, and every two seconds the
+    client keeps an answer without workers.
+    """
+    scheduler: Any = client.scheduler
+    found: Mapping[str, Any] = client.sync(scheduler.identity, n_workers=-1)["workers"]
+    return found
+
+
 def _check_package(client: Client) -> None:
     """Make sure that every worker has this package, and this version of it.
 
@@ -211,14 +222,14 @@ class DaskConfig(ExecutorConfig):
         try:
             client.wait_for_workers(wanted, timeout=timeout_s)
         except TimeoutError:  # Dask's own is this one too
-            found = len(client.scheduler_info(n_workers=-1)["workers"])
+            found = len(_workers(client))
             raise InfrastructureError(
                 f"{found} of {wanted} Dask workers joined within {timeout_s:g} s"
             ) from None
         _check_package(client)
         client.run(warm_up)
-        _rehearse(executor, warm_up, len(client.scheduler_info(n_workers=-1)["workers"]))
-        facts: dict[str, Any] = {"workers": len(client.scheduler_info(n_workers=-1)["workers"])}
+        _rehearse(executor, warm_up, len(_workers(client)))
+        facts: dict[str, Any] = {"workers": len(_workers(client))}
         if self.scheduler is not None:
             facts["cluster"] = _versions(client)
         return facts
@@ -226,7 +237,7 @@ class DaskConfig(ExecutorConfig):
     def alive(self, executor: Executor) -> Mapping[str, str]:
         """Ask the scheduler: a worker that a nanny starts again has another address."""
         assert isinstance(executor, DaskExecutor)
-        known = executor.client.scheduler_info(n_workers=-1)["workers"]
+        known = _workers(executor.client)
         return {address: f"worker {worker['name']}" for address, worker in known.items()}
 
     def tidy(self, executor: Executor, clean_up: Callable[..., Any]) -> None:
