@@ -178,12 +178,19 @@ class Group:
 
     @property
     def at_peak(self) -> dict[str, float]:
-        """Each service's net use when all together used most, median over the runs, in bytes."""
+        """Where the net peak sits: bytes of each service, which add up to the median net peak.
+
+        Their shares are medians of the samples at which all together used most: the kernel tells
+        how high a peak was, and not whose.
+        """
         names = {name: None for figures in self.figures for name in figures.at_peak}
-        values = {
-            name: range_of(figures.at_peak.get(name) for figures in self.figures) for name in names
-        }
-        return {name: each.median for name, each in values.items() if each is not None}
+        sizes = {}
+        for name in names:
+            found = range_of(figures.at_peak.get(name) for figures in self.figures)
+            sizes[name] = max(found.median, 0.0) if found else 0.0
+        total, topology = sum(sizes.values()), self.topology
+        scale = topology.net_peak.median / total if topology and total else 0.0
+        return {name: size * scale for name, size in sizes.items()}
 
     @property
     def topology(self) -> ScopeSummary | None:

@@ -112,9 +112,10 @@ def ranked_chart(groups: Sequence[Group]) -> Chart | None:
     """Return what each mode needs at its peak as bars of its services, the least on top."""
     ranked = [group for group in groups if group.figures and group.topology]
     ranked.sort(key=lambda group: group.topology.net_peak.median if group.topology else 0.0)
+    shares = [group.at_peak for group in ranked]
     names: dict[str, float] = {}
-    for group in ranked:
-        for name, size in group.at_peak.items():
+    for held in shares:
+        for name, size in held.items():
             names[name] = max(names.get(name, 0.0), size)
     if not ranked or not names:
         return None
@@ -127,7 +128,7 @@ def ranked_chart(groups: Sequence[Group]) -> Chart | None:
                 "orientation": "h",
                 "name": name,
                 "y": [group.label for group in ranked],
-                "x": [max(group.at_peak.get(name, 0.0), 0.0) for group in ranked],
+                "x": [held.get(name, 0.0) for held in shares],
                 "marker": {
                     "color": style.color,
                     "pattern": {"shape": style.hatch, "fillmode": "overlay", "size": 6},
@@ -137,7 +138,7 @@ def ranked_chart(groups: Sequence[Group]) -> Chart | None:
         )
     layout = {
         "barmode": "stack",
-        "xaxis": {"title": {"text": "net use at the peak"}, **BYTES},
+        "xaxis": {"title": {"text": "net peak"}, **BYTES},
         "yaxis": {"type": "category", "autorange": "reversed", "automargin": True},
     }
     return {"data": traces, "layout": layout}

@@ -64,7 +64,7 @@ def write_report(
     table = None
     if rows:
         shown = worth_showing(rows)
-        notes = (NOTE, *open_questions(shown), left_out(rows))
+        notes = (NOTE, *open_questions([each for each in rows if each[1].primary]), left_out(rows))
         first = reference(groups)
         title = f"Comparisons with {first.label}" if first else "Comparisons"
         table = comparisons(title, shown, " ".join(notes).strip())
