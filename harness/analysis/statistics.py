@@ -28,7 +28,9 @@ POWER = 0.8
 # Up to this many runs the tests count all ways in which chance could have dealt the ranks.
 _MOST_EXACT = 60
 _MOST_RUNS = 1000
-_NODES = 1500
+# Of sums that are integrals; samples of two runs have deviations of all sizes.
+_NODES = 200
+_NODES_OF_FEW = 1500
 _NORMAL = NormalDist()
 
 
@@ -190,7 +192,12 @@ def runs_needed(
     if min(len(a), len(b)) < 2 or difference <= 0:
         return None
     deviation = _deviation(a, b)
-    runs = least_runs(alpha)
+    # At least as many as if the spread were known: a normal distribution's quantiles are below t's.
+    quantiles = _NORMAL.inv_cdf(1 - alpha) + _NORMAL.inv_cdf(POWER)
+    least = 2 * math.pi / 3 * (deviation * quantiles / difference) ** 2
+    if least > _MOST_RUNS:
+        return None
+    runs = max(least_runs(alpha), math.floor(least))
     while deviation * _detectable(runs, runs, alpha) > difference:
         # Steps of a tenth: nobody counts 212 runs.
         runs += max(1, runs // 10)
@@ -312,7 +319,11 @@ def _deviations(freedom: int) -> list[tuple[float, float]]:
     nothing on both sides, for one degree of freedom too, so that their plain sum is the integral.
     """
     width = 8 / math.sqrt(2 * freedom)
-    logs = np.linspace(math.log(1e-8) / freedom - width, min(width, math.log(9)), _NODES)
+    logs = np.linspace(
+        math.log(1e-8) / freedom - width,
+        min(width, math.log(9)),
+        _NODES if freedom > 2 else _NODES_OF_FEW,
+    )
     half = freedom / 2
     density = freedom * logs - half * np.exp(2 * logs) + half * math.log(half) - math.lgamma(half)
     mass = 2 * np.exp(density) * (logs[1] - logs[0])
