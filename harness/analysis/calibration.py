@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.analysis.quality import sample_rows
+from harness.analysis.quality import STOCK_BYTES, sample_rows
 from harness.results.conversation import AFTER_START, BASELINE_END, RUN_START
 from harness.results.directory import RunDirectory
 from harness.results.rows import OutcomeRow, ResultRow, read_rows
@@ -314,7 +314,7 @@ def agreement_bytes(quality: dict[str, Any], cpus: int) -> dict[str, int]:
 
     Twice the 95th percentile, and at least the kernel's charge stocks of all CPUs.
     """
-    stocks = cpus * 64 * 4096
+    stocks = cpus * STOCK_BYTES
     return {
         name: max(2 * int(quality[key]["p95_bytes"]), stocks)
         for name, key in (

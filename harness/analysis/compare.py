@@ -17,6 +17,7 @@ from harness.analysis.identity import (
     share_topologies,
     stopped_by_verdict,
 )
+from harness.analysis.quality import STOCK_BYTES
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.session import OK, Session, WorkloadFacts
 from harness.analysis.statistics import ALPHA_OF_A_LOOK
@@ -32,9 +33,6 @@ from harness.analysis.verdicts import (
 )
 from harness.core.errors import UsageError
 
-# The kernel charges a container's memory in stocks of up to 64 pages on each CPU: a counter is
-# ahead of the use by up to this much (mm/memcontrol.c, MEMCG_CHARGE_BATCH).
-STOCK_BYTES = 64 * 4096
 # Clocks of a busy machine are late by some milliseconds.
 _CLOCK_S = 0.05
 _RATIO = 0.01

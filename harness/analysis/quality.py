@@ -26,9 +26,10 @@ from harness.sampling.grid import Histogram
 
 SCHEMA_VERSION = 1
 
-# The kernel charges in stocks of up to 64 pages for each CPU: usage may be ahead of its parts by
-# that much, and readings that are not made at once may differ by it.
-_STOCK_BYTES = 64 * 4096
+STOCK_BYTES = 64 * 4096
+"""The kernel charges a container's memory in stocks of up to 64 pages for each CPU: a counter is
+ahead of the use by up to this much (mm/memcontrol.c, MEMCG_CHARGE_BATCH), usage of its parts too,
+and readings that are not made at once may differ by it."""
 # What holds beside it where nothing was calibrated.
 DEFAULT_BOUNDS = {"identity": 2**20, "inside": 2**20, "docker": 2**20}
 
@@ -56,7 +57,7 @@ def bounds_for(directory: RunDirectory) -> Bounds:
     calibration, _ = read_document(path, "calibration") if path else ({}, ())
     manifest, _ = read_document(directory.manifest)
     agreement, host = calibration.get("agreement") or {}, manifest.get("host") or {}
-    stocks = _STOCK_BYTES * int(host.get("cpus") or os.cpu_count() or 1)
+    stocks = STOCK_BYTES * int(host.get("cpus") or os.cpu_count() or 1)
     bounds = {
         name: int(agreement.get(name, default + stocks)) for name, default in DEFAULT_BOUNDS.items()
     }

@@ -126,6 +126,17 @@ def project_cgroups(project: str) -> list[str]:
     return [str(top) for top in tops if top.is_dir()]
 
 
+def all_project_cgroups() -> set[str]:
+    """Return the names of all top cgroups, as those of projects: without ``.slice``."""
+    mounts = parse_mountinfo(_MOUNTINFO.read_text(encoding="utf-8")) if _MOUNTINFO.exists() else []
+    found: set[str] = set()
+    for mount in mounts:
+        with contextlib.suppress(OSError):  # another user's mount
+            names = (each.name for each in os.scandir(mount.mount_point) if each.is_dir())
+            found.update(name.removesuffix(".slice") for name in names)
+    return found
+
+
 def obstacle(engine: Engine) -> str:
     """Return why there can be no parents here, empty if nothing speaks against it."""
     mountinfo = _MOUNTINFO.read_text(encoding="utf-8") if _MOUNTINFO.exists() else ""

@@ -29,7 +29,7 @@ from harness.results.directory import RunDirectory
 from harness.results.repair import remove_folders, take_leftovers
 from harness.sampling.report import FRAGMENTS
 from harness.topology import ownership, records
-from harness.topology.cgroups import project_cgroups, remove_cgroups
+from harness.topology.cgroups import all_project_cgroups, project_cgroups, remove_cgroups
 from harness.topology.engine import OWNER_LABEL, RUN_LABEL
 from harness.topology.records import BenchProcess, Record, State
 
@@ -83,6 +83,16 @@ def find(client: DockerClient) -> list[Leftover]:
         entry = _entry(found, record.project)
         if entry is not None:
             entry.record, entry.state = record, record.state()
+    _find_in_engine(client, found)
+    # Of a bench whose note and containers are gone only these tell; whose they are nobody knows.
+    for name in all_project_cgroups():
+        _entry(found, name)
+    for entry in found.values():
+        entry.cgroups = project_cgroups(entry.project)
+    return [found[project] for project in sorted(found)]
+
+
+def _find_in_engine(client: DockerClient, found: dict[str, Leftover]) -> None:
     filters: dict[str, str | list[str] | bool] = {"label": RUN_LABEL}
     for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
         entry = _entry(found, container.labels.get(RUN_LABEL, ""))
@@ -99,9 +109,6 @@ def find(client: DockerClient) -> list[Leftover]:
             entry = _entry(found, (thing.attrs.get("Labels") or {}).get(RUN_LABEL, ""))
             if entry is not None:
                 getattr(entry, kind).append(str(thing.attrs["Name"]))
-    for entry in found.values():
-        entry.cgroups = project_cgroups(entry.project)
-    return [found[project] for project in sorted(found)]
 
 
 def _entry(found: dict[str, Leftover], project: str) -> Leftover | None:

@@ -44,6 +44,7 @@ def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[s
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(leftovers, "time", FakeClock())
     monkeypatch.setattr(leftovers, "project_cgroups", lambda project: found.get(project, []))
+    monkeypatch.setattr(leftovers, "all_project_cgroups", lambda: {*found, "docker", "user"})
     monkeypatch.setattr(leftovers, "remove_cgroups", lambda project: found.pop(project, []))
     return found
 
@@ -89,6 +90,18 @@ def test_what_is_not_a_benchs_is_neither_found_nor_removed(
     assert leftovers.find(engine.client) == []
     leftovers.remove(engine.client, PROJECT)
     assert names(engine) == before
+
+
+def test_cgroups_alone_are_found_and_are_nobodys(
+    engine: FakeEngine, cgroups: dict[str, list[str]]
+) -> None:
+    cgroups.clear()
+    cgroups["wmh0badcafe"] = ["/sys/fs/cgroup/memory/wmh0badcafe"]
+    found = {entry.project: entry for entry in leftovers.find(engine.client)}
+    assert found["wmh0badcafe"].things() == ["cgroup /sys/fs/cgroup/memory/wmh0badcafe"]
+    # Only whoever names it removes it.
+    assert found["wmh0badcafe"].state == State.UNKNOWN
+    assert not {"docker", "user"} & set(found)
 
 
 def test_a_note_alone_is_found() -> None:
