@@ -22,10 +22,10 @@ from typing import Any, cast
 import docker
 from _benches import idle_containers
 from docker.errors import DockerException
+from harness.sampling.cgroup.process import CgroupSamplerProcess
 
 from harness.core import interrupt
 from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig
-from harness.sampling.cgroup.process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
 from harness.sampling.host import HostProfiler
 

@@ -406,6 +406,29 @@ class Intake:
             _append_text(self.directory.log, [f"{one_line(line)}\n" for line in lines])
 
 
+def shared_files(directory: RunDirectory) -> tuple[list[str], list[str]]:
+    """Return names of the files that containers write into their shared folder.
+
+    Returns:
+        Those that only grow, the outcomes first, and those that are written anew.
+    """
+    grow = [
+        directory.outcomes,
+        directory.marks,
+        directory.predictions,
+        directory.tasks,
+        directory.phases,
+        directory.storage,
+        directory.results,
+        directory.objects,
+        directory.memory("inside"),
+        directory.host_memory,
+        directory.truth,
+        directory.log,
+    ]
+    return [path.name for path in grow], [directory.ending.name, directory.manifest.name]
+
+
 def _append(path: Path, lines: list[str], row_type: type[Any]) -> None:
     header = csv_line(list(columns(row_type)))
     _append_text(path, lines, header)

@@ -8,12 +8,16 @@ wait, SIGKILL.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import subprocess
 import sys
 import time
 
 from harness.core.environment import child_environment
+
+_STOP_TIMEOUT_S = 10.0
+_PIECE_BYTES = 1 << 16
 
 
 class SamplerChild:
@@ -41,8 +45,19 @@ class SamplerChild:
 
     def send(self, line: str) -> None:
         """Write a line to the child. Raises BrokenPipeError if it has ended."""
+        self.send_bytes(line.encode())
+
+    def send_bytes(self, data: bytes) -> None:
+        """Write to the child. Raises OSError if it has ended."""
         assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._process.stdin.fileno(), view) :]
+
+    def read_some(self) -> bytes:
+        """Return what the child has written, waiting for it; nothing at the end."""
+        assert self._process.stdout is not None
+        return os.read(self._process.stdout.fileno(), _PIECE_BYTES)
 
     def read_line(self, timeout_s: float) -> str | None:
         """Return the child's next line; ``None`` if it ends or none comes in time."""
@@ -73,6 +88,16 @@ class SamplerChild:
         with contextlib.suppress(BrokenPipeError):  # it ended and left unread input
             self._process.stdin.close()
         self._process.stdout.close()
+        return self._wait(timeout_s)
+
+    def finish(self, timeout_s: float) -> int:
+        """End the child in the same way, while another thread reads what it still says."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        return self._wait(timeout_s)
+
+    def _wait(self, timeout_s: float) -> int:
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -82,3 +107,22 @@ class SamplerChild:
         except subprocess.TimeoutExpired:
             self._process.kill()
         return self._process.wait()
+
+
+class ChildStreams:
+    """The streams of a child that talks until its standard input ends."""
+
+    def __init__(self, module: str) -> None:
+        self._child = SamplerChild(module)
+
+    def receive(self) -> bytes:
+        """Return what has come, waiting for it; nothing at the end."""
+        return self._child.read_some()
+
+    def send(self, data: bytes) -> None:
+        """Send. Raises OSError if the child has ended."""
+        self._child.send_bytes(data)
+
+    def close(self) -> int:
+        """Let the child end, and return its exit code."""
+        return self._child.finish(_STOP_TIMEOUT_S)

@@ -79,7 +79,8 @@ class DockerView:
 
     One daemon thread per container; ``stream_errors`` are the exceptions by which a stream may
     break off, which ends that container's rows and is noted in the report. On exit the threads
-    are given ``timeout_s`` together: each ends with its stream's next message.
+    are given ``timeout_s`` together: each ends with its stream's next message. ``shift_ns`` is
+    added to this machine's monotonic clock, where the containers have another one.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class DockerView:
         *,
         stream_errors: tuple[type[Exception], ...] = (OSError, ValueError),
         timeout_s: float = 3.0,
+        shift_ns: int = 0,
     ) -> None:
+        self._shift_ns = shift_ns
         self._run_dir = Path(run_dir)
         self._stream_errors = stream_errors
         self._timeout_s = timeout_s
@@ -122,7 +125,7 @@ class DockerView:
                     self._absent[container] = f"the stats stream broke off: {error}"
 
     def _take(self, container: str, message: Mapping[str, Any]) -> bool:
-        t_mono_ns = time.monotonic_ns()
+        t_mono_ns = time.monotonic_ns() + self._shift_ns
         with self._lock:
             if self._stopped:
                 return False

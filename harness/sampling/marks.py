@@ -18,6 +18,7 @@ import fcntl
 import os
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from harness.results.conversation import MARKS, RUN_END, RUN_START
@@ -34,26 +35,27 @@ _EVENTS_BYTES = 4096
 
 
 class Doorbell:
-    """Waits by ``sigtimedwait``: its signals stay blocked and no handler ever runs.
+    """Waits by ``sigtimedwait``: its signals are blocked until ``close``, no handler ever runs.
 
-    ``path`` is the marks file, which may come into being later. ``stop`` is true after SIGTERM.
-    SIGINT is ignored: a Ctrl-C reaches the whole process group, and the parent says when sampling
-    ends.
+    ``path`` is the marks file, which may come into being later; ``listen`` a descriptor that ends
+    a sleep, too, when it becomes readable. ``stop`` is true after SIGTERM.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, listen: int) -> None:
         self.stop = False
         self._path = path
+        self._listen = listen
         self._fd = -1
         self._watched = False
         self._wanted = {signal.SIGTERM, signal.SIGIO}
         signal.pthread_sigmask(signal.SIG_BLOCK, self._wanted)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._libc = ctypes.CDLL(None, use_errno=True)
+        with suppress(OSError):  # what comes there is then seen at the next look
+            _signal_input(listen)
         try:
             self._open()
         except (OSError, AttributeError):
-            self.close()
+            self._stop_ringing()
 
     @property
     def rings(self) -> bool:
@@ -64,9 +66,7 @@ class Doorbell:
         self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1")
-        fcntl.fcntl(self._fd, fcntl.F_SETOWN, os.getpid())
-        flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
-        fcntl.fcntl(self._fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+        _signal_input(self._fd)
         self._watch()
 
     def _watch(self) -> None:
@@ -98,19 +98,33 @@ class Doorbell:
             os.read(self._fd, _EVENTS_BYTES)
         except OSError as error:
             if error.errno != errno.EAGAIN:
-                self.close()
+                self._stop_ringing()
         if self.rings and not self._watched:
             try:
                 self._watch()
             except OSError:
-                self.close()
+                self._stop_ringing()
         return True
 
-    def close(self) -> None:
-        """Stop listening."""
+    def _stop_ringing(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
+
+    def close(self) -> None:
+        """Stop listening, and let signals through again."""
+        self._stop_ringing()
+        with suppress(OSError):
+            flags = fcntl.fcntl(self._listen, fcntl.F_GETFL)
+            fcntl.fcntl(self._listen, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._wanted)
+
+
+def _signal_input(descriptor: int) -> None:
+    """Have the kernel send SIGIO when there is something to read."""
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 _READ_BYTES = 64 * 1024

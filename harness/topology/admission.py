@@ -48,7 +48,6 @@ def admit(plan: Plan, run_dir: Path | str) -> list[str]:
     found = [
         checks.api(engine.api_version),
         checks.compose(doctor.compose_version()),
-        doctor.shared_files(client, place),
         # Whether it can be written is told when the run directory is made.
         checks.disk("run directory", doctor.free_bytes(place), needs.disk_bytes),
         doctor.descriptors(ahead),

@@ -24,6 +24,7 @@ from harness.results.outcomes import REPEATED, Ending, Outcome, error_for
 from harness.results.rows import OutcomeRow, RowWriter, read_table
 from harness.sampling.report import collect_reports
 from harness.topology import ownership
+from harness.topology.agent import Agent, started
 from harness.topology.compose import keep_sources, plan_files
 from harness.topology.launch import Launch, LaunchedTopology, prepare
 from harness.topology.leftovers import clean_in_background
@@ -79,6 +80,7 @@ class Bench:
     _facts: dict[str, Any] = field(default_factory=dict)
     _running: list[LaunchedTopology] = field(default_factory=list)
     _before: _TakingDown | None = None
+    _agent: Agent | None = None
     _began: float = 0.0
 
     def run(self) -> None:
@@ -108,6 +110,9 @@ class Bench:
                 stack.callback(keep_sources, files, self.directory.path / "compose" / "sources")
                 stack.enter_context(interrupt.second_ends(self._end_at_once))
                 stack.enter_context(keep_reserve(self.directory.reserve))
+                self._agent = launch.agent
+                stack.enter_context(started(launch.agent))
+                self._facts["agent"] = launch.agent.facts()
                 endings = self._run_topologies(launch)
         finally:
             with interrupt.shielded(), suppress(OSError):
@@ -276,7 +281,10 @@ class Bench:
                 self._note(topology, Ending(Outcome.INTERRUPTED, interrupt.name()))
 
     def _end_at_once(self) -> None:
-        clean_in_background([topology.name for topology in self._running], self.say)
+        projects = [topology.name for topology in self._running]
+        if self._agent is not None and self._agent.is_container:
+            projects.append(self._agent.project)
+        clean_in_background(projects, self.say)
 
     def _say_how_to_look(self, topology: LaunchedTopology) -> None:
         self.say(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from harness.results.directory import RunDirectory
 from harness.results.documents import write_json
 from harness.sampling.probe import PROBES
 from harness.topology import ownership
+from harness.topology.agent import started
 from harness.topology.bench import Bench
 from harness.topology.compose import COMPOSE_DIR
 from harness.topology.launch import LaunchedTopology, prepare
@@ -71,15 +73,17 @@ def run_probes(path: Path, say: Callable[[str], None]) -> Probed:
         plan, directory, [COMPOSE_DIR / "calibrate.yaml"], say, _nothing, runs=frozenset(PROBES)
     )
     topology = LaunchedTopology(launch, 1, range(1))
-    started: list[tuple[float, dict[str, float]]] = []
-    try:
-        ending = topology.run(lambda: started.append((time.monotonic(), engine_cpu_s())))
+    began: list[tuple[float, dict[str, float]]] = []
+    with ExitStack() as stack:
+        stack.enter_context(started(launch.agent))
+        stack.callback(topology.close)
+        facts["agent"] = launch.agent.facts()
+        ending = topology.run(lambda: began.append((time.monotonic(), engine_cpu_s())))
         if ending is not None:
             raise ending.error()
         rss_bytes = engine_rss_bytes()
-        elapsed_s = time.monotonic() - started[0][0]
-        share = engine_cpu_between(started[0][1], engine_cpu_s()) / elapsed_s
-    finally:
+        elapsed_s = time.monotonic() - began[0][0]
+        share = engine_cpu_between(began[0][1], engine_cpu_s()) / elapsed_s
         topology.close()
         found = facts | {"host": manifest.machine(), "cgroup_view_lacks": topology.lacks}
         write_json(directory.manifest, found)

@@ -144,14 +144,17 @@ def load(average: float, cpus: int) -> Check:
     return Check("other load", Verdict.OK, found)
 
 
-def cgroups(version: int, driver: str, obstacle: str) -> Check:
-    """Check whether exact peaks of services can be read."""
-    found = f"v{version}, driver {driver}"
-    if obstacle:
-        return Check(
-            "cgroups",
-            Verdict.WARN,
-            f"{found}: {obstacle}",
-            "run as root on the engine's machine for the exact peak of each service",
-        )
-    return Check("cgroups", Verdict.OK, found)
+def peaks(version: int, driver: str, form: str, obstacle: str) -> Check:
+    """Say which peaks an agent can read, and what would give more.
+
+    Args:
+        version, driver: of the engine's cgroups.
+        form: of the agent: child or container.
+        obstacle: why it can make no parent cgroups; empty if it can.
+    """
+    found = f"cgroup v{version}, driver {driver}, agent is a {form}"
+    if not obstacle:
+        kinds = "of containers, services and the topology"
+        return Check("peaks", Verdict.OK, f"{found}: the kernel's, {kinds}")
+    remedy = "see docs/engines.md for what gives the exact peak of each service"
+    return Check("peaks", Verdict.WARN, f"{found}: sampled for services: {obstacle}", remedy)

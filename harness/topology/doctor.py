@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 import resource
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,7 +15,6 @@ from typing import Any
 
 from docker import DockerClient
 from docker.errors import APIError
-from docker.types import Mount
 
 from harness.core.command import run_command
 from harness.core.errors import InfrastructureError
@@ -25,9 +24,15 @@ from harness.plan.estimate import Estimate
 from harness.results.directory import absolute
 from harness.sampling.cgroup.reader import descriptors_needed
 from harness.sampling.meminfo import proc_size
-from harness.topology import checks, leftovers
+from harness.topology import checks, leftovers, ownership
+from harness.topology.agent import (
+    Agent,
+    sees_files_here,
+    some_image,
+    started,
+    wants_container,
+)
 from harness.topology.ahead import Ahead, available_bytes, look_ahead
-from harness.topology.cgroups import obstacle
 from harness.topology.checks import Check, Verdict
 from harness.topology.compose import new_project_name
 from harness.topology.engine import OWNER_LABEL, RUN_LABEL, connect, describe
@@ -37,7 +42,6 @@ _CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clock
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _MEMINFO = Path("/proc/meminfo")
 _CLIENT_S = 20
-_NO_IMAGE = "workflow-memory-harness/no-image:none"
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
 
 
@@ -57,7 +61,7 @@ def examine(plan: Plan | None, run_dir: str) -> Iterator[Check]:
         client = None
     if client is not None:
         yield from _of_the_engine(client, needs)
-        yield shared_files(client, existing(run_dir))
+        yield from watcher(client, existing(run_dir))
     yield checks.compose(compose_version())
     yield _run_directory(run_dir, needs)
     yield descriptors(ahead)
@@ -72,33 +76,35 @@ def existing(run_dir: Path | str) -> Path:
     return place
 
 
-def shared_files(client: DockerClient, place: Path) -> Check:
-    """Check that the engine sees the files of this machine: containers write into them.
+def watcher(client: DockerClient, place: Path) -> Iterator[Check]:
+    """Start an agent as a bench would, and say what it will be able to read.
 
-    It is asked to mount a folder that was made just now, for an image that nobody has: it looks
-    for the folder first, and has started nothing either way.
+    Args:
+        client: the engine.
+        place: a folder of this machine.
     """
-    name = "shared files"
+    engine = describe(client)
+    container = wants_container(client, engine, place)
+    here = "this machine" if not container or sees_files_here(client, place) else "another machine"
+    user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else "root"
+    yield Check("place", Verdict.OK, f"{settle()}, on {here}, as {user}")
+    image = some_image() if container else ""
+    if container and not image:
+        found = "no image of ours is there to start the agent from"
+        yield Check("peaks", Verdict.WARN, found, "'make images'")
+        return
+    form = "container" if container else "child"
+    agent = Agent(client, engine, ownership.current_owner(), form, image)
     try:
-        nonce = Path(tempfile.mkdtemp(prefix=".harness-nonce-", dir=place))
-    except OSError:  # the run directory cannot be made either, which is told where it is
-        return Check(name, Verdict.OK, f"cannot be tried in {place}")
-    try:
-        mount = Mount("/nonce", str(nonce), type="bind", read_only=True)
-        host = client.api.create_host_config(mounts=[mount])
-        made = client.api.create_container(_NO_IMAGE, host_config=host)
-        client.api.remove_container(made["Id"])  # somebody has called an image that
-    except APIError as error:
-        if "source path does not exist" in str(error.explanation):
-            return Check(
-                name,
-                Verdict.FAIL,
-                f"the engine at {settle()} does not see {place}",
-                "run the harness on the engine's machine, or name a --run-dir that both see",
-            )
-    finally:
-        nonce.rmdir()
-    return Check(name, Verdict.OK, f"the engine sees {place}")
+        with started(agent):
+            obstacle = agent.obstacle()
+            offset_s = agent.clock_shift_ns() / 1e9
+    except (InfrastructureError, OSError) as error:
+        yield Check("peaks", Verdict.FAIL, str(error), "see docs/engines.md")
+        return
+    yield checks.peaks(engine.cgroup_version, engine.cgroup_driver, form, obstacle)
+    if offset_s:
+        yield Check("agent's clock", Verdict.OK, f"{offset_s:+.3f} s from this machine's, measured")
 
 
 def descriptors(ahead: Ahead | None) -> Check:
@@ -117,9 +123,8 @@ def _of_the_engine(client: DockerClient, needs: Estimate | None) -> Iterator[Che
     engine = describe(client)
     info = client.info()
     offset_s = _offset_s(str(info.get("SystemTime", "")))
-    yield Check("engine", Verdict.OK, f"{engine.version}, {engine.storage_driver}")
+    yield Check("engine", Verdict.OK, str(engine))
     yield checks.api(engine.api_version)
-    yield checks.cgroups(engine.cgroup_version, engine.cgroup_driver, obstacle(engine))
     yield _limits(info)
     available = available_bytes(engine.memory_bytes)
     yield checks.memory(available, needs.peak_bytes if needs else None)

@@ -34,6 +34,8 @@ class Engine:
         storage_driver: e.g. ``overlay2``.
         memory_bytes: memory the engine's machine has.
         cpus: CPUs it has.
+        name: ``Docker`` or ``Podman``.
+        rootless: whether it runs as an ordinary user.
     """
 
     version: str
@@ -43,6 +45,13 @@ class Engine:
     storage_driver: str
     memory_bytes: int
     cpus: int
+    name: str = "Docker"
+    rootless: bool = False
+
+    def __str__(self) -> str:
+        """Return it as a line for people."""
+        who = ", without root" if self.rootless else ""
+        return f"{self.name} {self.version}, {self.storage_driver}{who}"
 
 
 def connect(timeout_s: float = 60, connections: int = 10) -> DockerClient:
@@ -96,4 +105,6 @@ def describe(client: DockerClient) -> Engine:
         storage_driver=info["Driver"],
         memory_bytes=info["MemTotal"],
         cpus=info["NCPU"],
+        name="Podman" if "podman" in str(version.get("Components", "")).lower() else "Docker",
+        rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from docker import DockerClient
@@ -15,8 +15,6 @@ from harness.core.text import one_line
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome, parse_ending
 from harness.results.shared import SharedFolder
-from harness.sampling.cgroup.paths import Unreachable, container_cgroup
-from harness.sampling.cgroup.reader import CgroupReader
 from harness.topology.compose import ComposeProject, role
 from harness.topology.engine import connect
 from harness.topology.events import Event, Kind
@@ -42,6 +40,7 @@ class Judge:
         directory: the run directory.
         client: a connection to the engine.
         shared: what its containers can write.
+        killed: each container's kills for lack of memory, by its name in the topology.
     """
 
     project: ComposeProject
@@ -49,6 +48,7 @@ class Judge:
     directory: RunDirectory
     client: DockerClient
     shared: SharedFolder
+    killed: Callable[[], dict[str, int]] = dict
     _pinger: DockerClient | None = None
 
     def engine_lost(self) -> Ending | None:
@@ -137,20 +137,8 @@ class Judge:
 
     def kernel_counters(self) -> Ending | None:
         """Return an ending if the kernel has killed a process of a container that goes on."""
-        for container in self.containers:
-            try:
-                container.reload()
-                pid = int(container.attrs["State"]["Pid"])
-                cgroup = container_cgroup(pid, str(container.id)) if pid else None
-                if cgroup is None or isinstance(cgroup, Unreachable):
-                    continue
-                reader = CgroupReader(cgroup)
-                killed = reader.oom_kill()
-                reader.close()
-            except (DockerException, OSError):
-                continue
-            if killed:
-                name = self.project.short_name(container)
+        for name, count in self.killed().items():
+            if count:
                 reason = f"a process in {name} was killed for lack of memory"
                 return Ending(Outcome.MEMORY, reason, name)
         return None

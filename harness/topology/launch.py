@@ -25,10 +25,11 @@ from harness.results.directory import RunDirectory
 from harness.results.intake import Intake, Known
 from harness.results.outcomes import Ending, Outcome
 from harness.results.shared import SharedFolder
-from harness.sampling.cgroup.process import CgroupSamplerProcess
+from harness.sampling.agent.parents import CgroupParents
+from harness.sampling.agent.relay import Watch
 from harness.sampling.report import collect_reports
 from harness.topology import ownership, records, sampling, stacks
-from harness.topology.cgroups import CgroupParents, create_parents, remove_parents
+from harness.topology.agent import Agent, Places, wants_container
 from harness.topology.compose import (
     COMPOSE_DIR,
     ComposeProject,
@@ -62,6 +63,7 @@ class Launch:
         images: variables that name the images.
         engine: what starts the containers.
         client: a connection to it.
+        agent: what watches its machine.
         owner: whose files these are.
         say: told, one line each, what is being done.
         progress: told the number of finished runs as it grows.
@@ -74,6 +76,7 @@ class Launch:
     images: dict[str, str]
     engine: Engine
     client: DockerClient
+    agent: Agent
     owner: ownership.Owner
     say: Callable[[str], None]
     progress: Callable[[int], None]
@@ -90,7 +93,7 @@ def prepare(
     images: Mapping[str, Image] | None = None,
     runs: frozenset[str] = frozenset(),
 ) -> tuple[Launch, dict[str, Any]]:
-    """Connect to the engine and make sure that all images are there.
+    """Connect to the engine and make sure that all images are there; the agent is not started.
 
     Args:
         plan, directory, files, say, progress: as for :class:`Launch`.
@@ -109,6 +112,15 @@ def prepare(
     write_whole(directory.plan, f"{plan_text}\n")
     variables = image_stacks(files)
     images = images or ensure(sorted(set(variables.values())), say)
+    owner = ownership.current_owner()
+    agent = Agent(
+        client,
+        engine,
+        owner,
+        "container" if wants_container(client, engine, directory.path) else "child",
+        image=min(images.values(), key=lambda image: image.size_bytes).reference,
+        run_dir=str(directory.path),
+    )
     launch = Launch(
         plan=plan,
         directory=directory,
@@ -116,7 +128,8 @@ def prepare(
         images={variable: images[stack].reference for variable, stack in variables.items()},
         engine=engine,
         client=client,
-        owner=ownership.current_owner(),
+        agent=agent,
+        owner=owner,
         say=say,
         progress=progress,
         runs=runs,
@@ -151,7 +164,7 @@ class LaunchedTopology:
     lacks: dict[str, str] = field(default_factory=dict)
     malloc: dict[str, list[str]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
-    _secret_files: dict[str, str] = field(default_factory=dict)
+    _places: Places | None = None
     _intake: Intake | None = None
     _is_down: bool = True
 
@@ -182,7 +195,7 @@ class LaunchedTopology:
             with suppress(DockerException, OSError):
                 # Whoever did not become ready can still say what it waits for.
                 self._collect_stacks(self._project(), self._project().containers(launch.client))
-            judge = Judge(self._project(), [], launch.directory, launch.client, self._shared)
+            judge = self._judge()
             lost = judge.engine_lost()
             judge.close()
             if lost is None and isinstance(error, ComposeTimeoutError):
@@ -190,7 +203,7 @@ class LaunchedTopology:
             return lost or judge.of_the_machine(str(error), "topology")
         except (DockerException, RequestException) as error:
             # Both are OSErrors too: what the engine refuses is not the run directory's fault.
-            judge = Judge(self._project(), [], launch.directory, launch.client, self._shared)
+            judge = self._judge()
             lost = judge.engine_lost()
             judge.close()
             said = " ".join(str(error).split())[:300] or type(error).__name__
@@ -208,15 +221,19 @@ class LaunchedTopology:
         self._stack.callback(self._collect)
         records.write(self.record())
         self._stack.callback(self._forget)
-        parents = create_parents(launch.engine, self.name, services(launch.files))
+        agent, owner = launch.agent, launch.owner
+        parents = agent.create_parents(self.name, services(launch.files))
         self._stack.callback(self._remove_parents, parents)
-        owner = launch.owner
-        secret_files = launch.plan.executor.containers().files(
-            owner.container_uid, owner.container_gid
+        secret_files = self._stack.enter_context(
+            launch.plan.executor.containers().files(owner.container_uid, owner.container_gid)
         )
-        self._secret_files = self._stack.enter_context(secret_files)
+        places = self._places = agent.make_folders(
+            self._shared.path.name, self._shared, self._replies, launch.directory.plan, secret_files
+        )
         project = self._project(parents)
-        view = self._stack.enter_context(sampling.docker_view(launch.directory, self._marks))
+        view = self._stack.enter_context(
+            sampling.docker_view(launch.directory, self._marks, agent.clock_shift_ns())
+        )
         self._stack.callback(self._take_down, project)
         happened = self._stack.enter_context(events(project))
         launch.say(f"Starting the topology {project.name}")
@@ -237,14 +254,18 @@ class LaunchedTopology:
             project,
             containers,
             parents,
-            marks=self._marks,
-            replies=self._replies,
+            agent=agent,
+            places=places,
             runs=len(intake.known.runs),
-        ) as sampler:
-            absent = sampler.answer.absent
+        ) as watched:
+            absent = watched.answer.absent
             self.lacks = {"cgroup parents": parents.reason} if parents.reason else {}
             self.lacks |= absent
-            return self._watch(project, containers, happened, sampler, intake)
+            return self._watch(project, containers, happened, watched, intake)
+
+    def _judge(self) -> Judge:
+        launch = self.launch
+        return Judge(self._project(), [], launch.directory, launch.client, self._shared)
 
     def close(self) -> None:
         """Take everything down."""
@@ -252,6 +273,8 @@ class LaunchedTopology:
 
     def keep(self) -> None:
         """Leave everything in place, and say how to look at it."""
+        self.launch.agent.kept = True
+        self.launch.agent.fetch(self._shared.path.name)
         records.write(replace(self.record(), kept=True))
         if self._intake is not None:
             self._intake.end(str(self.number))
@@ -308,6 +331,7 @@ class LaunchedTopology:
     def _environment(self, parents: CgroupParents) -> dict[str, str]:
         plan = self.launch.plan
         assert plan.topology is not None
+        places = self._places or Places("", RunDirectory(Path()), "", "", "", {})
         command = f"python -m harness run --plan {RUN_MOUNT}/plan.json"
         if len(self.places) < plan.run_count:
             command += f" --places {self.places.start + 1} {self.places.stop}"
@@ -318,14 +342,14 @@ class LaunchedTopology:
                 for service, parent in parents.compose.items()
             },
             **plan.executor.containers().environment,
-            **self._secret_files,
+            **places.inputs,
             "HARNESS_OWNER": str(BenchProcess.current()),
             "HARNESS_USER": self.launch.owner.compose_user,
-            "HARNESS_RUN_MOUNT": str(self._shared.path),
+            "HARNESS_RUN_MOUNT": places.shared,
             "HARNESS_RUN_MOUNT_TYPE": "bind",
-            "HARNESS_PLAN_FILE": str(self.launch.directory.plan),
-            "HARNESS_MARKS_ACK_FILE": str(self._replies.marks_ack),
-            "HARNESS_SETTLED_FILE": str(self._replies.settled),
+            "HARNESS_PLAN_FILE": places.plan,
+            "HARNESS_MARKS_ACK_FILE": str(places.replies.marks_ack),
+            "HARNESS_SETTLED_FILE": str(places.replies.settled),
             "HARNESS_RUNNER_COMMAND": command,
             "HARNESS_MARKS_ACK": "1",
             # The runner starts beside the services and waits for the workers itself; it cannot
@@ -347,7 +371,7 @@ class LaunchedTopology:
         project: ComposeProject,
         containers: Sequence[Container],
         happened: queue.SimpleQueue[Event],
-        sampler: CgroupSamplerProcess,
+        watched: Watch,
         intake: Intake,
     ) -> Ending | None:
         launch = self.launch
@@ -360,7 +384,8 @@ class LaunchedTopology:
             intake,
             happened,
             launch.progress,
-            sampler_exit=sampler.poll,
+            sampler_end=watched.poll,
+            killed=watched.killed,
             run_timeout_s=run_timeout_s(launch.plan),
             # The runner waits that long for the workers itself, and says which are missing.
             start_timeout_s=2 * launch.plan.general.start_timeout,
@@ -377,8 +402,11 @@ class LaunchedTopology:
             if ending is None or ending.service != ENGINE:
                 _stop_in_order(runner)
             # Every sampler writes out what it has.
-            with suppress(OSError):
-                self._shared.append(launch.directory.marks.name, mark_line("", STOP).encode())
+            if launch.agent.is_container:
+                launch.agent.stop_samplers(self._shared.path.name)
+            else:
+                with suppress(OSError):
+                    self._shared.append(launch.directory.marks.name, mark_line("", STOP).encode())
             intake.end_of_runs()
         return ending
 
@@ -389,7 +417,8 @@ class LaunchedTopology:
             stacks.collect(project, containers, directory)
 
     def _remove_parents(self, parents: CgroupParents) -> None:
-        for directory in remove_parents(parents):
+        left = [] if parents.reason else self.launch.agent.remove_cgroups(self.name)
+        for directory in left:
             self.launch.say(f"warning: {directory} could not be removed")
 
     def _take_down(self, project: ComposeProject) -> None:
@@ -419,6 +448,10 @@ class LaunchedTopology:
 
     def _collect(self) -> None:
         suffix = "" if self.number == 1 else f"@{self.number}"
+        name = self._shared.path.name
+        self.launch.agent.fetch(name)
+        if self._is_down:
+            self.launch.agent.drop_folders(name)
         collect_reports(self.launch.directory, suffix)
         if self._intake is not None:
             self._intake.end(str(self.number))

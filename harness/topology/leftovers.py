@@ -27,9 +27,13 @@ from harness.core.environment import child_environment
 from harness.core.errors import UsageError
 from harness.results.directory import RunDirectory
 from harness.results.repair import remove_folders, take_leftovers
+from harness.sampling.agent.parents import (
+    all_project_cgroups,
+    project_cgroups,
+    remove_cgroups,
+)
 from harness.sampling.report import FRAGMENTS
 from harness.topology import ownership, records
-from harness.topology.cgroups import all_project_cgroups, project_cgroups, remove_cgroups
 from harness.topology.engine import OWNER_LABEL, RUN_LABEL
 from harness.topology.records import BenchProcess, Record, State
 

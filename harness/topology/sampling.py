@@ -1,4 +1,4 @@
-"""The host's two views of a topology: cgroup files and the engine's stats stream."""
+"""The two views of a topology from outside: cgroup files and the engine's stats stream."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from docker.models.containers import Container
 from harness.plan import Plan
 from harness.plan.options import INSIDE_INTERVAL_S
 from harness.results.directory import RunDirectory
+from harness.sampling.agent.parents import CgroupParents
+from harness.sampling.agent.relay import Watch
 from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig
-from harness.sampling.cgroup.process import CgroupSamplerProcess
 from harness.sampling.docker_stats import DockerView
-from harness.topology.cgroups import CgroupParents
+from harness.topology.agent import Agent, Places
 from harness.topology.compose import ComposeProject, role, service_counts
 from harness.topology.engine import STREAM_ERRORS, connect
 
@@ -40,13 +41,14 @@ def default_inside_interval_s(containers: int) -> float:
 
 
 @contextmanager
-def docker_view(directory: RunDirectory, marks: Path) -> Iterator[DockerView]:
+def docker_view(directory: RunDirectory, marks: Path, shift_ns: int) -> Iterator[DockerView]:
     """Provide the view of the engine's stats streams; leave it after the containers are gone.
 
     A stream ends with its container, else only with its next message, up to a second later.
+    ``shift_ns`` is what to add to this machine's clock for the containers'.
     """
     errors = STREAM_ERRORS
-    with DockerView(directory.path, marks, stream_errors=errors) as view:
+    with DockerView(directory.path, marks, stream_errors=errors, shift_ns=shift_ns) as view:
         yield view
 
 
@@ -74,29 +76,27 @@ def cgroup_view(
     containers: Sequence[Container],
     parents: CgroupParents,
     *,
-    marks: Path,
-    replies: RunDirectory,
+    agent: Agent,
+    places: Places,
     runs: int,
-) -> Iterator[CgroupSamplerProcess]:
-    """Read all containers' cgroup files from the host while in this context.
+) -> Iterator[Watch]:
+    """Have the agent read all containers' cgroup files while in this context.
 
     Args:
         plan, directory, project, containers, parents: the topology.
-        marks: the file in which its runner says where it is.
-        replies: where the runner is answered.
+        agent: of the engine's machine.
+        places: where the topology's folders are there.
         runs: how many runs it has.
 
     Yields:
-        The sampler, whose answer says what cannot be read, and why.
+        The watch, whose answer says what cannot be read, and why.
     """
     assert plan.topology is not None
     for container in containers:
         container.reload()  # the list's attributes are as old as the list
     config = SamplerConfig(
-        run_dir=str(directory.path),
-        marks=str(marks),
-        ack=str(replies.marks_ack),
-        settled=str(replies.settled),
+        shared=places.seen_shared,
+        replies=places.seen_replies,
         marks_limit=_MARKS_OF_A_RUN * (1 + plan.general.warmup) * runs + _MARKS_OF_A_RUN,
         containers=[
             ContainerConfig(
@@ -113,6 +113,8 @@ def cgroup_view(
         baseline_window_ns=round(plan.general.baseline_window * 1e9),
         baseline_bound_bytes=plan.general.baseline_bound,
         baseline_timeout_ns=round(plan.general.baseline_timeout * 1e9),
+        user=agent.watching_user(),
     )
-    with CgroupSamplerProcess(config) as cgroup:
-        yield cgroup
+    name = Path(places.seen_shared).name
+    with agent.relay.watch(config, directory, name if agent.is_container else None) as watch:
+        yield watch

@@ -112,7 +112,8 @@ class RunnerWatch:
         intake: of the topology.
         happened: from ``events``, entered before the topology was up.
         progress: told the number of finished runs as it grows.
-        sampler_exit: the exit code of the host's sampler, None while it runs.
+        sampler_end: why sampling from outside has ended, None while it goes on.
+        killed: each container's kills for lack of memory so far.
         run_timeout_s: how long a run may take; 0 is for ever.
         start_timeout_s: how long the runner may take until its first run.
         rows_in_all: how many outcomes the topology's runs make.
@@ -125,7 +126,8 @@ class RunnerWatch:
     intake: Intake
     happened: queue.SimpleQueue[Event]
     progress: Callable[[int], None]
-    sampler_exit: Callable[[], int | None]
+    sampler_end: Callable[[], str | None]
+    killed: Callable[[], dict[str, int]]
     run_timeout_s: float
     start_timeout_s: float
     rows_in_all: int
@@ -136,7 +138,12 @@ class RunnerWatch:
 
     def __post_init__(self) -> None:
         self._judge = Judge(
-            self.project, self.containers, self.directory, self.client, self.intake.shared
+            self.project,
+            self.containers,
+            self.directory,
+            self.client,
+            self.intake.shared,
+            self.killed,
         )
 
     def wait(self) -> Ending | None:
@@ -163,9 +170,9 @@ class RunnerWatch:
     def _ending(self, runs: RunProgress) -> Ending | None:
         if self._seen:
             return self._judge_events()
-        code = self.sampler_exit()
-        if code is not None:
-            reason = f"the host's memory sampler ended (exit code {code})"
+        why = self.sampler_end()
+        if why is not None:
+            reason = f"the host's memory sampler ended: {why}"
             return self._judge.of_the_machine(reason, "sampler")
         return self._asked() or self._too_long(runs)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from harness.topology.cgroups import remove_cgroups
+from harness.sampling.agent.parents import remove_cgroups
 from harness.topology.compose import ComposeProject, topology_files
 from tests.integration.conftest import (
     EXAMPLE,

@@ -1,15 +1,14 @@
-"""What the host sampler is told: one line of JSON."""
+"""What is to be sampled, as the agent is told."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.results.directory import RunDirectory
 
 MS = 1_000_000
-_FILES = RunDirectory(Path())
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +28,17 @@ class ContainerConfig:
 
 @dataclass(frozen=True, slots=True)
 class SamplerConfig:
-    """Everything the host sampler needs.
+    """Everything the host sampler needs; paths are those of the engine's machine.
 
-    ``service_parents`` maps services to the directories of the cgroups that hold all their
-    containers, ``topology_parent`` holds those; both optional. ``run_dir`` is where the CSV files
-    and the report go, ``marks`` the file that the runner writes, ``ack`` and ``settled`` the files
-    that answer it. Intervals in nanoseconds. After ``marks_limit`` marks, somebody else writes
-    them. Window, bound and time limit of the baseline are those of ``settling``.
+    ``shared`` is the folder with the marks that the runner writes, ``replies`` that of the files
+    that answer it. ``service_parents`` maps services to the directories of the cgroups that hold
+    all their containers, ``topology_parent`` holds those; both optional. Intervals in nanoseconds.
+    After ``marks_limit`` marks, somebody else writes them. Window, bound and time limit of the
+    baseline are those of ``settling``. ``user`` is whom the containers run as.
     """
 
-    run_dir: str
+    shared: str
+    replies: str
     containers: list[ContainerConfig]
     service_parents: dict[str, str] = field(default_factory=dict)
     topology_parent: str | None = None
@@ -48,32 +48,31 @@ class SamplerConfig:
     baseline_window_ns: int = 100 * MS
     baseline_bound_bytes: int = 1024 * 1024
     baseline_timeout_ns: int = 2000 * MS
-    marks: str = ""
-    ack: str = ""
-    settled: str = ""
     marks_limit: int = 1_000_000
-    samples_file: str = _FILES.memory("cgroup").name
-    peaks_file: str = _FILES.peaks.name
-    ledger_file: str = _FILES.ledger.name
+    user: tuple[int, int] = (0, 0)
 
-    def __post_init__(self) -> None:
-        """Take the run directory's own files for those that are not said."""
-        directory = RunDirectory(Path(self.run_dir))
-        for name, path in (
-            ("marks", directory.marks),
-            ("ack", directory.marks_ack),
-            ("settled", directory.settled),
-        ):
-            if not getattr(self, name):
-                object.__setattr__(self, name, str(path))
+    @property
+    def marks(self) -> str:
+        """The file that the runner writes."""
+        return str(RunDirectory(Path(self.shared)).marks)
 
-    def to_json(self) -> str:
-        """Return the configuration as one line."""
-        return json.dumps(asdict(self)) + "\n"
+    @property
+    def ack(self) -> str:
+        """The file that confirms marks."""
+        return str(RunDirectory(Path(self.replies)).marks_ack)
+
+    @property
+    def settled(self) -> str:
+        """The file that says whether memory was flat."""
+        return str(RunDirectory(Path(self.replies)).settled)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration for a message."""
+        return asdict(self)
 
 
-def config_from_json(line: str) -> SamplerConfig:
-    """Read the line ``to_json`` wrote. Raises ValueError, KeyError or TypeError if it is not."""
-    values = json.loads(line)
-    values["containers"] = [ContainerConfig(**each) for each in values["containers"]]
-    return SamplerConfig(**values)
+def config_from(values: dict[str, Any]) -> SamplerConfig:
+    """Read what ``to_dict`` made. Raises KeyError or TypeError if it is not."""
+    containers = [ContainerConfig(**each) for each in values["containers"]]
+    uid, gid = values["user"]
+    return SamplerConfig(**values | {"containers": containers, "user": (uid, gid)})

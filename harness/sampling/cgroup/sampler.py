@@ -1,18 +1,11 @@
-"""The cgroup view: a process on the host that reads the containers' memory files.
+"""The cgroup view: all containers' memory files, read on a grid; what the agent does in a watch.
 
-Started as ``python -m harness.sampling.cgroup.sampler`` with its configuration as the first line of
-standard input (see ``cgroup_config``; ``cgroup_process`` starts it). It answers with one line of
-JSON, ``{"ready": true, ...}``, samples until the ``stop`` mark, SIGTERM or the end of its standard
-input (its parent is gone), and leaves a report. Usage is read on every tick of the grid, the
-parts of it and pressure at slower rates, the kernel's peaks at the marks.
+Usage is read on every tick of the grid, the parts of it and pressure at slower rates, the kernel's
+peaks at the marks.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,18 +19,14 @@ from harness.results.conversation import (
     STOP,
     Settled,
 )
-from harness.results.rows import columns
 from harness.results.schema import (
     SCOPE_CONTAINER,
     SCOPE_SERVICE,
     SCOPE_TOPOLOGY,
     CgroupRow,
-    LedgerRow,
-    PeakRow,
     partial_line,
     row_line,
 )
-from harness.sampling.cgroup.config import SamplerConfig, config_from_json
 from harness.sampling.cgroup.paths import (
     MemoryCgroup,
     Unreachable,
@@ -45,22 +34,19 @@ from harness.sampling.cgroup.paths import (
     container_cgroup,
     pressure_above,
 )
-from harness.sampling.cgroup.reader import NO_DESCRIPTORS, descriptors_needed
+from harness.sampling.cgroup.reader import NO_DESCRIPTORS
 from harness.sampling.cgroup.scopes import Container, Scope, ledger_rows
-from harness.sampling.grid import Every, Grid, raise_descriptor_limit, raise_priority
-from harness.sampling.marks import AckWriter, Doorbell, MarksTail
-from harness.sampling.report import Stopwatch, ViewReport, own_rss_max_bytes, write_report
+from harness.sampling.grid import Every
+from harness.sampling.marks import AckWriter, MarksTail
 from harness.sampling.settling import Flatness
-from harness.sampling.writer import LineWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from harness.results.schema import MarkRow
+    from harness.sampling.agent.messages import RowSender
+    from harness.sampling.cgroup.config import SamplerConfig
 
-# How often standard input is looked at for its end, and the marks without being told of one.
-_PARENT_CHECK_NS = 100_000_000
-_MARKS_CHECK_NS = 100_000_000
 # What a row has on a tick that reads nothing but the usage.
 _USAGE_CELLS = (
     "run_id",
@@ -74,15 +60,26 @@ _USAGE_CELLS = (
 
 
 class HostSampler:
-    """All containers and scopes, and the files they are written to.
+    """All containers and scopes, and the tables their rows go to.
 
-    Raises OSError if the output cannot be written or descriptors run out; what else cannot be
+    Args:
+        config: what is to be sampled.
+        tables: ``samples``, ``peaks`` and ``ledger``.
+        handled: told of each mark when its rows are on their way; ``confirm`` is to be called
+            when they have arrived.
+
+    Raises OSError if replies cannot be written or descriptors run out; what else cannot be
     read is in ``absent``.
     """
 
-    def __init__(self, config: SamplerConfig) -> None:
+    def __init__(
+        self,
+        config: SamplerConfig,
+        tables: Mapping[str, RowSender],
+        handled: Callable[[], None],
+    ) -> None:
         self._config = config
-        run_dir = Path(config.run_dir)
+        self._handled = handled
         self.absent: dict[str, str] = {}
         self.ended: list[str] = []
         self.stopped = False
@@ -94,19 +91,14 @@ class HostSampler:
         self._ack = AckWriter(config.ack)
         self._stat_due = Every(config.stat_interval_ns, config.usage_interval_ns)
         self._slow_due = Every(config.slow_interval_ns, config.usage_interval_ns)
-        # A view that can read nothing leaves no file, so that an empty one is never mistaken for
-        # a quiet one.
-        self._samples: LineWriter | None = None
         self._usage_line = partial_line(CgroupRow, _USAGE_CELLS)
-        self._peaks: LineWriter | None = None
-        self._ledger: LineWriter | None = None
+        # A view that can read nothing has no rows, so that an empty file is never mistaken for a
+        # quiet one.
+        self._samples = tables["samples"]
+        self._peaks = tables["peaks"]
+        self._ledger = tables["ledger"]
         self._settled_file = Path(config.settled)
         self._settling: tuple[str, Flatness] | None = None
-        if self._containers:
-            self._samples = LineWriter(str(run_dir / config.samples_file), columns(CgroupRow))
-        if self._scopes:
-            self._peaks = LineWriter(str(run_dir / config.peaks_file), columns(PeakRow))
-            self._ledger = LineWriter(str(run_dir / config.ledger_file), columns(LedgerRow))
 
     @property
     def names(self) -> list[str]:
@@ -181,8 +173,7 @@ class HostSampler:
                     scope.saw_anon()
         if self._settling is not None:
             self._watch_baseline(*self._settling)
-        if self._samples is not None:
-            self._samples.flush_if_due()
+        self._samples.flush_if_due()
 
     def _watch_baseline(self, run_id: str, flatness: Flatness) -> None:
         usage = sum(container.usage or 0 for container in self._containers)
@@ -198,7 +189,8 @@ class HostSampler:
     def _sample_usage(self, late_ns: int) -> None:
         # The fast path, most rows of all: only the usage is read, and the line is put together
         # without a dataclass.
-        run, mono_ns, unix_ns, write = self._run, time.monotonic_ns, time.time_ns, self._write
+        run, mono_ns, unix_ns = self._run, time.monotonic_ns, time.time_ns
+        write = self._samples.write
         line = self._usage_line
         for container in self._containers:
             usage = container.read_usage()
@@ -240,25 +232,33 @@ class HostSampler:
                 swap_bytes=parts.swap_bytes if parts else None,
                 sock_bytes=parts.sock_bytes if parts else None,
             )
-            self._write(row_line(row))
-
-    def _write(self, line: str) -> None:
-        if self._samples is not None:
-            self._samples.write(line)
+            self._samples.write(row_line(row))
 
     def _note_end(self, container: Container) -> None:
         if container.reader.ended and not container.end_noted:
             container.end_noted = True
             self.ended.append(container.name)
 
-    def handle_marks(self) -> None:
-        """Do what new marks ask for and acknowledge each."""
-        for mark in self._marks.poll():
+    def handle_marks(self) -> bool:
+        """Do what new marks ask for; return whether there were any."""
+        marks = self._marks.poll()
+        for mark in marks:
             self._marks_left -= 1
             if self._marks_left < 0:
                 raise ValueError(f"{self._config.marks}: has more marks than the runs can make")
             self._handle(mark)
-            self._ack.ack()
+            self._handled()
+        return bool(marks)
+
+    def confirm(self) -> None:
+        """Tell the runner that the rows up to its next unconfirmed mark are safe."""
+        self._ack.ack()
+
+    def oom_kills(self) -> dict[str, int]:
+        """Return each container's kills for lack of memory so far, where they can be counted."""
+        for container in self._containers:
+            container.read_slow()
+        return {each.name: each.oom_kill for each in self._containers if each.oom_kill is not None}
 
     def _handle(self, mark: MarkRow) -> None:
         if mark.mark == RUN_START:
@@ -271,8 +271,9 @@ class HostSampler:
             self.stopped = True
         elif mark.mark == BASELINE_START:
             self._start_baseline(mark.run_id)
-        if mark.mark != STOP and self._ledger is not None:
-            for row in ledger_rows(self._scopes, self._containers, mark.run_id, mark.mark):
+        if mark.mark != STOP:
+            user = self._config.user
+            for row in ledger_rows(self._scopes, self._containers, mark.run_id, mark.mark, user):
                 self._ledger.write(row_line(row))
         self._flush()
 
@@ -306,93 +307,21 @@ class HostSampler:
             scope.saw_usage()
             scope.saw_anon()
             row = scope.peak(self._run, self._config.usage_interval_ns)
-            if self._peaks is not None and not scope.over:
+            if not scope.over:
                 self._peaks.write(row_line(row))
         self._run = ""
 
     def _flush(self) -> None:
         for writer in (self._samples, self._peaks, self._ledger):
-            if writer is not None:
-                writer.flush()
+            writer.flush()
 
     def close(self) -> None:
-        """End a run still in progress, so that it keeps its peaks, and write everything out."""
+        """End a run still in progress, so that it keeps its peaks, and let go of everything."""
         self._end_run()
         self._flush()
-
-
-def _parent_is_gone() -> bool:
-    fd = sys.stdin.fileno()
-    readable, _, _ = select.select([fd], [], [], 0)
-    return bool(readable) and os.read(fd, 4096) == b""
-
-
-def run(config: SamplerConfig) -> None:
-    """Sample as configured until told to stop, then write the report."""
-    priority = raise_priority()
-    raise_descriptor_limit()
-    bell = Doorbell(config.marks)
-    sampler = HostSampler(config)
-    answer = {"ready": True, "priority": priority, "names": sampler.names, "absent": sampler.absent}
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
-    watch = Stopwatch()
-
-    def sleep(seconds: float) -> None:
-        if bell.sleep(seconds):
-            sampler.handle_marks()
-
-    grid = Grid(config.usage_interval_ns, sleep=sleep)
-    parent_check = Every(_PARENT_CHECK_NS, config.usage_interval_ns)
-    marks_check = Every(_MARKS_CHECK_NS, config.usage_interval_ns)
-    try:
-        for tick in grid.ticks(lambda: bell.stop or sampler.stopped):
-            if marks_check.due(tick.index) or not bell.rings:
-                sampler.handle_marks()
-            sampler.tick(tick.index, tick.late_ns)
-            if parent_check.due(tick.index) and _parent_is_gone():
-                break
-    finally:
-        sampler.close()
-    write_report(
-        Path(config.run_dir),
-        ViewReport(
-            view="cgroup",
-            name="host",
-            grid=grid.report(),
-            priority=priority,
-            elapsed_ns=watch.elapsed_ns(),
-            cpu_ns=watch.cpu_ns(),
-            rss_max_bytes=own_rss_max_bytes(),
-            absent=sampler.absent,
-            ended=sampler.ended,
-            details={
-                "stat_interval_ns": config.stat_interval_ns,
-                "slow_interval_ns": config.slow_interval_ns,
-                "wakes_at_marks": bell.rings,
-            },
-        ),
-    )
-
-
-def main() -> int:
-    """Read the configuration from standard input and sample."""
-    try:
-        config = config_from_json(sys.stdin.readline())
-    except (ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"harness.sampling.cgroup.sampler: bad configuration: {error}\n")
-        return 2
-    try:
-        run(config)
-    except (OSError, ValueError) as error:
-        remedy = ""
-        if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
-            needed = descriptors_needed(len(config.containers), len(config.service_parents) + 1)
-            remedy = f": the sampler needs {needed} descriptors, raise the hard limit (ulimit -Hn)"
-        sys.stderr.write(f"harness.sampling.cgroup.sampler: {error}{remedy}\n")
-        return 3
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        self._marks.close()
+        self._ack.close()
+        for scope in self._scopes:
+            scope.close()
+        for container in self._containers:
+            container.reader.close()

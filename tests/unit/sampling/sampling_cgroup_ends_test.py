@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from harness.sampling.cgroup.process import CgroupSamplerProcess
 
 from harness.core.errors import InfrastructureError
 from harness.results.conversation import MarkWriter
 from harness.results.schema import CgroupRow
 from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig, config_from_json
-from harness.sampling.cgroup.process import CgroupSamplerProcess
 from harness.sampling.report import merge_reports
 from tests.unit.sampling.cgroup_dirs import TIMEOUT_S, config, container, read, v1, wait_until
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.sampling.cgroup.process import CgroupSamplerProcess
 
 from harness.results.conversation import HostsVerdict, MarkWriter, Settled
 from harness.results.rows import optional_column
 from harness.results.schema import CgroupRow, LedgerRow, PeakRow
 from harness.sampling.cgroup import sampler as sampler_module
 from harness.sampling.cgroup.config import MS, ContainerConfig
-from harness.sampling.cgroup.process import CgroupSamplerProcess
 from harness.sampling.cgroup.reader import descriptors_needed
 from harness.sampling.cgroup.sampler import HostSampler
 from harness.sampling.marks import MarksTail

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.sampling.meminfo import parse_meminfo
-from harness.topology import cgroups
-from harness.topology.cgroups import (
+from harness.sampling.agent import parents as cgroups
+from harness.sampling.agent.parents import (
     CgroupParents,
     create_parents,
     plan_parents,
     remove_cgroups,
     remove_parents,
 )
+from harness.sampling.meminfo import parse_meminfo
 from harness.topology.engine import Engine
 
 PROJECT = "wmh1a2b3c4d"

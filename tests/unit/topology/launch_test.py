@@ -17,9 +17,9 @@ from harness.results.conversation import HEADER
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome
 from harness.results.rows import OutcomeRow, columns, csv_line
+from harness.sampling.agent.parents import CgroupParents
 from harness.topology import judge, launch, records, stacks
 from harness.topology import sampling as views
-from harness.topology.cgroups import CgroupParents
 from harness.topology.compose import ComposeProject, ComposeTimeoutError, plan_files
 from harness.topology.engine import describe
 from harness.topology.judge import ENGINE

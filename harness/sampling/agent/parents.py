@@ -3,8 +3,8 @@
 They outlive the containers, so the kernel's high-water mark of a service can still be read when
 its container is gone, and the topology's is the simultaneous peak of all. Compose passes them as
 ``cgroup_parent``. The engine creates the missing ones but removes none, under no controller: all
-of that is done here. Needs root on the engine's machine; without, there are no parents, for a
-stated reason, and sampling reads each container's own cgroup.
+of that is done here, by the agent, as root of the engine's cgroup tree. Where that is not granted
+there are no parents, for a stated reason, and sampling reads each container's own cgroup.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import subprocess
+import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.sampling.cgroup.paths import CgroupMount, memory_mount, parse_mountinfo
-from harness.sampling.meminfo import parse_meminfo
-from harness.topology.engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 # The engine has let go of a container's cgroups when it reports it removed; the kernel may need a
@@ -72,16 +73,24 @@ def plan_parents(
     )
 
 
-def create_parents(engine: Engine, project: str, services: Sequence[str]) -> CgroupParents:
-    """Create a project's parent cgroups, or say in ``reason`` why there are none."""
+def create_parents(
+    driver: str, version: int, project: str, services: Sequence[str]
+) -> CgroupParents:
+    """Create a project's parent cgroups, or say in ``reason`` why there are none.
+
+    Args:
+        driver, version: of the engine's cgroups.
+        project: whose they are.
+        services: one parent for each.
+    """
     mountinfo = _MOUNTINFO.read_text(encoding="utf-8") if _MOUNTINFO.exists() else ""
     mount = memory_mount(mountinfo)
-    reason = _obstacle(engine, mount)
+    reason = obstacle(driver, version)
     if reason or mount is None:
         return CgroupParents(project, reason=reason)
-    parents = plan_parents(engine.cgroup_driver, mount.mount_point, project, services)
+    parents = plan_parents(driver, mount.mount_point, project, services)
     try:
-        if engine.cgroup_driver == "systemd":
+        if _asks_systemd(driver):
             _systemctl("start", *parents.compose.values())
         else:
             _make_directories(mount, parents)
@@ -105,7 +114,7 @@ def remove_cgroups(project: str) -> list[str]:
     """
     mounts = parse_mountinfo(_MOUNTINFO.read_text(encoding="utf-8"))
     slices = [m for m in mounts if Path(m.mount_point, f"{project}.slice").is_dir()]
-    if slices:
+    if slices and shutil.which("systemctl"):
         with contextlib.suppress(OSError):  # what is left shows below
             _systemctl("stop", f"{project}.slice")
     left = []
@@ -137,19 +146,20 @@ def all_project_cgroups() -> set[str]:
     return found
 
 
-def obstacle(engine: Engine) -> str:
-    """Return why there can be no parents here, empty if nothing speaks against it."""
+def obstacle(driver: str, version: int) -> str:
+    """Return why parents cannot be created here, empty if nothing speaks against it.
+
+    Args:
+        driver, version: of the engine's cgroups.
+    """
     mountinfo = _MOUNTINFO.read_text(encoding="utf-8") if _MOUNTINFO.exists() else ""
-    return _obstacle(engine, memory_mount(mountinfo))
-
-
-def _obstacle(engine: Engine, mount: CgroupMount | None) -> str:
-    """Return why parents cannot be created here, empty if nothing speaks against it."""
+    mount = memory_mount(mountinfo)
+    if driver not in ("cgroupfs", "systemd"):
+        return f"the engine manages no cgroups (driver {driver or 'unknown'})"
     if mount is None:
         return "no cgroup hierarchy with the memory controller is mounted here"
-    elsewhere = _elsewhere(engine, mount)
-    if elsewhere:
-        return f"the engine runs on another machine: {elsewhere}"
+    if mount.version != version:
+        return f"the engine uses cgroup v{version}, this machine v{mount.version}"
     if mount.root != "/":
         return "only a part of the cgroup tree is visible here, as in a container"
     if os.geteuid() != 0:
@@ -157,17 +167,13 @@ def _obstacle(engine: Engine, mount: CgroupMount | None) -> str:
     return ""
 
 
-def _elsewhere(engine: Engine, mount: CgroupMount) -> str:
-    """Return what tells that the engine's machine is not this one."""
-    host = os.environ.get("DOCKER_HOST", "")
-    if host and not host.startswith("unix://"):
-        return f"DOCKER_HOST is {host}"
-    if mount.version != engine.cgroup_version:
-        return f"it uses cgroup v{engine.cgroup_version}, this one v{mount.version}"
-    here = parse_meminfo(Path("/proc/meminfo").read_bytes())
-    if here is not None and here.total != engine.memory_bytes:
-        return f"it has {engine.memory_bytes} bytes of memory, this one {here.total}"
-    return ""
+def _asks_systemd(driver: str) -> bool:
+    """Say whether slices are systemd's to make: in a container it cannot be asked.
+
+    The engine then asks it for the slice of each container, and systemd takes over a directory
+    that is there already.
+    """
+    return driver == "systemd" and shutil.which("systemctl") is not None
 
 
 def _make_directories(mount: CgroupMount, parents: CgroupParents) -> None:
@@ -199,6 +205,9 @@ def _require(parents: CgroupParents) -> None:
 
 def _systemctl(verb: str, *units: str) -> None:
     """Call systemctl. Raises OSError with its message if it fails or is not there."""
+    # Few agents need it, and it is big.
+    import subprocess  # noqa: PLC0415
+
     called = subprocess.run(
         ["systemctl", "--quiet", verb, *units], capture_output=True, text=True, check=False
     )

@@ -1,0 +1,1 @@
+"""The agent: the one process that watches an engine's machine, and the conversation with it."""

@@ -1,0 +1,306 @@
+"""Home's end of the conversation with an agent.
+
+A thread hears the agent and writes what it sends into the run directory; requests are answered in
+their order. When a request is answered, all that the agent sent before the answer is on disk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.core.errors import InfrastructureError
+from harness.core.files import write_whole
+from harness.results.rows import columns
+from harness.results.schema import CgroupRow, LedgerRow, PeakRow
+from harness.sampling.agent.messages import Decoder, encode
+from harness.sampling.child import ChildStreams
+from harness.sampling.clocks import Exchange, Offset, estimate
+from harness.sampling.report import ViewReport, write_report
+from harness.sampling.writer import LineWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.results.directory import RunDirectory
+    from harness.results.shared import SharedFolder
+    from harness.sampling.cgroup.config import SamplerConfig
+
+MODULE = "harness.sampling.agent"
+# Starting Python takes 50 ms, but a minute is not too much for a loaded or emulated machine.
+_HELLO_TIMEOUT_S = 60.0
+_TIMEOUT_S = 30.0
+_TRIPS = 20
+_ENDED = {"error": ""}
+
+
+class Transport(Protocol):
+    """The two byte streams between home and an agent."""
+
+    def receive(self) -> bytes:
+        """Return what has come, waiting for it; nothing at the end."""
+
+    def send(self, data: bytes) -> None:
+        """Send. Raises OSError if the agent is gone."""
+
+    def close(self) -> int:
+        """Let the agent end, and return its exit code, -1 if it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchAnswer:
+    """What the agent said when it began to sample.
+
+    ``names`` are the containers it reads, ``absent`` maps what it cannot read to the reason.
+    """
+
+    names: list[str]
+    absent: dict[str, str]
+
+
+class Relay:
+    """Talks to one agent.
+
+    Args:
+        transport: to the agent, which has been started.
+
+    Attributes:
+        pid: the agent's process number, as it sees it.
+        clock: what tells its clock, see ``clock_id``.
+        priority: what scheduling it was granted.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._gone = ""
+        self._watched: Watch | None = None
+        self._mirrors: dict[str, SharedFolder] = {}
+        self._thread = threading.Thread(target=self._hear, name="agent", daemon=True)
+        self._thread.start()
+        said = self.ask("hello", timeout_s=_HELLO_TIMEOUT_S)
+        self.pid, self.clock, self.priority = said["pid"], said["clock"], said["priority"]
+
+    @property
+    def gone(self) -> str:
+        """Why the agent answers no more; empty while it does."""
+        return self._gone
+
+    def ask(self, request: str, timeout_s: float = _TIMEOUT_S, **words: Any) -> Any:
+        """Return the answer to a request.
+
+        Raises:
+            OSError: what the agent could not do.
+            InfrastructureError: if it is gone, or says nothing in time.
+        """
+        number = next(self._numbers)
+        answered: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        with self._lock:
+            self._waiting[number] = answered
+        try:
+            self._send({"id": number, "do": request} | words)
+            if self._gone:
+                raise self._lost()
+            answer = answered.get(timeout=timeout_s)
+        except queue.Empty:
+            raise InfrastructureError(
+                f"the memory sampler's agent did not answer within {timeout_s:g} s ({request})"
+            ) from None
+        finally:
+            with self._lock:
+                del self._waiting[number]
+        if answer is _ENDED:
+            raise self._lost()
+        if "error" in answer:
+            raise OSError(str(answer["error"]))
+        return answer["answer"]
+
+    def _lost(self) -> InfrastructureError:
+        return InfrastructureError(f"the memory sampler's agent ended: {self._gone}")
+
+    def _send(self, message: dict[str, Any]) -> None:
+        # An agent that is gone shows at the other stream.
+        with self._sending, suppress(OSError):
+            self._transport.send(encode(message))
+
+    def clock_offset(self) -> Offset:
+        """Return what is to be added to the agent's monotonic clock for ours."""
+        trips = []
+        for _ in range(_TRIPS):
+            sent_ns = time.monotonic_ns()
+            there_ns = self.ask("clock")["mono_ns"]
+            trips.append(Exchange(sent_ns, there_ns, time.monotonic_ns()))
+        return estimate(trips)
+
+    def mirror(self, name: str, folder: SharedFolder) -> None:
+        """Keep a folder here as the shared folder of a topology is there."""
+        self._mirrors[name] = folder
+
+    @contextmanager
+    def watch(
+        self, config: SamplerConfig, directory: RunDirectory, folder: str | None = None
+    ) -> Iterator[Watch]:
+        """Have all containers sampled while in this context.
+
+        Args:
+            config: what to sample.
+            directory: where rows and the report go.
+            folder: the topology whose files the agent sends meanwhile.
+
+        Raises:
+            InfrastructureError: if it cannot be begun.
+        """
+        watch = Watch(self, directory)
+        self._watched = watch
+        try:
+            try:
+                said = self.ask("watch", config=config.to_dict(), folder=folder)
+            except OSError as error:
+                raise InfrastructureError(f"the memory sampler did not start: {error}") from None
+            watch.answer = WatchAnswer(said["names"], said["absent"])
+            yield watch
+        finally:
+            with suppress(OSError, InfrastructureError):
+                self.ask("end")
+            self._watched = None
+            watch.close()
+
+    def _hear(self) -> None:
+        decoder = Decoder()
+        try:
+            while piece := self._transport.receive():
+                for message, data in decoder.feed(piece):
+                    self._take(message, data)
+            self._gone = "its stream ended"
+        except (OSError, ValueError, KeyError) as error:
+            self._gone = str(error) or type(error).__name__
+        with self._lock:
+            for answered in self._waiting.values():
+                answered.put(_ENDED)
+
+    def _take(self, message: dict[str, Any], data: bytes) -> None:
+        if "file" in message:
+            self._take_file(message["file"], message["name"], message["at"], data)
+        elif "id" in message:
+            with self._lock:
+                answered = self._waiting.get(message["id"])
+                if answered is not None:
+                    answered.put(message)
+        elif self._watched is None:
+            return  # rows of a watch that is over
+        elif "rows" in message:
+            self._watched.take_rows(message["rows"], data)
+        elif "handled" in message:
+            # What came before it is written: the runner may go on.
+            if not self._watched.failed:
+                self._send({"do": "confirm"})
+        elif "report" in message:
+            self._watched.take_report(message["report"])
+        elif "failed" in message:
+            self._watched.failed = str(message["failed"])
+
+    def _take_file(self, topology: str, name: str, at: int | None, data: bytes) -> None:
+        folder = self._mirrors.get(topology)
+        if folder is None:
+            return
+        path = folder.path / name
+        try:
+            if at is None:
+                path.parent.mkdir(exist_ok=True)
+                write_whole(path, data)
+                return
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, 0o644)
+            try:
+                os.pwrite(descriptor, data, at)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if self._watched is not None:
+                self._watched.failed = f"{path}: {error.strerror or error}"
+
+    def close(self) -> None:
+        """Let the agent end."""
+        code = self._transport.close()
+        self._thread.join(_TIMEOUT_S)
+        self._gone = self._gone or f"exit code {code}"
+
+
+@contextmanager
+def child_agent() -> Iterator[Relay]:
+    """Provide an agent that is a child of this process.
+
+    Raises:
+        InfrastructureError: if it does not start.
+    """
+    relay = Relay(ChildStreams(MODULE))
+    try:
+        yield relay
+    finally:
+        relay.close()
+
+
+class Watch:
+    """One topology's samples on their way into a run directory.
+
+    Attributes:
+        answer: what the agent said at the beginning.
+        failed: why there are no more samples; empty while there are.
+    """
+
+    def __init__(self, relay: Relay, directory: RunDirectory) -> None:
+        self._relay = relay
+        self._directory = directory
+        self._targets: dict[str, tuple[Path, type]] = {
+            "samples": (directory.memory("cgroup"), CgroupRow),
+            "peaks": (directory.peaks, PeakRow),
+            "ledger": (directory.ledger, LedgerRow),
+        }
+        self._writers: dict[str, LineWriter] = {}
+        self.answer = WatchAnswer([], {})
+        self.failed = ""
+
+    def poll(self) -> str | None:
+        """Return why sampling has ended, None while it goes on."""
+        return self.failed or self._relay.gone or None
+
+    def killed(self) -> dict[str, int]:
+        """Return each container's kills for lack of memory, where they can be counted."""
+        try:
+            found: dict[str, int] = self._relay.ask("killed")
+        except (OSError, InfrastructureError):
+            return {}
+        return found
+
+    def take_rows(self, table: str, data: bytes) -> None:
+        """Write rows; a disk that is full ends the sampling."""
+        path, row_type = self._targets[table]
+        try:
+            writer = self._writers.get(table)
+            if writer is None:
+                writer = self._writers[table] = LineWriter(str(path), columns(row_type))
+            writer.write(data.decode())
+            writer.flush()
+        except OSError as error:
+            self.failed = self.failed or f"{path}: {error.strerror or error}"
+
+    def take_report(self, report: dict[str, Any]) -> None:
+        """Write the sampler's own report."""
+        with suppress(OSError, TypeError):
+            write_report(self._directory.path, ViewReport(**report))
+
+    def close(self) -> None:
+        """Close all files."""
+        for writer in self._writers.values():
+            with suppress(OSError):
+                writer.close()
