@@ -43,8 +43,9 @@ from harness.topology.records import BenchProcess, Record
 AGENT_ROLE = "agent"
 _ROOT = "/harness/node"
 _CGROUPS = "/sys/fs/cgroup"
-# To wake up on time; to look at the containers' processes as their own user.
-_CAPABILITIES = ["SYS_NICE", "SETUID", "SETGID"]
+# To make directories at the top of the cgroup tree, which its owner may not write; to look at the
+# containers' processes, and make their folders, as their own user; to wake up on time.
+_CAPABILITIES = ["DAC_OVERRIDE", "SETUID", "SETGID", "SYS_NICE"]
 _MEMORY = "256m"
 _STOP_S = 10
 _NO_IMAGE = "workflow-memory-harness/no-image:none"
@@ -220,7 +221,7 @@ class Agent:
         # A stream of its own, for as long as the bench takes.
         client = connect()
         mounts = [
-            Mount(_CGROUPS, _CGROUPS, type="bind", propagation="rslave"),
+            Mount(_CGROUPS, _CGROUPS, type="bind"),
             Mount(_ROOT, volume, type="volume"),
         ]
         streams = None
