@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import base64
 import os
+import select
 import socket
+import ssl
+import struct
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +25,6 @@ from typing import Any
 from docker import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import Mount
-from docker.utils.socket import STDERR, frames_iter
 
 from harness.core.clock import clock_id
 from harness.core.errors import InfrastructureError
@@ -85,19 +88,32 @@ def wants_container(client: DockerClient, engine: Engine, place: Path) -> bool:
     return not sees_files_here(client, place)
 
 
+_PIECE_BYTES = 1 << 16
+# Before each piece of a stream: which of the two it is of, and its length (the engine's API,
+# "Attach to a container").
+_FRAME = struct.Struct(">BxxxL")
+_STDERR = 2
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
 class _ContainerStreams:
-    """The streams of a container, by the engine's API."""
+    """The streams of a container, by the engine's API.
+
+    The SDK's own reader waits for a socket to become readable before each read; with TLS what it
+    waits for may have been decrypted already. One thread reads while others write: OpenSSL allows
+    only one at a time, so none of them waits while it has the socket.
+    """
 
     def __init__(self, client: DockerClient, container_id: str) -> None:
         self._client = client
         self._id = container_id
         ways = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        attached = client.api.attach_socket(container_id, params=ways)
-        # What the SDK hands out is the socket itself, or a file around it.
-        self._socket: socket.socket = getattr(attached, "_sock", attached)
-        self._socket.settimeout(None)
-        self._attached = attached
-        self._frames: Iterator[tuple[int, bytes]] = frames_iter(attached, False)  # type: ignore[no-untyped-call]
+        # What the SDK hands out is the socket itself, or a file around it, which must stay.
+        self._attached = client.api.attach_socket(container_id, params=ways)
+        self._socket: socket.socket = getattr(self._attached, "_sock", self._attached)
+        self._socket.setblocking(False)
+        self._using = threading.Lock()
+        self._rest = b""
         self._said = b""
 
     @property
@@ -108,15 +124,53 @@ class _ContainerStreams:
 
     def receive(self) -> bytes:
         """Return what has come, waiting for it; nothing at the end."""
-        for kind, piece in self._frames:
-            if kind != STDERR:
-                return bytes(piece)
-            self._said = (self._said + piece)[-4096:]
-        return b""
+        while True:
+            piece = self._piece()
+            if not piece:
+                return b""
+            self._rest += piece
+            found = b"".join(self._frames())
+            if found:
+                return found
+
+    def _piece(self) -> bytes:
+        while True:
+            with self._using:
+                try:
+                    return self._socket.recv(_PIECE_BYTES)
+                except _NOT_NOW:
+                    pass
+            self._wait(select.POLLIN)
+
+    def _wait(self, event: int) -> None:
+        poll = select.poll()
+        poll.register(self._socket, event)
+        poll.poll()
+
+    def _frames(self) -> Iterator[bytes]:
+        """Yield what whole frames of standard output hold; keep what is of standard error."""
+        while len(self._rest) >= _FRAME.size:
+            kind, size = _FRAME.unpack_from(self._rest)
+            end = _FRAME.size + size
+            if len(self._rest) < end:
+                return
+            data, self._rest = self._rest[_FRAME.size : end], self._rest[end:]
+            if kind == _STDERR:
+                self._said = (self._said + data)[-4096:]
+            else:
+                yield data
 
     def send(self, data: bytes) -> None:
         """Send. Raises OSError if the container has ended."""
-        self._socket.sendall(data)
+        view = memoryview(data)
+        while view:
+            with self._using:
+                try:
+                    view = view[self._socket.send(view) :]
+                    continue
+                except _NOT_NOW:
+                    pass
+            self._wait(select.POLLOUT)
 
     def close(self) -> int:
         """End the container: it ends with its standard input."""

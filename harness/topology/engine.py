@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
-import docker
-from docker import DockerClient
+from docker import APIClient, DockerClient
 from docker.errors import DockerException
 from urllib3.exceptions import HTTPError
 
@@ -54,6 +54,22 @@ class Engine:
         return f"{self.name} {self.version}, {self.storage_driver}{who}"
 
 
+class _API(APIClient):
+    """A private CA for package indexes (REQUESTS_CA_BUNDLE) is not the engine's."""
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> Any:
+        """Take the engine's own CA before one that the environment names."""
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+
+class _Client(DockerClient):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.api = _API(*args, **options)
+
+
 def connect(timeout_s: float = 60, connections: int = 10) -> DockerClient:
     """Connect to the engine that the environment or the Docker context names.
 
@@ -66,7 +82,7 @@ def connect(timeout_s: float = 60, connections: int = 10) -> DockerClient:
     """
     address = settle()
     try:
-        return docker.from_env(timeout=round(timeout_s), max_pool_size=connections)
+        return _Client.from_env(timeout=round(timeout_s), max_pool_size=connections)
     except (DockerException, OSError, ValueError) as error:
         if address.endswith(")"):
             remedy = "start that engine, or name another one"
