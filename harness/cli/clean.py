@@ -33,13 +33,19 @@ def main(argv: Sequence[str]) -> int:
     )
     args = parser.parse_args(argv)
     client = connect()
-    found = _wait(args.projects) if args.wait else leftovers.find(client)
-    chosen = _chosen(found, args.projects)
+    if args.wait:
+        _wait(args.projects)
     failed: list[str] = []
-    for entry in chosen:
-        _print(entry, "would be removed" if args.dry_run else "removed")
-        if not args.dry_run:
-            failed += leftovers.remove(client, entry.project)
+    with leftovers.tree_of(client) as tree:
+        found = leftovers.find(client, tree)
+        if args.wait:
+            known = {entry.project for entry in found}
+            found += [Leftover(project) for project in args.projects if project not in known]
+        chosen = _chosen(found, args.projects)
+        for entry in chosen:
+            _print(entry, "would be removed" if args.dry_run else "removed")
+            if not args.dry_run:
+                failed += leftovers.remove(client, entry.project, tree)
     if not args.projects:
         _print_others(found)
     if not chosen:
@@ -64,16 +70,14 @@ def _chosen(found: Sequence[Leftover], projects: Sequence[str]) -> list[Leftover
     return chosen
 
 
-def _wait(projects: Sequence[str]) -> list[Leftover]:
-    """Return what there is once none of these projects' benches runs, or the time is up."""
+def _wait(projects: Sequence[str]) -> None:
+    """Wait until none of these projects' benches runs, or the time is up."""
     client = connect()
     deadline = time.monotonic() + _WAIT_S
-    while True:
+    while time.monotonic() < deadline:
         found = leftovers.find(client)
-        running = any(e.state == State.RUNNING for e in found if e.project in projects)
-        if not running or time.monotonic() >= deadline:
-            known = {entry.project for entry in found}
-            return [*found, *(Leftover(project) for project in projects if project not in known)]
+        if not any(e.state == State.RUNNING for e in found if e.project in projects):
+            return
         time.sleep(_POLL_S)
 
 

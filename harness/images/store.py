@@ -88,8 +88,8 @@ def ensure(
         reference, local = ensure_base(base_recipe, work, say, repository)
         items = wanted(root, files, reference, local.layers)
         # Another invocation may have built some while this one waited for the lock.
-        there = present(items)
-        missing = [item for item in items if item.stack not in there]
+        found = present(items)
+        missing = [item for item in items if item.stack not in found]
         with tempfile.TemporaryDirectory(dir=work, prefix="layers-") as directory:
             if missing:
                 base = saved_base(reference, Path(directory))
@@ -99,6 +99,17 @@ def ensure(
         lost = sorted(set(files) - set(images))[0]
         raise InfrastructureError(f"image {lost}: built, but the engine does not have it")
     return images
+
+
+def there() -> dict[str, Image]:
+    """Return the images of this checkout that the engine has, by stack; nothing is built.
+
+    Raises:
+        InfrastructureError: if the engine does not answer.
+    """
+    root = recipe.repository_root()
+    known = _known_base(root, recipe.base_recipe(root))
+    return present(wanted(root, stacks_files(known_stacks()), *known)) if known else {}
 
 
 def _known_base(root: Path, base_recipe: recipe.BaseRecipe) -> tuple[str, tuple[str, ...]] | None:

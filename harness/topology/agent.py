@@ -29,8 +29,7 @@ from docker.types import Mount
 from harness.core.clock import clock_id
 from harness.core.errors import InfrastructureError
 from harness.core.text import one_line
-from harness.images import docker_cli
-from harness.images.docker_cli import STACK_LABEL
+from harness.images import store
 from harness.results.directory import RunDirectory
 from harness.results.intake import shared_files
 from harness.results.shared import SharedFolder
@@ -410,6 +409,11 @@ class Agent:
             return CgroupParents(project, reason=str(error))
         return CgroupParents(**found)
 
+    def cgroups(self) -> dict[str, list[str]]:
+        """Return the directories of everything at the top of the cgroup tree, by name."""
+        found: dict[str, list[str]] = self.relay.ask("cgroups")
+        return found
+
     def remove_cgroups(self, project: str) -> list[str]:
         """Remove a project's cgroups; return the directories that stay."""
         try:
@@ -445,9 +449,8 @@ class Agent:
 
 def some_image() -> str:
     """Return an image from which an agent can be started; empty if the engine has none."""
-    found = [image for image in docker_cli.labelled() if image.labels.get(STACK_LABEL) != "base"]
-    tags = [tag for image in found for tag in image.tags if tag.endswith(":latest")]
-    return min(tags, default="")
+    found = store.there().values()
+    return min(found, key=lambda image: image.size_bytes).reference if found else ""
 
 
 def _remove_container(client: DockerClient, container_id: str) -> None:

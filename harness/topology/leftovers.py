@@ -15,16 +15,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from docker import DockerClient
 from docker.errors import APIError, NotFound
 
 from harness.core.environment import child_environment
-from harness.core.errors import UsageError
+from harness.core.errors import InfrastructureError, UsageError
 from harness.results.directory import RunDirectory
 from harness.results.repair import remove_folders, take_leftovers
 from harness.sampling.agent.parents import (
@@ -34,7 +35,8 @@ from harness.sampling.agent.parents import (
 )
 from harness.sampling.report import FRAGMENTS
 from harness.topology import ownership, records
-from harness.topology.engine import OWNER_LABEL, RUN_LABEL
+from harness.topology.agent import Agent, some_image, started, wants_container
+from harness.topology.engine import OWNER_LABEL, RUN_LABEL, describe
 from harness.topology.records import BenchProcess, Record, State
 
 # Names that `compose.new_project_name` makes. `docker compose up` by hand has another label value.
@@ -54,6 +56,7 @@ class Leftover:
         record: its note, if there is one.
         containers, networks, volumes: names.
         cgroups: directories.
+        owner: the process whose it is, as its containers have it.
     """
 
     project: str
@@ -63,6 +66,7 @@ class Leftover:
     networks: list[str] = field(default_factory=list)
     volumes: list[str] = field(default_factory=list)
     cgroups: list[str] = field(default_factory=list)
+    owner: str = ""
 
     @property
     def run_dir(self) -> str:
@@ -80,8 +84,50 @@ class Leftover:
         return [f"{kind} {name}" for kind, names in kinds.items() for name in names]
 
 
-def find(client: DockerClient) -> list[Leftover]:
-    """Return all projects of benches that the engine, the cgroup tree or a note knows of."""
+class Tree(Protocol):
+    """The cgroup tree of the engine's machine."""
+
+    def cgroups(self) -> dict[str, list[str]]:
+        """Return the directories of everything at its top, by name."""
+
+    def remove_cgroups(self, project: str) -> list[str]:
+        """Remove a project's cgroups; return the directories that stay."""
+
+
+class OwnTree:
+    """The cgroup tree of this machine."""
+
+    def cgroups(self) -> dict[str, list[str]]:
+        """Return the directories of everything at its top, by name."""
+        return {name: project_cgroups(name) for name in all_project_cgroups()}
+
+    def remove_cgroups(self, project: str) -> list[str]:
+        """Remove a project's cgroups; return the directories that stay."""
+        return remove_cgroups(project)
+
+
+@contextmanager
+def tree_of(client: DockerClient) -> Iterator[Tree]:
+    """Provide the cgroup tree of an engine's machine, by an agent where that is needed."""
+    engine = describe(client)
+    image = some_image() if wants_container(client, engine, Path.cwd()) else ""
+    if not image:
+        yield OwnTree()
+        return
+    with ExitStack() as stack:
+        agent = Agent(client, engine, ownership.current_owner(), "container", image)
+        tree: Tree = OwnTree()
+        with suppress(InfrastructureError):  # its containers can be removed all the same
+            tree = stack.enter_context(started(agent))
+        yield tree
+
+
+def find(client: DockerClient, tree: Tree | None = None) -> list[Leftover]:
+    """Return all projects of benches that the engine, the cgroup tree or a note knows of.
+
+    What this process itself has started is not among them. The tree is this machine's, unless
+    another is given.
+    """
     found: dict[str, Leftover] = {}
     for record in records.all_records():
         entry = _entry(found, record.project)
@@ -89,11 +135,14 @@ def find(client: DockerClient) -> list[Leftover]:
             entry.record, entry.state = record, record.state()
     _find_in_engine(client, found)
     # Of a bench whose note and containers are gone only these tell; whose they are nobody knows.
-    for name in all_project_cgroups():
-        _entry(found, name)
-    for entry in found.values():
-        entry.cgroups = project_cgroups(entry.project)
-    return [found[project] for project in sorted(found)]
+    for name, directories in (tree or OwnTree()).cgroups().items():
+        entry = _entry(found, name)
+        if entry is not None:
+            entry.cgroups = directories
+    own = str(BenchProcess.current())
+    theirs = [entry for entry in found.values() if entry.owner != own]
+    # The volume of an agent can go only when the topologies that used it are gone.
+    return sorted(theirs, key=lambda entry: (not entry.networks, entry.project))
 
 
 def _find_in_engine(client: DockerClient, found: dict[str, Leftover]) -> None:
@@ -102,7 +151,8 @@ def _find_in_engine(client: DockerClient, found: dict[str, Leftover]) -> None:
         entry = _entry(found, container.labels.get(RUN_LABEL, ""))
         if entry is not None:
             entry.containers.append(str(container.name))
-            process = BenchProcess.parse(container.labels.get(OWNER_LABEL, ""))
+            entry.owner = container.labels.get(OWNER_LABEL, "")
+            process = BenchProcess.parse(entry.owner)
             if entry.state == State.UNKNOWN and process is not None:
                 entry.state = process.state()
     for kind, things in (
@@ -121,14 +171,15 @@ def _entry(found: dict[str, Leftover], project: str) -> Leftover | None:
     return found.setdefault(project, Leftover(project))
 
 
-def remove(client: DockerClient, project: str) -> list[str]:
+def remove(client: DockerClient, project: str, tree: Tree | None = None) -> list[str]:
     """Remove all of a project, whose bench must be gone; return what could not be removed."""
-    left = _what_is_left(client, project)
+    tree = tree or OwnTree()
+    left = _what_is_left(client, project, tree)
     for number in range(_PASSES):
         if number:
             time.sleep(_PASS_S)
-        _remove_once(client, project)
-        left = _what_is_left(client, project)
+        _remove_once(client, project, tree)
+        left = _what_is_left(client, project, tree)
         if not left:
             break
     if not left:
@@ -139,12 +190,12 @@ def remove(client: DockerClient, project: str) -> list[str]:
     return left
 
 
-def _what_is_left(client: DockerClient, project: str) -> list[str]:
-    entry = next((e for e in find(client) if e.project == project), None)
+def _what_is_left(client: DockerClient, project: str, tree: Tree) -> list[str]:
+    entry = next((e for e in find(client, tree) if e.project == project), None)
     return entry.things() if entry else []
 
 
-def _remove_once(client: DockerClient, project: str) -> None:
+def _remove_once(client: DockerClient, project: str, tree: Tree) -> None:
     filters: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={project}"}
     for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
         with suppress(NotFound, APIError):
@@ -155,7 +206,7 @@ def _remove_once(client: DockerClient, project: str) -> None:
     for volume in client.volumes.list(filters=filters):
         with suppress(NotFound, APIError):
             volume.remove(force=True)
-    remove_cgroups(project)
+    tree.remove_cgroups(project)
 
 
 def tidy_run_directory(path: Path) -> None:
