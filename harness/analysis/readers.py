@@ -106,7 +106,12 @@ def _memory(records: Records, problems: list[str]) -> tuple[Memory | None, tuple
     if records.source != PSBENCH:
         # Outside of our containers, the cgroup of a worker holds whatever else is in it.
         inside = "rss_sum_bytes" if directory.workers.exists() else "cg_usage_bytes"
-        for view, column in (("cgroup", "usage_bytes"), ("inside", inside)):
+        # An engine that manages no cgroups gives containers none of their own.
+        for view, column in (
+            ("cgroup", "usage_bytes"),
+            ("inside", inside),
+            ("inside", "rss_sum_bytes"),
+        ):
             path = directory.memory(view)
             if path.exists():
                 memory = _view(path, view, column, _moments(runs), problems)

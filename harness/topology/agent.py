@@ -277,40 +277,52 @@ class Agent:
             Mount(_CGROUPS, _CGROUPS, type="bind"),
             Mount(_ROOT, volume, type="volume"),
         ]
-        streams = None
+        for pid_mode in ("host", ""):
+            try:
+                relay = self._run_container(client, mounts, labels, pid_mode)
+            except (DockerException, InfrastructureError) as error:
+                reason = " ".join(str(error).split())[:300]
+                # An engine without root may not show the machine's processes.
+                if pid_mode and isinstance(error, APIError):
+                    continue
+                break
+            self._stack.callback(relay.close)
+            return relay
+        raise InfrastructureError(
+            f"the memory sampler's agent could not be started on the engine's machine: {reason}"
+        )
+
+    def _run_container(
+        self, client: DockerClient, mounts: list[Mount], labels: Mapping[str, str], pid_mode: str
+    ) -> Relay:
+        made = client.api.create_container(
+            self.image,
+            command=["-m", MODULE],
+            entrypoint=["python"],
+            user="0:0",
+            stdin_open=True,
+            name=f"{self.project}-agent{'' if pid_mode else '-alone'}",
+            labels={**labels, ROLE_LABEL: AGENT_ROLE},
+            host_config=client.api.create_host_config(
+                mounts=mounts,
+                network_mode="none",
+                pid_mode=pid_mode or None,
+                cgroupns="host",
+                cap_drop=["ALL"],
+                cap_add=_CAPABILITIES,
+                security_opt=["no-new-privileges"],
+                read_only=True,
+                mem_limit=_MEMORY,
+                pids_limit=16,
+            ),
+        )
+        self._stack.callback(_remove_container, client, made["Id"])
+        streams = _ContainerStreams(client, made["Id"])
+        client.api.start(made["Id"])
         try:
-            made = client.api.create_container(
-                self.image,
-                command=["-m", MODULE],
-                entrypoint=["python"],
-                user="0:0",
-                stdin_open=True,
-                name=f"{self.project}-agent",
-                labels={**labels, ROLE_LABEL: AGENT_ROLE},
-                host_config=client.api.create_host_config(
-                    mounts=mounts,
-                    network_mode="none",
-                    pid_mode="host",
-                    cgroupns="host",
-                    cap_drop=["ALL"],
-                    cap_add=_CAPABILITIES,
-                    security_opt=["no-new-privileges"],
-                    read_only=True,
-                    mem_limit=_MEMORY,
-                    pids_limit=16,
-                ),
-            )
-            self._stack.callback(_remove_container, client, made["Id"])
-            streams = _ContainerStreams(client, made["Id"])
-            client.api.start(made["Id"])
-            relay = Relay(streams)
-        except (DockerException, InfrastructureError) as error:
-            said = (streams.said if streams else "") or " ".join(str(error).split())[:300]
-            raise InfrastructureError(
-                f"the memory sampler's agent could not be started on the engine's machine: {said}"
-            ) from None
-        self._stack.callback(relay.close)
-        return relay
+            return Relay(streams)
+        except InfrastructureError as error:
+            raise InfrastructureError(streams.said or str(error)) from None
 
     def _measure_clock(self) -> None:
         if self.relay.clock != clock_id():

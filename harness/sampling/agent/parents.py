@@ -12,18 +12,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.sampling.cgroup.paths import CgroupMount, memory_mount, parse_mountinfo
+from harness.sampling.cgroup.paths import (
+    CgroupMount,
+    memory_mount,
+    parse_mountinfo,
+    parse_proc_cgroup,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
+_OWN = Path("/proc/self/cgroup")
+_USER_MANAGER = re.compile(r".*/user@\d+\.service")
 # The engine has let go of a container's cgroups when it reports it removed; the kernel may need a
 # moment longer.
 _REMOVE_TIMEOUT_S = 2.0
@@ -88,7 +96,7 @@ def create_parents(
     reason = obstacle(driver, version)
     if reason or mount is None:
         return CgroupParents(project, reason=reason)
-    parents = plan_parents(driver, mount.mount_point, project, services)
+    parents = plan_parents(driver, _base(mount), project, services)
     try:
         if _asks_systemd(driver):
             _systemctl("start", *parents.compose.values())
@@ -113,14 +121,14 @@ def remove_cgroups(project: str) -> list[str]:
     Returns the directories that could not be removed, for example because a process is in them.
     """
     mounts = parse_mountinfo(_MOUNTINFO.read_text(encoding="utf-8"))
-    slices = [m for m in mounts if Path(m.mount_point, f"{project}.slice").is_dir()]
+    slices = [m for m in mounts if Path(_base(m), f"{project}.slice").is_dir()]
     if slices and shutil.which("systemctl"):
         with contextlib.suppress(OSError):  # what is left shows below
             _systemctl("stop", f"{project}.slice")
     left = []
     for mount in mounts:
         for name in (project, f"{project}.slice"):
-            top = Path(mount.mount_point, name)
+            top = Path(_base(mount), name)
             if not _remove_tree(top):
                 left.append(str(top))
     return left
@@ -129,9 +137,7 @@ def remove_cgroups(project: str) -> list[str]:
 def project_cgroups(project: str) -> list[str]:
     """Return the top directories of a project's cgroups, under every controller."""
     mounts = parse_mountinfo(_MOUNTINFO.read_text(encoding="utf-8")) if _MOUNTINFO.exists() else []
-    tops = (
-        Path(mount.mount_point, name) for mount in mounts for name in (project, f"{project}.slice")
-    )
+    tops = (Path(_base(mount), name) for mount in mounts for name in (project, f"{project}.slice"))
     return [str(top) for top in tops if top.is_dir()]
 
 
@@ -141,7 +147,7 @@ def all_project_cgroups() -> set[str]:
     found: set[str] = set()
     for mount in mounts:
         with contextlib.suppress(OSError):  # another user's mount
-            names = (each.name for each in os.scandir(mount.mount_point) if each.is_dir())
+            names = (each.name for each in os.scandir(_base(mount)) if each.is_dir())
             found.update(name.removesuffix(".slice") for name in names)
     return found
 
@@ -158,13 +164,32 @@ def obstacle(driver: str, version: int) -> str:
         return f"the engine manages no cgroups (driver {driver or 'unknown'})"
     if mount is None:
         return "no cgroup hierarchy with the memory controller is mounted here"
-    if mount.version != version:
-        return f"the engine uses cgroup v{version}, this machine v{mount.version}"
-    if mount.root != "/":
-        return "only a part of the cgroup tree is visible here, as in a container"
-    if os.geteuid() != 0:
-        return "creating cgroups needs root"
-    return ""
+    base = _base(mount)
+    against = {
+        f"the engine uses cgroup v{version}, this machine v{mount.version}": (
+            mount.version != version
+        ),
+        "only a part of the cgroup tree is visible here, as in a container": mount.root != "/",
+        "creating cgroups needs root": os.geteuid() != 0,
+        f"{base} cannot be written: no part of the cgroup tree is this engine's own": (
+            not os.access(base, os.W_OK)
+        ),
+    }
+    return next((reason for reason, holds in against.items() if holds), "")
+
+
+def _base(mount: CgroupMount) -> str:
+    """Return the directory below which an engine makes cgroups.
+
+    An engine without root has that of its user's systemd, which this process is below, too.
+    """
+    try:
+        text = _OWN.read_text(encoding="utf-8")
+    except OSError:
+        return mount.mount_point
+    path = parse_proc_cgroup(text).get("", "") if mount.version == 2 else ""
+    manager = _USER_MANAGER.match(path)
+    return mount.mount_point + (manager[0] if manager and not shutil.which("systemctl") else "")
 
 
 def _asks_systemd(driver: str) -> bool:
@@ -182,7 +207,7 @@ def _make_directories(mount: CgroupMount, parents: CgroupParents) -> None:
     top.mkdir()
     if mount.version == 2:
         # A child has the memory files only if each directory above it hands the controller down.
-        for above in (Path(mount.mount_point), top):
+        for above in (Path(_base(mount)), top):
             control = above / "cgroup.subtree_control"
             if "memory" not in control.read_text(encoding="ascii").split():
                 control.write_text("+memory", encoding="ascii")

@@ -102,21 +102,35 @@ def container_cgroup(pid: int, container_id: str = "") -> MemoryCgroup | Unreach
     """Find the memory cgroup of a container by its first process.
 
     With ``container_id`` the cgroup's path must contain it. That guards against a process that
-    merely has the same number here: a pid reused since, or one of a remote engine's machine.
+    merely has the same number here: a pid reused since, or one of another process namespace. What
+    cannot be found by its process is looked for by that name in the whole tree.
     """
     try:
         proc_cgroup = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
-        return Unreachable(
-            f"no process {pid} here: the container has ended or runs on another machine"
+        return _named(container_id) or Unreachable(
+            f"no process {pid} here, and no cgroup has the container's name"
         )
     except OSError as error:
         return Unreachable(f"/proc/{pid}/cgroup: {error.strerror}")
     if container_id and container_id not in proc_cgroup:
-        return Unreachable(
-            f"process {pid} here is not the container's: the engine runs on another machine"
+        return _named(container_id) or Unreachable(
+            f"process {pid} here is not the container's, and no cgroup has its name"
         )
     return _existing(memory_cgroup(proc_cgroup, _own_mountinfo()))
+
+
+def _named(container_id: str) -> MemoryCgroup | None:
+    """Return the memory cgroup that is named after a container, as engines name them."""
+    mount = memory_mount(_own_mountinfo()) if container_id else None
+    if mount is None:
+        return None
+    for directory, inner, _ in os.walk(mount.mount_point):
+        name = next((name for name in inner if container_id in name), None)
+        if name is not None:
+            found = cgroup_at(str(Path(directory, name)))
+            return found if isinstance(found, MemoryCgroup) else None
+    return None
 
 
 def own_cgroup() -> MemoryCgroup | Unreachable:
@@ -126,7 +140,24 @@ def own_cgroup() -> MemoryCgroup | Unreachable:
         mountinfo = _own_mountinfo()
     except OSError as error:
         return Unreachable(f"/proc/self: {error.strerror}")
-    return _existing(memory_cgroup(proc_cgroup, mountinfo))
+    found = _existing(memory_cgroup(proc_cgroup, mountinfo))
+    if isinstance(found, MemoryCgroup) and _holds_strangers(found):
+        return Unreachable("the container has no memory cgroup of its own: others are in it, too")
+    return found
+
+
+def _holds_strangers(found: MemoryCgroup) -> bool:
+    """Say whether a container's cgroup is that of others, too: its engine made it none.
+
+    On v2 a process of another namespace has the number 0 here. v1 leaves such processes out, but
+    shows the path, in which there is the container's name where the engine made it.
+    """
+    if found.files is V2:
+        try:
+            return "0" in Path(found.directory, "cgroup.procs").read_text(encoding="ascii").split()
+        except OSError:
+            return False
+    return os.getpid() == 1 and os.uname().nodename not in found.directory
 
 
 def cgroup_at(directory: str) -> MemoryCgroup | Unreachable:
