@@ -1,23 +1,33 @@
 """Which Docker engine is meant: asked once, and then the same for SDK, client and compose.
 
 The client follows contexts (``docker context use``, DOCKER_CONTEXT), the SDK does not. So the
-context's engine is put where both look, into DOCKER_HOST.
+context's engine is put where both look, into DOCKER_HOST. An engine behind ssh gets a socket here,
+which ssh forwards: then it is for all of them what any other engine is.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness.core.command import run_command
 from harness.core.errors import InfrastructureError
 
 _DEFAULT = "unix:///var/run/docker.sock"
 _TIMEOUT_S = 20.0
+_LOOK_S = 0.02
+_REMOTE = "/var/run/docker.sock"
+# Where the address of an engine behind ssh is remembered, for commands that a command starts.
+_FORWARDED = "HARNESS_ENGINE_BEHIND_SSH"
 
 
 @cache
@@ -30,10 +40,12 @@ def settle() -> str:
     Raises:
         InfrastructureError: if a context is named that does not exist.
     """
-    host = os.environ.get("DOCKER_HOST", "")
+    # A command that this one's parent started inherits its socket, which may be gone.
+    host = os.environ.pop(_FORWARDED, "") or os.environ.get("DOCKER_HOST", "")
     if host:
         # Not every client of these years lets the same one of the two win.
         os.environ.pop("DOCKER_CONTEXT", None)
+        _use(host)
         return f"{host} (DOCKER_HOST)"
     os.environ.pop("DOCKER_HOST", None)
     name, how = _context()
@@ -45,11 +57,57 @@ def settle() -> str:
         tls = Path(found["Storage"]["TLSPath"]) / "docker"
     except (KeyError, TypeError):
         raise InfrastructureError(f"{how}: the context {name} names no engine") from None
-    os.environ["DOCKER_HOST"] = host
+    _use(host)
     os.environ.pop("DOCKER_CONTEXT", None)
     if tls.is_dir():
         os.environ |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tls)}
     return f"{host} (context {name}, {how})"
+
+
+def _use(host: str) -> None:
+    """Name an engine to everybody; one behind ssh by the socket that leads there."""
+    if not host.startswith("ssh://"):
+        os.environ["DOCKER_HOST"] = host
+        return
+    os.environ[_FORWARDED] = host
+    os.environ["DOCKER_HOST"] = f"unix://{_forward(host)}"
+
+
+def _forward(host: str) -> Path:
+    """Have ssh forward a socket of this machine to an engine's; it ends with this process.
+
+    Raises:
+        InfrastructureError: if that does not work; ssh's own message is above.
+    """
+    url = urlsplit(host)
+    folder = Path(tempfile.mkdtemp(prefix="harness-ssh-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    here, there = folder / "docker.sock", url.path or _REMOTE
+    port = ["-p", str(url.port)] if url.port else []
+    user = f"{url.username}@" if url.username else ""
+    # What runs there ends with its standard input, and so with this process, however that ends.
+    words = ["-T", "-o", "ExitOnForwardFailure=yes", *port, "-L", f"{here}:{there}"]
+    try:
+        process = subprocess.Popen(
+            ["ssh", *words, "--", f"{user}{url.hostname}", "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise InfrastructureError(
+            f"{host}: ssh: command not found: install an ssh client"
+        ) from None
+    atexit.register(process.kill)
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not here.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise InfrastructureError(
+                f"{host}: ssh forwards no socket to {there} there: try 'ssh {user}{url.hostname}'"
+            )
+        time.sleep(_LOOK_S)
+    return here
 
 
 def _context() -> tuple[str, str]:

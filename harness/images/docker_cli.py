@@ -260,7 +260,8 @@ def _local_image(entry: dict[str, Any]) -> LocalImage:
     return LocalImage(
         id=entry["Id"],
         size_bytes=entry["Size"],
-        tags=tuple(entry.get("RepoTags") or ()),
+        # Podman says whose they are: this machine's.
+        tags=tuple(tag.removeprefix("localhost/") for tag in entry.get("RepoTags") or ()),
         labels=entry["Config"].get("Labels") or {},
         layers=tuple(entry["RootFS"].get("Layers") or ()),
     )

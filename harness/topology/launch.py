@@ -357,7 +357,13 @@ class LaunchedTopology:
             "HARNESS_RUNNER_AFTER": "service_started",
             "HARNESS_INSIDE_INTERVAL": str(sampling.inside_interval_s(plan, self.launch.files)),
             "HARNESS_WORKER_MEMORY_LIMIT": str(plan.topology.worker_memory_limit or 0),
+            **self._engines_own(),
         }
+
+    def _engines_own(self) -> dict[str, str]:
+        """Return what one engine has to be told otherwise than the others."""
+        # Podman takes the size of any volume for a quota of the disk.
+        return {"HARNESS_SECRETS_SIZE": ""} if self.launch.engine.name == "Podman" else {}
 
     def _write_inputs(self, project: ComposeProject) -> None:
         """Write the compose project as it is started."""

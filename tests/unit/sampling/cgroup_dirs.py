@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.results.rows import columns
+from harness.results.directory import RunDirectory
+from harness.results.rows import columns, csv_line
+from harness.results.schema import CgroupRow, LedgerRow, PeakRow
+from harness.sampling.agent.messages import RowSender
+from harness.sampling.agent.relay import Watch, child_agent
 from harness.sampling.cgroup.config import MS, ContainerConfig, SamplerConfig
+from harness.sampling.cgroup.sampler import HostSampler
 
 TIMEOUT_S = 30
 V1_STAT = (
@@ -44,7 +50,8 @@ def v2(path: Path, usage: int, *, anon: int = 50, peak: int | None = None) -> Pa
 def config(run_dir: Path, *containers: ContainerConfig, **values: Any) -> SamplerConfig:
     run_dir.mkdir(exist_ok=True)
     return SamplerConfig(
-        run_dir=str(run_dir),
+        shared=str(run_dir),
+        replies=str(run_dir),
         containers=list(containers),
         usage_interval_ns=10 * MS,
         stat_interval_ns=20 * MS,
@@ -55,6 +62,35 @@ def config(run_dir: Path, *containers: ContainerConfig, **values: Any) -> Sample
 
 def container(path: Path, name: str, service: str = "worker") -> ContainerConfig:
     return ContainerConfig(name, service, directory=str(path))
+
+
+@contextmanager
+def sampling(configuration: SamplerConfig) -> Iterator[Watch]:
+    """Have an agent of its own sample; rows and report go to where the marks are."""
+    directory = RunDirectory(Path(configuration.shared))
+    with child_agent() as relay, relay.watch(configuration, directory) as watch:
+        yield watch
+
+
+def host_sampler(configuration: SamplerConfig) -> HostSampler:
+    """Return a sampler in this process, whose rows are written as home writes them."""
+    directory = RunDirectory(Path(configuration.shared))
+    files = {
+        "samples": (directory.memory("cgroup"), CgroupRow),
+        "peaks": (directory.peaks, PeakRow),
+        "ledger": (directory.ledger, LedgerRow),
+    }
+
+    def arrive(message: dict[str, Any], data: bytes) -> None:
+        path, row_type = files[message["rows"]]
+        header = b"" if path.exists() else csv_line(columns(row_type)).encode()
+        with path.open("ab") as file:
+            file.write(header + data)
+
+    tables = {name: RowSender(name, arrive, time.monotonic_ns) for name in files}
+    samplers: list[HostSampler] = []
+    samplers.append(HostSampler(configuration, tables, lambda: samplers[0].confirm()))
+    return samplers[0]
 
 
 def read(path: Path, row_type: type) -> list[dict[str, str]]:

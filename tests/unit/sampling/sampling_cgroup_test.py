@@ -1,34 +1,37 @@
-"""The host sampler as the process it is, on directories that look like cgroups."""
+"""The host sampler, an agent's and in this process, on directories that look like cgroups."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
-import sys
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.sampling.cgroup.process import CgroupSamplerProcess
 
+from harness.core.errors import InfrastructureError
 from harness.results.conversation import HostsVerdict, MarkWriter, Settled
+from harness.results.directory import RunDirectory
 from harness.results.rows import optional_column
 from harness.results.schema import CgroupRow, LedgerRow, PeakRow
+from harness.sampling.agent.relay import child_agent
 from harness.sampling.cgroup import sampler as sampler_module
 from harness.sampling.cgroup.config import MS, ContainerConfig
 from harness.sampling.cgroup.reader import descriptors_needed
-from harness.sampling.cgroup.sampler import HostSampler
 from harness.sampling.marks import MarksTail
 from harness.sampling.report import merge_reports
 from tests.fake_engine import FakeClock
+from tests.unit.sampling import cgroup_dirs
 from tests.unit.sampling.cgroup_dirs import (
     TIMEOUT_S,
     V1_STAT,
     config,
     container,
+    host_sampler,
     read,
+    sampling,
     v1,
     v2,
     wait_until,
@@ -49,18 +52,16 @@ def test_v1_rows_peaks_and_report(tmp_path: Path, marks: MarkWriter) -> None:
     service = v1(top / "worker", 600)
     one = v1(service / "c1", 100)
     two = v1(service / "c2", 200)
-    sampler = CgroupSamplerProcess(
-        config(
-            run,
-            container(one, "worker-1"),
-            container(two, "worker-2"),
-            service_parents={"worker": str(service)},
-            topology_parent=str(top),
-        )
+    configuration = config(
+        run,
+        container(one, "worker-1"),
+        container(two, "worker-2"),
+        service_parents={"worker": str(service)},
+        topology_parent=str(top),
     )
-    with sampler:
-        assert sampler.answer.names == ["worker-1", "worker-2"]
-        assert sampler.answer.absent == {}
+    with sampling(configuration) as watch:
+        assert watch.answer.names == ["worker-1", "worker-2"]
+        assert watch.answer.absent == {}
         marks.write("r1", "run_start")
         # Acknowledged means reset: the test now plays the kernel, which raises the marks again.
         for path in (top, service, one, two):
@@ -75,7 +76,10 @@ def test_v1_rows_peaks_and_report(tmp_path: Path, marks: MarkWriter) -> None:
         (one / "memory.stat").write_text("cache 0\n" + V1_STAT.format(anon=60))
         marks.write("r1", "run_end")
         peaks = read(run / "peaks.csv", PeakRow)
-        marks.write("", "stop")
+        with MarkWriter(run / "marks.csv") as plain:
+            plain.write("", "stop")
+        wait_until("report", (run / ".sampling" / "cgroup-host.json").exists)
+        assert watch.poll() is None
     assert [(p["scope"], p["name"], p["peak_bytes"], p["baseline_bytes"]) for p in peaks] == [
         ("container", "worker-1", "170", "100"),
         ("container", "worker-2", "270", "200"),
@@ -117,7 +121,7 @@ def test_v1_rows_peaks_and_report(tmp_path: Path, marks: MarkWriter) -> None:
 def test_v2_columns_and_a_reset_peak(tmp_path: Path, marks: MarkWriter) -> None:
     run = tmp_path / "run"
     one = v2(tmp_path / "c1", 100, peak=8)
-    with CgroupSamplerProcess(config(run, container(one, "redis-1", "redis"))):
+    with sampling(config(run, container(one, "redis-1", "redis"))):
         marks.write("r1", "run_start")
         (one / "memory.peak").write_text("130\n")
         (one / "memory.events").write_text("low 0\noom 2\noom_kill 2\n")
@@ -151,17 +155,15 @@ def test_the_ledger_of_every_scope_at_every_mark(tmp_path: Path, marks: MarkWrit
     # This process is in the first container, nobody in the second.
     (one / "cgroup.procs").write_text(f"{os.getpid()}\n")
     (two / "cgroup.procs").write_text("")
-    sampler = CgroupSamplerProcess(
-        config(
-            run,
-            container(one, "worker-1"),
-            container(two, "worker-2"),
-            container(redis, "redis-1", "redis"),
-            service_parents={"worker": str(service)},
-            topology_parent=str(top),
-        )
+    configuration = config(
+        run,
+        container(one, "worker-1"),
+        container(two, "worker-2"),
+        container(redis, "redis-1", "redis"),
+        service_parents={"worker": str(service)},
+        topology_parent=str(top),
     )
-    with sampler:
+    with sampling(configuration):
         for mark in ("baseline_end", "run_end"):
             marks.write("r1", mark)
     rows = read(run / "ledger.csv", LedgerRow)
@@ -197,7 +199,7 @@ def test_the_baseline_is_judged_and_told(tmp_path: Path, marks: MarkWriter) -> N
     one = v1(tmp_path / "c1", 100)
     verdict = HostsVerdict(run / ".settled", TIMEOUT_S)
     patience = {"baseline_window_ns": 50 * MS, "baseline_timeout_ns": TIMEOUT_S * 1000 * MS}
-    with CgroupSamplerProcess(config(run, container(one, "worker-1"), **patience)):
+    with sampling(config(run, container(one, "worker-1"), **patience)):
         marks.write("r1", "baseline_start")
         assert verdict("r1") == Settled("settled", 0)
 
@@ -210,7 +212,7 @@ class Baseline:
         monkeypatch.setattr(sampler_module, "time", self.clock)
         self.run = place / "run"
         self.one, self.two = v1(place / "c1", 100), v1(place / "c2", 100)
-        self.sampler = HostSampler(
+        self.sampler = host_sampler(
             config(
                 self.run,
                 container(self.one, "worker-1"),
@@ -279,7 +281,7 @@ def test_every_run_has_a_baseline_of_its_own(baseline: Baseline) -> None:
 
 def test_without_containers_no_baseline_is_watched(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    sampler = HostSampler(config(run, container(tmp_path / "none", "worker-1")))
+    sampler = host_sampler(config(run, container(tmp_path / "none", "worker-1")))
     (run / "marks.csv").write_text("r1,baseline_start,1,1\n")
     sampler.handle_marks()
     assert (run / ".settled").read_text() == "r1,not watched,\n"
@@ -293,7 +295,7 @@ class Ticking:
         monkeypatch.setattr(sampler_module, "time", self.clock)
         self.run = place / "run"
         named = [container(path, f"worker-{n}") for n, path in enumerate(paths, 1)]
-        self.sampler = HostSampler(config(self.run, *named))
+        self.sampler = host_sampler(config(self.run, *named))
 
     def mark(self, run_id: str, mark: str) -> None:
         with (self.run / "marks.csv").open("a") as file:
@@ -372,8 +374,16 @@ def test_a_start_ends_the_run_before_it_and_closing_ends_the_last(
     peaks = read(ticking.run / "peaks.csv", PeakRow)
     assert list(dict.fromkeys(row["run_id"] for row in peaks)) == ["r1", "r2"]
     assert not ticking.sampler.stopped
+
+
+def test_a_stop_mark_ends_the_last_run_and_has_no_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticking = Ticking(tmp_path, monkeypatch, v1(tmp_path / "c", 100))
+    ticking.mark("r1", "run_start")
     ticking.mark("", "stop")
     assert ticking.sampler.stopped
+    assert {row["run_id"] for row in read(ticking.run / "peaks.csv", PeakRow)} == {"r1"}
     ledger = read(ticking.run / "ledger.csv", LedgerRow)
     assert list(dict.fromkeys(row["mark"] for row in ledger)) == ["run_start"]
 
@@ -408,7 +418,7 @@ def test_a_container_that_ended_before_a_run_has_no_part_in_it(
 def test_marks_that_a_container_makes_up_are_no_rows(tmp_path: Path, marks: MarkWriter) -> None:
     run = tmp_path / "run"
     one = v1(tmp_path / "c1", 100)
-    with CgroupSamplerProcess(config(run, container(one, "worker-1"))):
+    with sampling(config(run, container(one, "worker-1"))):
         with (run / "marks.csv").open("a") as file:
             file.write("../x,run_start,1,1\nr0 ssh-rsa AAAA,run_start,1,1\nr0,chosen,1,1\n")
         marks.write("r1", "run_start")
@@ -416,16 +426,26 @@ def test_marks_that_a_container_makes_up_are_no_rows(tmp_path: Path, marks: Mark
     assert {row["run_id"] for row in read(run / "peaks.csv", PeakRow)} == {"r1"}
 
 
-def test_more_marks_than_the_runs_can_make_end_the_sampler(tmp_path: Path) -> None:
+def test_more_marks_than_the_runs_can_make_end_the_sampling(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     one = v1(tmp_path / "c1", 100)
-    with CgroupSamplerProcess(config(run, container(one, "worker-1"), marks_limit=10)) as sampler:
-        (run / "marks.csv").write_text("r1,run_start,1,1\n" * 1000)
-        deadline = time.monotonic() + 20
-        while sampler.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert sampler.poll() == 3
+    directory = RunDirectory(run)
+    with child_agent() as relay:
+        with relay.watch(
+            config(run, container(one, "worker-1"), marks_limit=10), directory
+        ) as watch:
+            assert watch.poll() is None
+            (run / "marks.csv").write_text("r1,run_start,1,1\n" * 1000)
+            wait_until("the end of the sampling", lambda: watch.poll() is not None)
+            assert watch.poll() == f"{run}/marks.csv: has more marks than the runs can make"
+            # None of those that are too many was confirmed.
+            assert len((run / ".marks-ack").read_bytes()) <= 10
+        # The agent goes on, for the next topology.
+        assert relay.gone == ""
+        (run / "marks.csv").write_text("")
+        with relay.watch(config(run, container(one, "worker-1")), directory) as watch:
+            assert (watch.answer.names, watch.poll()) == (["worker-1"], None)
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
@@ -446,11 +466,9 @@ def test_without_a_high_water_mark_the_peak_is_sampled(tmp_path: Path, marks: Ma
     run = tmp_path / "run"
     one = v2(tmp_path / "c1", 100)
     two = v2(tmp_path / "c2", 10)
-    sampler = CgroupSamplerProcess(
-        config(run, container(one, "worker-1"), container(two, "worker-2"))
-    )
-    with sampler:
-        assert "container peak of worker-1" in sampler.answer.absent
+    configuration = config(run, container(one, "worker-1"), container(two, "worker-2"))
+    with sampling(configuration) as watch:
+        assert "container peak of worker-1" in watch.answer.absent
         marks.write("r1", "run_start")
         (one / "memory.current").write_text("900\n")
         time.sleep(0.2)
@@ -469,21 +487,23 @@ def test_what_cannot_be_reached_is_named_and_leaves_no_file(
     tmp_path: Path, marks: MarkWriter
 ) -> None:
     run = tmp_path / "run"
-    sampler = CgroupSamplerProcess(
-        config(
-            run,
-            ContainerConfig("worker-1", "worker", pid=2**22 + 1),
-            ContainerConfig("worker-2", "worker", pid=os.getpid(), id="0" * 64),
-            service_parents={"worker": str(tmp_path / "missing")},
-        )
+    configuration = config(
+        run,
+        ContainerConfig("worker-1", "worker", pid=2**22 + 1),
+        ContainerConfig("worker-2", "worker", pid=os.getpid(), id="0" * 64),
+        service_parents={"worker": str(tmp_path / "missing")},
     )
-    with sampler:
+    with sampling(configuration) as watch:
         marks.write("r1", "run_start")
         marks.write("r1", "run_end")
-        assert sampler.answer.names == []
-        absent = sampler.answer.absent
-        assert "has ended" in absent["worker-1"]
-        assert "another machine" in absent["worker-2"]
+        assert watch.answer.names == []
+        absent = watch.answer.absent
+        assert absent["worker-1"] == (
+            f"no process {2**22 + 1} here, and no cgroup has the container's name"
+        )
+        assert absent["worker-2"] == (
+            f"process {os.getpid()} here is not the container's, and no cgroup has its name"
+        )
         assert "not a readable memory cgroup" in absent[str(tmp_path / "missing")]
     assert not (run / "memory-cgroup.csv").exists()
     assert not (run / "peaks.csv").exists()
@@ -495,11 +515,9 @@ def test_a_parent_that_does_not_hold_its_containers_is_not_used(
     run = tmp_path / "run"
     one = v1(tmp_path / "elsewhere", 100)
     parent = v1(tmp_path / "parent", 0)
-    sampler = CgroupSamplerProcess(
-        config(run, container(one, "worker-1"), service_parents={"worker": str(parent)})
-    )
-    with sampler:
-        assert sampler.answer.absent[str(parent)] == f"worker-1 is in {one}"
+    configuration = config(run, container(one, "worker-1"), service_parents={"worker": str(parent)})
+    with sampling(configuration) as watch:
+        assert watch.answer.absent[str(parent)] == f"worker-1 is in {one}"
         marks.write("r1", "run_start")
         marks.write("r1", "run_end")
     kinds = {p["scope"]: p["peak_kind"] for p in read(run / "peaks.csv", PeakRow)}
@@ -509,7 +527,7 @@ def test_a_parent_that_does_not_hold_its_containers_is_not_used(
 def test_a_run_cut_short_keeps_its_peaks(tmp_path: Path, marks: MarkWriter) -> None:
     run = tmp_path / "run"
     one = v1(tmp_path / "c1", 100)
-    with CgroupSamplerProcess(config(run, container(one, "worker-1"))):
+    with sampling(config(run, container(one, "worker-1"))):
         marks.write("r1", "run_start")
         marks.write("r2", "run_start")  # the runner died in r1 and went on with r2
         # No end of r2 either: leaving ends the sampler.
@@ -522,7 +540,7 @@ def test_marks_written_before_it_started_are_handled(tmp_path: Path) -> None:
     run.mkdir()
     (run / "marks.csv").write_text("run_id,mark,t_mono_ns,t_unix_ns\nr1,run_start,1,2\n")
     one = v1(tmp_path / "c1", 100)
-    with CgroupSamplerProcess(config(run, container(one, "worker-1"))):
+    with sampling(config(run, container(one, "worker-1"))):
         ack = run / ".marks-ack"
         wait_until("acknowledgement", lambda: ack.exists() and ack.stat().st_size == 1)
 
@@ -533,9 +551,10 @@ def test_a_column_that_is_added_to_the_schema_loses_no_sample(
     fields = [(field.name, field.type, field) for field in dataclasses.fields(CgroupRow)]
     added = ("added_bytes", "int | None", optional_column("another figure"))
     wider = dataclasses.make_dataclass("CgroupRow", [*fields, added], frozen=True)
-    monkeypatch.setattr(sampler_module, "CgroupRow", wider)
+    for module in (sampler_module, cgroup_dirs):
+        monkeypatch.setattr(module, "CgroupRow", wider)
     run = tmp_path / "run"
-    sampler = HostSampler(config(run, container(v2(tmp_path / "c", usage=100), "worker-1")))
+    sampler = host_sampler(config(run, container(v2(tmp_path / "c", usage=100), "worker-1")))
     for index in range(20):
         sampler.tick(index, 0)
     sampler.close()
@@ -556,7 +575,7 @@ def test_a_hundred_containers_fit_in_1024_descriptors(tmp_path: Path) -> None:
         members.append(container(inner, name, service=name))
     top = str(v2(tmp_path / "top", usage=90_000, peak=9))
     before = len(list(Path("/proc/self/fd").iterdir()))
-    sampler = HostSampler(
+    sampler = host_sampler(
         config(tmp_path / "run", *members, service_parents=parents, topology_parent=top)
     )
     used = len(list(Path("/proc/self/fd").iterdir())) - before
@@ -569,18 +588,17 @@ def test_running_out_of_descriptors_is_one_line_and_no_sampler_that_reads_half(
     tmp_path: Path,
 ) -> None:
     members = [container(v2(tmp_path / str(n), usage=1), f"worker-{n}") for n in range(30)]
-    code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64));"
-        "from harness.sampling.cgroup import sampler; sys.exit(sampler.main())"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        input=config(tmp_path / "run", *members).to_json(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    assert (ended.returncode, ended.stdout) == (3, "")
-    assert len(ended.stderr.splitlines()) == 1
-    assert "ulimit -Hn" in ended.stderr
+    run = tmp_path / "run"
+    configuration = config(run, *members)
+    with child_agent() as relay:
+        resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (64, 64))
+        with (
+            pytest.raises(InfrastructureError, match=r"did not start: .*ulimit -Hn") as raised,
+            relay.watch(configuration, RunDirectory(run)),
+        ):
+            pytest.fail("half of them are read")
+        assert len(str(raised.value).splitlines()) == 1
+        assert f"needs {descriptors_needed(30, 1)} descriptors" in str(raised.value)
+        assert relay.gone == ""
+    assert not (run / "memory-cgroup.csv").exists()
+    assert merge_reports(run) == {}
