@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.images.store import known_stacks
+
 IMAGES = Path(__file__).parent.parent.parent / "images"
 # Imports a module where only the standard library and some packages can be imported.
 CODE = """
@@ -37,6 +39,8 @@ importlib.import_module(sys.argv[1])
         ("rabbitmq", "harness.sampling.inside.service"),
         ("endpoint", "harness.sampling.inside.sampler"),
         ("globus_service", "harness.sampling.inside.sampler"),
+        # Whichever is the smallest, the agent starts from it.
+        *((image, "harness.sampling.agent.__main__") for image in known_stacks()),
     ],
 )
 def test_a_service_needs_no_package_that_its_image_lacks(image: str, module: str) -> None:

@@ -141,12 +141,14 @@ def own_cgroup() -> MemoryCgroup | Unreachable:
     except OSError as error:
         return Unreachable(f"/proc/self: {error.strerror}")
     found = _existing(memory_cgroup(proc_cgroup, mountinfo))
-    if isinstance(found, MemoryCgroup) and _holds_strangers(found):
+    if isinstance(found, MemoryCgroup) and _holds_strangers(
+        found, parse_proc_cgroup(proc_cgroup).get("memory", "/")
+    ):
         return Unreachable("the container has no memory cgroup of its own: others are in it, too")
     return found
 
 
-def _holds_strangers(found: MemoryCgroup) -> bool:
+def _holds_strangers(found: MemoryCgroup, path: str) -> bool:
     """Say whether a container's cgroup is that of others, too: its engine made it none.
 
     On v2 a process of another namespace has the number 0 here. v1 leaves such processes out, but
@@ -157,7 +159,7 @@ def _holds_strangers(found: MemoryCgroup) -> bool:
             return "0" in Path(found.directory, "cgroup.procs").read_text(encoding="ascii").split()
         except OSError:
             return False
-    return os.getpid() == 1 and os.uname().nodename not in found.directory
+    return os.getpid() == 1 and path != "/" and os.uname().nodename not in path
 
 
 def cgroup_at(directory: str) -> MemoryCgroup | Unreachable:

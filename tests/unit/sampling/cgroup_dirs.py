@@ -88,9 +88,12 @@ def host_sampler(configuration: SamplerConfig) -> HostSampler:
             file.write(header + data)
 
     tables = {name: RowSender(name, arrive, time.monotonic_ns) for name in files}
-    samplers: list[HostSampler] = []
-    samplers.append(HostSampler(configuration, tables, lambda: samplers[0].confirm()))
-    return samplers[0]
+
+    def handled() -> None:
+        sampler.confirm()
+
+    sampler = HostSampler(configuration, tables, handled)
+    return sampler
 
 
 def read(path: Path, row_type: type) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,7 +113,7 @@ def test_the_memory_mount_prefers_v1() -> None:
 def test_a_process_that_is_not_there() -> None:
     found = container_cgroup(2**22 + 1)
     assert isinstance(found, Unreachable)
-    assert "has ended or runs on another machine" in found.reason
+    assert found.reason == f"no process {2**22 + 1} here, and no cgroup has the container's name"
 
 
 def test_a_process_that_is_not_the_containers() -> None:
@@ -159,6 +160,49 @@ def test_a_cgroup_that_no_mount_shows_cannot_be_reached(mounted: Mounted) -> Non
     for found in (own_cgroup(), container_cgroup(os.getpid())):
         assert isinstance(found, Unreachable)
         assert "is not under a mount visible here" in found.reason
+
+
+def test_a_container_whose_process_is_hidden_is_found_by_its_name(mounted: Mounted) -> None:
+    hidden = 2**22 + 1
+    there = mounted.directory / f"docker-{ID}.scope"
+    there.mkdir()
+    # One that has nothing to read is none, however it is called.
+    assert isinstance(container_cgroup(hidden, ID), Unreachable)
+    (there / "memory.current").write_text("1\n")
+    found = MemoryCgroup(V2, str(there), str(there))
+    # Also if somebody else's process has its number here.
+    assert container_cgroup(hidden, ID) == container_cgroup(os.getpid(), ID) == found
+    assert isinstance(container_cgroup(hidden, ID[:-1] + "x"), Unreachable)
+    assert isinstance(container_cgroup(hidden), Unreachable)
+    mounted.mountinfo = ""
+    assert isinstance(container_cgroup(hidden, ID), Unreachable)
+
+
+def test_a_cgroup_that_others_are_in_is_not_a_containers_own(mounted: Mounted) -> None:
+    (mounted.directory / "memory.current").write_text("1\n")
+    (mounted.directory / "cgroup.procs").write_text("1\n70\n")
+    assert isinstance(own_cgroup(), MemoryCgroup)
+    # Those of other namespaces have no number here.
+    (mounted.directory / "cgroup.procs").write_text("1\n70\n0\n")
+    found = own_cgroup()
+    assert isinstance(found, Unreachable)
+    assert "others are in it" in found.reason
+    # Whoever asks for a container's by its process is not inside of one.
+    assert isinstance(container_cgroup(os.getpid()), MemoryCgroup)
+
+
+@pytest.mark.parametrize(
+    ("pid", "name", "own"), [(1, "c1", True), (1, "c2", False), (7, "c2", True)]
+)
+def test_on_v1_a_containers_own_cgroup_is_called_as_it_is(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch, pid: int, name: str, own: bool
+) -> None:
+    mounted.mountinfo = mounted.mountinfo.replace("cgroup2 cgroup2 rw", "cgroup cgroup rw,memory")
+    monkeypatch.setattr(paths, "parse_proc_cgroup", lambda _: {"memory": mounted.own})
+    (mounted.directory / "memory.usage_in_bytes").write_text("1\n")
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=name))
+    assert isinstance(own_cgroup(), MemoryCgroup) == own
 
 
 def test_without_procfs_the_own_cgroup_cannot_be_reached(

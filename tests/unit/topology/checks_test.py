@@ -44,7 +44,7 @@ def test_what_makes_figures_worse_is_a_warning_with_a_remedy() -> None:
         checks.swap(10**9, 5 * 10**8),
         checks.huge_pages("[always] madvise never\n"),
         checks.load(3.0, 2),
-        checks.cgroups(1, "cgroupfs", "creating cgroups needs root"),
+        checks.peaks(1, "cgroupfs", "child", "creating cgroups needs root"),
     ):
         assert check.verdict == Verdict.WARN
         assert check.remedy
@@ -54,9 +54,23 @@ def test_what_makes_figures_worse_is_a_warning_with_a_remedy() -> None:
         checks.huge_pages("always [madvise] never\n"),
         checks.huge_pages(""),
         checks.load(0.2, 2),
-        checks.cgroups(2, "systemd", ""),
+        checks.peaks(2, "systemd", "container", ""),
     ):
         assert check.verdict == Verdict.OK
+
+
+def test_which_peaks_there_are_is_told_with_what_stands_against_the_others() -> None:
+    exact = checks.peaks(2, "systemd", "container", "")
+    assert exact.found == (
+        "cgroup v2, driver systemd, agent is a container: the kernel's, of containers, services"
+        " and the topology"
+    )
+    assert exact.remedy == ""
+    sampled = checks.peaks(1, "none", "child", "the engine manages no cgroups (driver none)")
+    assert sampled.found == (
+        "cgroup v1, driver none, agent is a child: sampled for services: the engine manages no"
+        " cgroups (driver none)"
+    )
 
 
 @given(st.text())

@@ -14,7 +14,6 @@ from harness.core.errors import InfrastructureError
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome, write_ending
 from harness.results.shared import SharedFolder
-from harness.sampling.cgroup.paths import MemoryCgroup, Unreachable, cgroup_at
 from harness.topology import judge as judge_module
 from harness.topology.compose import ComposeProject
 from harness.topology.events import Event, Kind
@@ -25,7 +24,11 @@ Disk = namedtuple("Disk", "f_bavail f_frsize")
 
 
 class Bench:
-    """A runner and two workers on a fake engine, and the judge of their ends."""
+    """A runner and two workers on a fake engine, and the judge of their ends.
+
+    Attributes:
+        kills: what the kernel counted in each container.
+    """
 
     def __init__(self, place: Path) -> None:
         self.engine = FakeEngine()
@@ -34,12 +37,14 @@ class Bench:
         self.directory = RunDirectory(place)
         self.shared = SharedFolder(place / "shared" / "topology-1")
         self.shared.create()
+        self.kills: dict[str, int] = {}
         self.judge = Judge(
             ComposeProject(PROJECT, [], {}),
             self.engine.up,
             self.directory,
             self.engine.client,
             self.shared,
+            lambda: self.kills,
         )
 
     def died(self, container: FakeContainer, code: int) -> Event:
@@ -54,26 +59,12 @@ class Bench:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     monkeypatch.setattr(judge_module, "connect", lambda *_: bench.engine.client)
-    monkeypatch.setattr(judge_module, "container_cgroup", lambda *_: Unreachable("none"))
     yield bench
     bench.judge.close()
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, free_bytes: int = 0) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: Disk(free_bytes // 4096, 4096))
-
-
-def killed_in(monkeypatch: pytest.MonkeyPatch, place: Path, pid: int, times: int) -> None:
-    """Let the kernel have killed a process of the container whose first one is ``pid``."""
-    (place / "memory.current").write_text("1\n")
-    (place / "memory.stat").write_text("anon 1\n")
-    (place / "memory.events").write_text(f"oom {times}\noom_kill {times}\n")
-
-    def cgroup(asked: int, container: str) -> MemoryCgroup | Unreachable:
-        assert container.startswith("id-of-")
-        return cgroup_at(str(place)) if asked == pid else Unreachable("another's")
-
-    monkeypatch.setattr(judge_module, "container_cgroup", cgroup)
 
 
 def test_an_engine_that_answers_is_not_lost(bench: Bench) -> None:
@@ -230,28 +221,39 @@ def test_a_runner_that_a_signal_ended_was_killed(bench: Bench, code: int) -> Non
 
 
 def test_what_the_kernel_counted_outweighs_what_the_runner_says(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.said(Ending(Outcome.FAILED, "a task failed"))
+    # An engine that says nothing more of a container is not asked what its kernel counted.
     bench.workers[0].error = APIError("gone")
-    bench.workers[1].pid = 77
-    killed_in(monkeypatch, tmp_path, 77, 1)
+    bench.kills |= {"runner-1": 0, "worker-2": 1}
     reason = "a process in worker-2 was killed for lack of memory"
     expected = Ending(Outcome.MEMORY, reason, "worker-2")
     assert bench.judge.of_events([bench.died(bench.runner, 1)]) == expected
-    assert ("reload", None) in bench.workers[1].calls
+    assert bench.judge.kernel_counters() == expected
+    # A full disk is not the reason of it.
+    full_disk(monkeypatch)
+    assert bench.judge.of_events([bench.died(bench.runner, 1)]) == expected
 
 
-def test_a_kernel_that_killed_nobody_says_nothing(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench.workers[1].pid = 77
-    killed_in(monkeypatch, tmp_path, 77, 0)
+def test_a_kernel_that_killed_nobody_says_nothing(bench: Bench) -> None:
     assert bench.judge.kernel_counters() is None
-    # A container without a process has no cgroup: process 0 is nobody's.
-    killed_in(monkeypatch, tmp_path, 0, 1)
-    bench.workers[1].pid = 0
+    bench.kills |= {"runner-1": 0, "worker-2": 0}
     assert bench.judge.kernel_counters() is None
+    said = Ending(Outcome.FAILED, "a task failed")
+    bench.said(said)
+    assert bench.judge.of_events([bench.died(bench.runner, 1)]) == said
+
+
+def test_without_a_sampler_the_kernel_says_nothing(bench: Bench) -> None:
+    alone = Judge(
+        ComposeProject(PROJECT, [], {}),
+        bench.engine.up,
+        bench.directory,
+        bench.engine.client,
+        bench.shared,
+    )
+    assert alone.kernel_counters() is None
 
 
 def test_a_full_disk_outweighs_what_came_of_it(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.core.errors import InfrastructureError
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake, Known
 from harness.results.rows import OutcomeRow, columns, csv_line
@@ -18,9 +22,11 @@ from harness.topology.records import BenchProcess, Record, State
 from tests.fake_engine import PROJECT, FakeClock, FakeEngine
 
 OTHER = "wmhffff0000"
-RUNNING = BenchProcess.current()
-ENDED = str(replace(RUNNING, started=RUNNING.started + 1))
-ELSEWHERE = str(replace(RUNNING, host=f"not-{RUNNING.host}"))
+OURS = BenchProcess.current()
+# What this very process has started is not left over: the one that started it runs, too.
+RUNNING = replace(OURS, pid=os.getppid(), started=records._started(os.getppid()) or 0)
+ENDED = str(replace(OURS, started=OURS.started + 1))
+ELSEWHERE = str(replace(OURS, host=f"not-{OURS.host}"))
 FOREIGN = (
     "",
     "benchmark-12",
@@ -78,6 +84,21 @@ def test_everything_of_a_project_is_found(
         f"volume {OTHER}_data",
         f"cgroup /sys/fs/cgroup/{OTHER}",
     ]
+
+
+def test_what_this_process_has_started_is_not_left_over(engine: FakeEngine) -> None:
+    fill(engine, PROJECT, str(OURS))
+    fill(engine, OTHER, str(RUNNING))
+    assert [entry.project for entry in leftovers.find(engine.client)] == [OTHER]
+
+
+def test_an_agents_volume_comes_after_the_topologies_that_used_it(engine: FakeEngine) -> None:
+    agents = "wmh00000000"
+    engine.add_thing("volume", f"{agents}-node", {RUN_LABEL: agents})
+    fill(engine, OTHER)
+    fill(engine, PROJECT)
+    found = [entry.project for entry in leftovers.find(engine.client)]
+    assert found == [PROJECT, OTHER, agents]
 
 
 @pytest.mark.parametrize("project", FOREIGN)
@@ -237,3 +258,84 @@ def test_a_directory_that_is_gone_is_no_obstacle(engine: FakeEngine, tmp_path: P
     records.write(Record(PROJECT, ENDED, str(tmp_path / "gone")))
     assert leftovers.remove(engine.client, PROJECT) == []
     assert records.all_records() == []
+
+
+class Tree:
+    """The cgroup tree of a machine that is not this one."""
+
+    def __init__(self, cgroups: dict[str, list[str]]) -> None:
+        self.there = cgroups
+
+    def cgroups(self) -> dict[str, list[str]]:
+        return self.there
+
+    def remove_cgroups(self, project: str) -> list[str]:
+        self.there.pop(project, None)
+        return []
+
+
+def test_cgroups_are_found_and_removed_where_the_engine_is(
+    engine: FakeEngine, cgroups: dict[str, list[str]]
+) -> None:
+    cgroups |= {PROJECT: ["/here/1"]}
+    tree = Tree({PROJECT: ["/there/1"], OTHER: ["/there/2"], "docker": ["/there/docker"]})
+    found = leftovers.find(engine.client, tree)
+    assert [(entry.project, entry.cgroups) for entry in found] == [
+        (PROJECT, ["/there/1"]),
+        (OTHER, ["/there/2"]),
+    ]
+    assert leftovers.remove(engine.client, PROJECT, tree) == []
+    assert set(tree.there) == {OTHER, "docker"}
+    assert cgroups == {PROJECT: ["/here/1"]}
+
+
+class FakeAgent(Tree):
+    """An agent that starts, or does not."""
+
+    made: list[tuple[str, str]] = []
+    fails = False
+
+    def __init__(self, _client: object, _engine: object, _owner: object, form: str, image: str):
+        super().__init__({OTHER: ["/there"]})
+        self.made.append((form, image))
+
+
+@contextmanager
+def started(agent: FakeAgent) -> Iterator[FakeAgent]:
+    if agent.fails:
+        raise InfrastructureError("the agent could not be started")
+    yield agent
+
+
+@pytest.mark.parametrize(
+    ("container", "image", "fails", "there"),
+    [
+        (False, "redis:1", False, False),
+        (True, "", False, False),
+        (True, "redis:1", True, False),
+        (True, "redis:1", False, True),
+    ],
+)
+def test_an_agent_is_started_only_where_there_is_no_other_way(
+    engine: FakeEngine,
+    cgroups: dict[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    container: bool,
+    image: str,
+    fails: bool,
+    there: bool,
+) -> None:
+    monkeypatch.setattr(leftovers, "wants_container", lambda *_: container)
+    monkeypatch.setattr(leftovers, "some_image", lambda: image)
+    monkeypatch.setattr(leftovers, "Agent", FakeAgent)
+    monkeypatch.setattr(leftovers, "started", started)
+    monkeypatch.setattr(FakeAgent, "made", [])
+    monkeypatch.setattr(FakeAgent, "fails", fails)
+    cgroups[PROJECT] = ["/here"]
+    with leftovers.tree_of(engine.client) as tree:
+        assert isinstance(tree, FakeAgent) == there
+        assert (tree.cgroups() == {OTHER: ["/there"]}) == there
+        if not there:
+            assert tree.cgroups()[PROJECT] == ["/here"]
+            assert tree.remove_cgroups(PROJECT) == ["/here"]
+    assert FakeAgent.made == ([("container", image)] if container and image else [])

@@ -16,7 +16,6 @@ from harness.results.intake import Intake, Known
 from harness.results.outcomes import Ending, Outcome
 from harness.results.rows import OutcomeRow, columns, csv_line
 from harness.results.shared import SharedFolder
-from harness.sampling.cgroup.paths import Unreachable
 from harness.topology import judge, watch
 from harness.topology.compose import ComposeProject
 from harness.topology.events import Event, Kind
@@ -43,7 +42,8 @@ class Watched:
         header = csv_line(columns(OutcomeRow))
         (self.shared.path / self.directory.outcomes.name).write_text(header)
         self.told: list[int] = []
-        self.sampler_exit: int | None = None
+        self.sampler_end: str | None = None
+        self.kills: dict[str, int] = {}
         self.run_timeout_s = 0.0
 
     def died(self, container: FakeContainer, code: int) -> Event:
@@ -70,7 +70,8 @@ class Watched:
             Intake(self.shared, self.directory, known),
             cast("queue.SimpleQueue[Event]", self.events),
             self.told.append,
-            sampler_exit=lambda: self.sampler_exit,
+            sampler_end=lambda: self.sampler_end,
+            killed=lambda: self.kills,
             run_timeout_s=self.run_timeout_s,
             start_timeout_s=40.0,
             rows_in_all=len(RUNS),
@@ -87,7 +88,6 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     monkeypatch.setattr(watch, "time", watched.clock)
     monkeypatch.setattr(watch, "time", watched.clock)
     monkeypatch.setattr(judge, "connect", lambda *_: watched.engine.client)
-    monkeypatch.setattr(judge, "container_cgroup", lambda *_: Unreachable("none"))
     return watched
 
 
@@ -171,10 +171,18 @@ def test_each_run_has_its_time(watched: Watched) -> None:
 
 
 def test_a_sampler_that_ended_ends_the_waiting(watched: Watched) -> None:
-    watched.events.at(4, lambda: setattr(watched, "sampler_exit", 0))
-    reason = "the host's memory sampler ended (exit code 0)"
+    watched.events.at(4, lambda: setattr(watched, "sampler_end", "peaks.csv: No space left"))
+    reason = "the host's memory sampler ended: peaks.csv: No space left"
     assert watched.wait() == Ending(Outcome.INFRASTRUCTURE, reason, "sampler")
     assert watched.passed_s < 4.5
+
+
+def test_a_runner_that_ends_for_what_the_kernel_did_is_not_at_fault(watched: Watched) -> None:
+    watched.events.at(1, lambda: watched.begins(RUNS[0]))
+    watched.events.at(2, lambda: watched.kills.update({"worker-1": 1}))
+    watched.ends(3, code=1)
+    reason = "a process in worker-1 was killed for lack of memory"
+    assert watched.wait() == Ending(Outcome.MEMORY, reason, "worker-1")
 
 
 def test_an_engine_that_is_gone_is_noticed_within_seconds(watched: Watched) -> None:

@@ -1,6 +1,9 @@
+"""Parent cgroups, in trees that are plain directories."""
+
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,29 +12,16 @@ import pytest
 from harness.sampling.agent import parents as cgroups
 from harness.sampling.agent.parents import (
     CgroupParents,
+    all_project_cgroups,
     create_parents,
+    obstacle,
     plan_parents,
+    project_cgroups,
     remove_cgroups,
     remove_parents,
 )
-from harness.sampling.meminfo import parse_meminfo
-from harness.topology.engine import Engine
 
 PROJECT = "wmh1a2b3c4d"
-
-
-def engine(version: int = 1, driver: str = "cgroupfs", memory_bytes: int | None = None) -> Engine:
-    here = parse_meminfo(Path("/proc/meminfo").read_bytes())
-    assert here is not None
-    return Engine(
-        version="20.10.24",
-        api_version="1.41",
-        cgroup_version=version,
-        cgroup_driver=driver,
-        storage_driver="overlay2",
-        memory_bytes=here.total if memory_bytes is None else memory_bytes,
-        cpus=2,
-    )
 
 
 @pytest.fixture
@@ -49,7 +39,9 @@ def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Pa
     mountinfo.write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(cgroups, "_MOUNTINFO", mountinfo)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(cgroups, "_OWN", tmp_path / "own")
+    (tmp_path / "own").write_text("0::/\n")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     # Plain directories have no memory files in them.
     monkeypatch.setattr(cgroups, "_require", lambda _: None)
     return tmp_path
@@ -80,7 +72,7 @@ def test_names_for_the_systemd_driver_nest_by_one_dash_only() -> None:
 
 
 def test_v1_parents_are_created_and_removed_under_every_controller(tree: Path) -> None:
-    parents = create_parents(engine(), PROJECT, ["worker", "runner"])
+    parents = create_parents("cgroupfs", 1, PROJECT, ["worker", "runner"])
     assert parents.reason == ""
     assert (tree / "memory" / PROJECT / "worker").is_dir()
     # The engine makes its own directories below, and the same under the other controllers.
@@ -106,7 +98,7 @@ def test_an_old_kernel_is_told_to_count_hierarchically(
             (path / "memory.use_hierarchy").write_text("0\n")
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    create_parents(engine(), PROJECT, ["worker"])
+    create_parents("cgroupfs", 1, PROJECT, ["worker"])
     assert made == [PROJECT, "worker"]
     assert (tree / "memory" / PROJECT / "memory.use_hierarchy").read_text() == "1"
 
@@ -125,7 +117,7 @@ def test_v2_hands_the_controller_down_before_a_service_is_made(
             (path / "cgroup.subtree_control").write_text("\n")
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    parents = create_parents(engine(version=2), PROJECT, ["worker"])
+    parents = create_parents("cgroupfs", 2, PROJECT, ["worker"])
     assert parents.reason == ""
     assert (tmp_path / "cg" / "cgroup.subtree_control").read_text() == "cpu memory\n"
     assert (tmp_path / "cg" / PROJECT / "cgroup.subtree_control").read_text() == "+memory"
@@ -133,6 +125,7 @@ def test_v2_hands_the_controller_down_before_a_service_is_made(
 
 
 def test_systemd_is_asked_for_slices(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     calls: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -141,7 +134,7 @@ def test_systemd_is_asked_for_slices(tree: Path, monkeypatch: pytest.MonkeyPatch
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    parents = create_parents(engine(driver="systemd"), PROJECT, ["worker", "runner"])
+    parents = create_parents("systemd", 1, PROJECT, ["worker", "runner"])
     assert parents.reason == ""
     remove_parents(parents)
     assert calls == [
@@ -150,12 +143,29 @@ def test_systemd_is_asked_for_slices(tree: Path, monkeypatch: pytest.MonkeyPatch
     ]
 
 
+def test_a_systemd_that_cannot_be_asked_takes_over_what_is_there(tree: Path) -> None:
+    # As in a container: the engine asks it for the slice of each container.
+    parents = create_parents("systemd", 1, PROJECT, ["worker", "file-store"])
+    assert parents.reason == ""
+    assert parents.compose["file-store"] == f"{PROJECT}-file_store.slice"
+    top = tree / "memory" / f"{PROJECT}.slice"
+    assert sorted(path.name for path in top.iterdir()) == [
+        f"{PROJECT}-file_store.slice",
+        f"{PROJECT}-worker.slice",
+    ]
+    assert project_cgroups(PROJECT) == [str(top)]
+    assert remove_parents(parents) == []
+    assert not top.exists()
+
+
 def test_a_refusing_systemd_is_a_reason(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "Failed to connect to bus\n")
 
     monkeypatch.setattr(subprocess, "run", run)
-    parents = create_parents(engine(driver="systemd"), PROJECT, ["worker"])
+    parents = create_parents("systemd", 1, PROJECT, ["worker"])
     assert parents == CgroupParents(PROJECT, reason="systemctl start: Failed to connect to bus")
 
 
@@ -170,7 +180,7 @@ def test_without_permission_there_is_a_reason_and_nothing_is_left(
         real(path)
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    parents = create_parents(engine(), PROJECT, ["worker", "runner"])
+    parents = create_parents("cgroupfs", 1, PROJECT, ["worker", "runner"])
     assert parents.reason == f"{tree}/memory/{PROJECT}/runner: Permission denied"
     assert parents.compose == {}
     assert parents.topology_directory is None
@@ -178,47 +188,134 @@ def test_without_permission_there_is_a_reason_and_nothing_is_left(
     assert remove_parents(parents) == []
 
 
-def test_an_ordinary_user_gets_a_reason(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert create_parents(engine(), PROJECT, ["worker"]).reason == "creating cgroups needs root"
+V1 = "1 1 0:1 / {} rw - cgroup cgroup rw,memory"
+V2 = "1 1 0:1 / {} rw - cgroup2 cgroup2 rw"
 
 
 @pytest.mark.parametrize(
-    ("described", "words"),
+    ("driver", "version", "line", "user", "writable", "reason"),
     [
-        (engine(version=2), "it uses cgroup v2, this one v1"),
-        (engine(memory_bytes=1), "it has 1 bytes of memory"),
+        ("cgroupfs", 1, V1, 0, True, ""),
+        ("systemd", 2, V2, 0, True, ""),
+        ("none", 1, V1, 0, True, "the engine manages no cgroups (driver none)"),
+        ("", 1, V1, 0, True, "the engine manages no cgroups (driver unknown)"),
+        ("cgroupfs", 2, V1, 0, True, "the engine uses cgroup v2, this machine v1"),
+        ("systemd", 1, V2, 0, True, "the engine uses cgroup v1, this machine v2"),
+        ("cgroupfs", 1, V1, 1000, True, "creating cgroups needs root"),
+        (
+            "cgroupfs",
+            2,
+            V2,
+            0,
+            False,
+            "{} cannot be written: no part of the cgroup tree is this engine's own",
+        ),
+        (
+            "cgroupfs",
+            1,
+            V1.replace(" / ", " /docker/0123 "),
+            0,
+            True,
+            "only a part of the cgroup tree is visible here, as in a container",
+        ),
+        (
+            "cgroupfs",
+            1,
+            "1 1 0:1 / {} rw - ext4 /dev/vda rw",
+            0,
+            True,
+            "no cgroup hierarchy with the memory controller is mounted here",
+        ),
     ],
 )
-def test_an_engine_elsewhere_is_recognised(tree: Path, described: Engine, words: str) -> None:
-    assert words in create_parents(described, PROJECT, ["worker"]).reason
-
-
-def test_a_remote_engine_is_recognised_by_its_address(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
+def test_why_there_can_be_no_parents_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    driver: str,
+    version: int,
+    line: str,
+    user: int,
+    writable: bool,
+    reason: str,
 ) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "ssh://far.example")
-    assert "DOCKER_HOST is ssh://far.example" in create_parents(engine(), PROJECT, ["w"]).reason
-    monkeypatch.setenv("DOCKER_HOST", "unix:///run/docker.sock")
-    assert create_parents(engine(), PROJECT, ["w"]).reason == ""
+    top = tmp_path / "cg"
+    top.mkdir()
+    (top / "cgroup.subtree_control").write_text("memory\n")
+    use(tmp_path, monkeypatch, [line.format(top)])
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "access", lambda *_: writable)
+    expected = reason.format(top)
+    assert obstacle(driver, version) == expected
+    if expected:
+        assert create_parents(driver, version, PROJECT, ["w"]) == CgroupParents(
+            PROJECT, reason=expected
+        )
+        assert list(top.iterdir()) == [top / "cgroup.subtree_control"]
+
+
+def test_without_procfs_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(tmp_path, monkeypatch, [])
+    (tmp_path / "mountinfo").unlink()
+    (tmp_path / "own").unlink()
+    assert "no cgroup hierarchy" in create_parents("cgroupfs", 1, PROJECT, ["w"]).reason
+    assert project_cgroups(PROJECT) == []
+    assert all_project_cgroups() == set()
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("own", "systemctl", "below"),
     [
-        ("1 1 0:1 /docker/0123 /x rw - cgroup cgroup rw,memory", "only a part"),
-        ("1 1 0:1 / /x rw - ext4 /dev/vda rw", "no cgroup hierarchy"),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/d.scope\n", False, True),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/d.scope\n", True, False),
+        ("0::/system.slice/docker.service\n", False, False),
+        ("", False, False),
     ],
 )
-def test_what_is_mounted_must_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, words: str
+def test_an_engine_without_root_has_its_users_part_of_the_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, systemctl: bool, below: bool
 ) -> None:
-    use(tmp_path, monkeypatch, [line])
-    assert words in create_parents(engine(), PROJECT, ["worker"]).reason
+    use(tmp_path, monkeypatch, [V2.format(tmp_path / "cg")])
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if systemctl else None)
+    manager = tmp_path / "cg/user.slice/user-1000.slice/user@1000.service"
+    manager.mkdir(parents=True)
+    base = manager if below else tmp_path / "cg"
+    for each in (manager, tmp_path / "cg"):
+        (each / "cgroup.subtree_control").write_text("memory\n")
+    real = Path.mkdir
+
+    def mkdir(path: Path) -> None:
+        real(path)
+        if path.name == PROJECT:
+            (path / "cgroup.subtree_control").write_text("memory\n")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    parents = create_parents("cgroupfs", 2, PROJECT, ["worker"])
+    assert parents.topology_directory == str(base / PROJECT)
+    assert parents.compose == {"worker": f"/{PROJECT}/worker"}
+    assert (base / PROJECT / "worker").is_dir()
+    assert project_cgroups(PROJECT) == [str(base / PROJECT)]
+    assert PROJECT in all_project_cgroups()
+    # A cgroup's files go with it.
+    (base / PROJECT / "cgroup.subtree_control").unlink()
+    assert remove_cgroups(PROJECT) == []
+    assert not (base / PROJECT).exists()
+
+
+def test_all_that_is_at_the_top_is_told_by_its_name(tree: Path) -> None:
+    (tree / "memory" / f"{PROJECT}.slice").mkdir()
+    (tree / "pids" / PROJECT).mkdir()
+    (tree / "pids" / "docker" / "wmh00000000").mkdir(parents=True)
+    (tree / "pids" / "tasks").touch()
+    assert all_project_cgroups() == {PROJECT, "docker"}
+    assert project_cgroups(PROJECT) == [
+        str(tree / "memory" / f"{PROJECT}.slice"),
+        str(tree / "pids" / PROJECT),
+    ]
 
 
 def test_what_cannot_be_removed_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    create_parents(engine(), PROJECT, ["worker"])
+    create_parents("cgroupfs", 1, PROJECT, ["worker"])
     monkeypatch.setattr(cgroups, "_REMOVE_TIMEOUT_S", 0.05)
     (tree / "memory" / PROJECT / "worker" / "a-file-like-a-busy-cgroup").touch()
     assert remove_cgroups(PROJECT) == [f"{tree}/memory/{PROJECT}"]
