@@ -66,6 +66,7 @@ SHAPES: Mapping[str, Shape] = {
         "command": [str],
         "notes": list,
         "engine": dict,
+        "agent": dict,
         "machine": {"cpus": _positive},
         "host": {"cpus": _positive},
         "runner": {"packages": {"*": str}, "environment": dict},

@@ -260,6 +260,10 @@ class Agent:
         if not self.is_container:
             self._relay = self._stack.enter_context(child_agent())
             return
+        if not self.image:
+            raise InfrastructureError(
+                "the engine has no image to start the memory sampler's agent from: 'make images'"
+            )
         records.write(Record(self.project, str(BenchProcess.current()), self.run_dir))
         self._stack.callback(self._forget)
         labels = {RUN_LABEL: self.project, OWNER_LABEL: str(BenchProcess.current())}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from docker.errors import APIError, DockerException
@@ -17,9 +18,13 @@ from harness.results.conversation import HEADER
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome
 from harness.results.rows import OutcomeRow, columns, csv_line
+from harness.results.shared import SharedFolder
 from harness.sampling.agent.parents import CgroupParents
+from harness.sampling.agent.relay import Relay, WatchAnswer
+from harness.sampling.cgroup.config import SamplerConfig
 from harness.topology import judge, launch, records, stacks
 from harness.topology import sampling as views
+from harness.topology.agent import Agent, Places
 from harness.topology.compose import ComposeProject, ComposeTimeoutError, plan_files
 from harness.topology.engine import describe
 from harness.topology.judge import ENGINE
@@ -30,7 +35,89 @@ from tests.fake_engine import PROJECT, FakeEngine
 
 PLAN = bench_plan(worker_memory_limit=10**9)
 RUNS = [run.run_id for run in PLAN.runs()]
+OWNER = Owner(1000, 1000, 1000, 1001)
 ENDED = Ending(Outcome.KILLED, "worker-1 ended (exit code 137)", "worker-1")
+
+
+class FakeAgent(Agent):
+    """An agent that only writes down what is asked of it, and when.
+
+    As a container it keeps a topology's folders in ``/volume`` of a machine that is not this one.
+    """
+
+    def __init__(self, setting: Setting, form: str) -> None:
+        engine = describe(setting.engine.client)
+        super().__init__(setting.engine.client, engine, OWNER, form)
+        self.setting = setting
+        self.left: list[str] = []
+        self.said = WatchAnswer(["runner-1"], {"redis-1": "hidden"})
+        self.config: SamplerConfig | None = None
+        self.folder: str | None = None
+
+    @property
+    def relay(self) -> Relay:
+        return cast("Relay", self)
+
+    @contextmanager
+    def watch(
+        self, config: SamplerConfig, directory: RunDirectory, folder: str | None = None
+    ) -> Iterator[Any]:
+        assert directory == self.setting.directory
+        self.config, self.folder = config, folder
+        with self.setting.during("sampler"):
+            yield SimpleNamespace(answer=self.said, poll=self.poll, killed=self.killed)
+
+    def poll(self) -> str | None:
+        return None
+
+    def killed(self) -> dict[str, int]:
+        return {}
+
+    def create_parents(self, project: str, services: Sequence[str]) -> CgroupParents:
+        assert project == PROJECT
+        assert set(services) == {"redis", "runner", "scheduler", "worker"}
+        self.setting.step("create parents")
+        return self.setting.parents
+
+    def remove_cgroups(self, project: str) -> list[str]:
+        assert project == PROJECT
+        self.setting.step("remove cgroups")
+        return self.left
+
+    def make_folders(
+        self,
+        name: str,
+        shared: SharedFolder,
+        replies: RunDirectory,
+        plan: Path,
+        inputs: Mapping[str, str],
+    ) -> Places:
+        self.setting.step(f"make {name}")
+        # What is here is made in any case.
+        assert shared.path.is_dir()
+        assert replies.marks_ack.read_bytes() == replies.settled.read_bytes() == b""
+        if not self.is_container:
+            return super().make_folders(name, shared, replies, plan, inputs)
+        return Places(
+            shared=f"/volume/shared/{name}",
+            replies=RunDirectory(Path("/volume/replies", name)),
+            seen_shared=f"/seen/shared/{name}",
+            seen_replies=f"/seen/replies/{name}",
+            plan=f"/volume/inputs/{name}/plan.json",
+            inputs={"HARNESS_KEYS": f"/volume/inputs/{name}/HARNESS_KEYS"},
+        )
+
+    def clock_shift_ns(self) -> int:
+        return 77 if self.is_container else 0
+
+    def stop_samplers(self, name: str) -> None:
+        self.setting.step(f"stop samplers of {name}")
+
+    def fetch(self, name: str) -> None:
+        self.setting.step(f"fetch {name}")
+
+    def drop_folders(self, name: str) -> None:
+        self.setting.step(f"drop {name}")
 
 
 class Setting:
@@ -44,10 +131,13 @@ class Setting:
         self.directory.path.mkdir()
         self.ending: Ending | None = None
         self.fails: dict[str, BaseException] = {}
+        self.on: dict[str, Callable[[], None]] = {}
         self.engine_answers = True
         self.parents = CgroupParents(PROJECT, compose={"worker": f"/{PROJECT}/worker"})
         self.files = plan_files(PLAN)
         self.watched: dict[str, Any] = {}
+        self.shifts: list[int] = []
+        self.agent = FakeAgent(self, "child")
         self.topology = self.topology_of(range(len(RUNS)))
 
     def topology_of(self, places: range, number: int = 1) -> LaunchedTopology:
@@ -58,7 +148,8 @@ class Setting:
             images={"HARNESS_IMAGE_DASK": "dask:1"},
             engine=describe(self.engine.client),
             client=self.engine.client,
-            owner=Owner(1000, 1000, 1000, 1001),
+            agent=self.agent,
+            owner=OWNER,
             say=self.said.append,
             progress=lambda _: None,
         )
@@ -66,6 +157,8 @@ class Setting:
 
     def step(self, name: str) -> None:
         self.happened.append(name)
+        if name in self.on:
+            self.on[name]()
         if name in self.fails:
             raise self.fails[name]
 
@@ -122,27 +215,21 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
             step("watch")
             return setting.ending
 
-    def remove_parents(parents: CgroupParents) -> list[str]:
-        step("remove parents")
-        return []
-
     def collect(project: object, containers: Sequence[Container], directory: Path) -> None:
         step(f"stacks of {len(containers)} in {directory.name}")
 
-    def cgroup_view(*args: Any, **options: Any) -> Any:
-        answer = SimpleNamespace(absent={"redis-1": "hidden"})
-        return during("sampler", SimpleNamespace(answer=answer, poll=lambda: None))
+    def docker_view(directory: RunDirectory, marks: Path, shift_ns: int) -> Any:
+        assert marks == setting.topology._shared.path / "marks.csv"
+        setting.shifts.append(shift_ns)
+        return during("stats")
 
     monkeypatch.setattr(launch, "ComposeProject", Project)
     monkeypatch.setattr(launch, "RunnerWatch", Watch)
-    monkeypatch.setattr(launch, "create_parents", lambda *_: setting.parents)
-    monkeypatch.setattr(launch, "remove_parents", remove_parents)
     monkeypatch.setattr(launch, "answers_in_time", lambda _: setting.engine_answers)
     monkeypatch.setattr(launch, "events", lambda _: during("events"))
     monkeypatch.setattr(stacks, "collect", collect)
-    monkeypatch.setattr(views, "docker_view", lambda *_: during("stats"))
+    monkeypatch.setattr(views, "docker_view", docker_view)
     monkeypatch.setattr(views, "follow", lambda *_: step("follow"))
-    monkeypatch.setattr(views, "cgroup_view", cgroup_view)
     monkeypatch.setattr(judge, "connect", lambda *_: setting.engine.client)
     return setting
 
@@ -154,9 +241,11 @@ def test_it_starts_in_order_and_ends_in_the_other(setting: Setting) -> None:
     assert setting.directory.shared.is_dir()
     setting.topology.close()
     assert setting.happened == [
-        *("stats", "events", "up", "follow", "before the first run", "sampler", "watch"),
-        *("end of sampler", "end of events", "down", "end of stats", "remove parents"),
+        *("create parents", "make topology-1", "stats", "events", "up", "follow"),
+        *("before the first run", "sampler", "watch", "end of sampler", "end of events", "down"),
+        *("end of stats", "remove cgroups", "fetch topology-1", "drop topology-1"),
     ]
+    assert setting.shifts == [0]
     assert setting.said == [f"Starting the topology {PROJECT}"]
     # Nothing is left of it but what it was and said.
     assert setting.noted() == []
@@ -168,6 +257,80 @@ def test_it_starts_in_order_and_ends_in_the_other(setting: Setting) -> None:
     assert project.read_text() == f"name: {PROJECT}\n"
     setting.topology.close()
     assert setting.happened.count("down") == 1
+
+
+def test_an_agent_elsewhere_keeps_the_folders_and_hands_over_what_is_in_them(
+    setting: Setting,
+) -> None:
+    setting.agent.form = "container"
+    assert setting.run() is None
+    setting.topology.close()
+    assert setting.happened == [
+        *("create parents", "make topology-1", "stats", "events", "up", "follow"),
+        *("before the first run", "sampler", "watch", "stop samplers of topology-1"),
+        *("end of sampler", "end of events", "down", "end of stats", "remove cgroups"),
+        *("fetch topology-1", "drop topology-1"),
+    ]
+    # The stats streams have this machine's clock, the containers another one.
+    assert setting.shifts == [77]
+    assert not setting.directory.shared.exists()
+
+
+def test_the_agent_is_told_whom_and_what_to_watch(setting: Setting) -> None:
+    setting.parents = CgroupParents(PROJECT, {}, {"worker": "/c/worker"}, "/c")
+    setting.run()
+    config, shared = setting.agent.config, setting.directory.shared / "topology-1"
+    assert config is not None
+    assert config.shared == str(shared)
+    assert config.replies == str(setting.directory.replies / "topology-1")
+    assert config.user == (0, 0)
+    assert setting.agent.folder is None
+    assert [(each.name, each.service, each.id) for each in config.containers] == [
+        ("redis-1", "redis", "id-of-redis-1"),
+        ("runner-1", "runner", "id-of-runner-1"),
+        ("scheduler-1", "scheduler", "id-of-scheduler-1"),
+        ("worker-1", "worker", "id-of-worker-1"),
+    ]
+    # The list's attributes are as old as the list.
+    assert all(("reload", None) in container.calls for container in setting.engine.all)
+    assert (config.service_parents, config.topology_parent) == ({"worker": "/c/worker"}, "/c")
+    assert setting.watched["sampler_end"] == setting.agent.poll
+    assert setting.watched["killed"] == setting.agent.killed
+
+
+def test_an_agent_elsewhere_is_told_what_it_is_called_there(setting: Setting) -> None:
+    setting.agent.form = "container"
+    setting.run()
+    config = setting.agent.config
+    assert config is not None
+    assert (config.shared, config.replies) == (
+        "/seen/shared/topology-1",
+        "/seen/replies/topology-1",
+    )
+    assert (config.user, setting.agent.folder) == ((1000, 1001), "topology-1")
+    env = setting.topology._project(setting.parents).env
+    assert env["HARNESS_RUN_MOUNT"] == "/volume/shared/topology-1"
+    assert env["HARNESS_PLAN_FILE"] == "/volume/inputs/topology-1/plan.json"
+    assert env["HARNESS_MARKS_ACK_FILE"] == "/volume/replies/topology-1/.marks-ack"
+    assert env["HARNESS_SETTLED_FILE"] == "/volume/replies/topology-1/.settled"
+    assert env["HARNESS_KEYS"] == "/volume/inputs/topology-1/HARNESS_KEYS"
+
+
+def test_every_sampler_is_told_to_end(setting: Setting) -> None:
+    marks = setting.topology._shared.path / "marks.csv"
+
+    def begin() -> None:
+        marks.write_text(HEADER)
+
+    setting.topology.run(begin)
+    assert marks.read_text().splitlines()[1].startswith(",stop,")
+
+
+def test_only_podman_is_told_of_no_size(setting: Setting) -> None:
+    assert "HARNESS_SECRETS_SIZE" not in setting.topology._project().env
+    engine = replace(setting.topology.launch.engine, name="Podman")
+    setting.topology.launch.engine = engine
+    assert setting.topology._project().env["HARNESS_SECRETS_SIZE"] == ""
 
 
 def test_how_it_ended_is_returned_and_what_it_is_is_told(setting: Setting) -> None:
@@ -194,6 +357,8 @@ def test_why_there_are_no_parents_is_told(setting: Setting) -> None:
     setting.parents = CgroupParents(PROJECT, reason="not root")
     setting.run()
     assert setting.topology.lacks == {"cgroup parents": "not root", "redis-1": "hidden"}
+    setting.topology.close()
+    assert "remove cgroups" not in setting.happened
 
 
 def test_a_time_out_asks_everybody_what_they_were_doing(setting: Setting) -> None:
@@ -215,14 +380,12 @@ def test_an_engine_that_is_gone_is_not_asked_to_stop_the_runner(setting: Setting
 
 
 def test_a_runner_that_has_ended_need_not_stop(setting: Setting) -> None:
-    up = setting.up
-
-    def up_and_end() -> None:
-        up()
+    def end() -> None:
         setting.engine.all[1].error = APIError("not running")
 
-    setting.up = up_and_end  # type: ignore[method-assign]
+    setting.on["watch"] = end
     assert setting.run() is None
+    assert setting.engine.all[1].calls[-1] == ("stop", {"timeout": 3})
 
 
 @pytest.mark.parametrize(
@@ -254,6 +417,15 @@ def test_a_runner_that_has_ended_need_not_stop(setting: Setting) -> None:
         ),
         (
             "sampler",
+            InfrastructureError("the memory sampler did not start: ulimit -Hn"),
+            Ending(
+                Outcome.INFRASTRUCTURE,
+                "the memory sampler did not start: ulimit -Hn",
+                "topology",
+            ),
+        ),
+        (
+            "sampler",
             OSError("strange"),
             Ending(Outcome.INFRASTRUCTURE, "strange", "run directory"),
         ),
@@ -265,7 +437,21 @@ def test_what_fails_while_it_starts_is_how_its_run_ended(
     setting.fails[step] = error
     assert setting.run() == expected
     setting.topology.close()
-    assert setting.happened[-4:-2] == ["end of events", "down"]
+    assert setting.happened[-6:-4] == ["end of events", "down"]
+    assert setting.noted() == []
+
+
+@pytest.mark.parametrize("step", ["create parents", "make topology-1"])
+def test_an_agent_that_is_gone_before_it_starts_is_how_its_run_ended(
+    setting: Setting, step: str
+) -> None:
+    setting.fails[step] = InfrastructureError("the memory sampler's agent ended: killed")
+    assert setting.run() == Ending(
+        Outcome.INFRASTRUCTURE, "the memory sampler's agent ended: killed", "topology"
+    )
+    setting.topology.close()
+    assert "up" not in setting.happened
+    assert ("remove cgroups" in setting.happened) == (step != "create parents")
     assert setting.noted() == []
 
 
@@ -301,7 +487,11 @@ def test_one_that_is_kept_stays_and_is_noted_as_kept(setting: Setting) -> None:
     setting.topology.keep()
     setting.topology.close()
     assert "down" not in setting.happened
-    assert "remove parents" not in setting.happened
+    assert "remove cgroups" not in setting.happened
+    # What there is comes home, and stays where it is, as the agent's volume does.
+    assert "fetch topology-1" in setting.happened
+    assert "drop topology-1" not in setting.happened
+    assert setting.agent.kept
     assert setting.noted() == [True]
     assert len(setting.engine.all) == 4
 
@@ -329,7 +519,7 @@ def test_what_cannot_be_taken_down_stays_noted(setting: Setting) -> None:
     # Its rows are taken in, and what it can still write to stays.
     assert setting.directory.shared.is_dir()
     assert "end of stats" in setting.happened
-    assert "remove parents" in setting.happened
+    assert setting.happened[-2:] == ["remove cgroups", "fetch topology-1"]
 
 
 def test_logs_that_cannot_be_saved_are_a_warning(setting: Setting) -> None:
@@ -340,16 +530,15 @@ def test_logs_that_cannot_be_saved_are_a_warning(setting: Setting) -> None:
     assert setting.noted() == []
 
 
-def test_a_cgroup_that_stays_is_a_warning(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launch, "remove_parents", lambda _: ["/cgroup/x"])
+def test_a_cgroup_that_stays_is_a_warning(setting: Setting) -> None:
+    setting.agent.left = ["/cgroup/x"]
     setting.run()
     setting.topology.close()
     assert setting.said[-1] == "warning: /cgroup/x could not be removed"
 
 
 def test_the_containers_are_told_what_is_theirs(setting: Setting) -> None:
+    setting.run()
     env = dict(setting.topology._project(setting.parents).env)
     shared = setting.directory.shared / "topology-1"
     assert env["HARNESS_RUN_MOUNT"] == str(shared)

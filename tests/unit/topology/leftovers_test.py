@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -292,7 +293,7 @@ def test_cgroups_are_found_and_removed_where_the_engine_is(
 class FakeAgent(Tree):
     """An agent that starts, or does not."""
 
-    made: list[tuple[str, str]] = []
+    made: ClassVar[list[tuple[str, str]]] = []
     fails = False
 
     def __init__(self, _client: object, _engine: object, _owner: object, form: str, image: str):

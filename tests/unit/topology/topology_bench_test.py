@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +38,7 @@ class Script:
         self.silent: set[str] = set()
         self.after_the_last: Ending | None = None
         self.close_fails: BaseException | None = None
+        self.agent_fails: HarnessError | None = None
         self.begun = True
         self.happened: list[str] = []
 
@@ -91,11 +93,36 @@ class FakeTopology:
         self.script.happened.append(f"keep {self.number}")
 
 
+class FakeAgent:
+    """An agent, as far as a bench itself has to do with it."""
+
+    project = "agents-own"
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.is_container = False
+
+    def facts(self) -> dict[str, Any]:
+        return {"form": "container" if self.is_container else "child"}
+
+
+@contextmanager
+def started(agent: FakeAgent) -> Iterator[FakeAgent]:
+    agent.script.happened.append("agent")
+    if agent.script.agent_fails is not None:
+        raise agent.script.agent_fails
+    try:
+        yield agent
+    finally:
+        agent.script.happened.append("end of agent")
+
+
 class Case:
     """A bench in a directory of its own."""
 
     def __init__(self, place: Path) -> None:
         self.script = Script()
+        self.agent = FakeAgent(self.script)
         self.said: list[str] = []
         self.directory = RunDirectory(place)
         self.plan = bench_plan(isolate="none")
@@ -107,6 +134,13 @@ class Case:
         except HarnessError as error:
             return error
         return None
+
+    @property
+    def happened(self) -> list[str]:
+        """What happened to the topologies: all of it while there was an agent."""
+        first, *happened, last = self.script.happened
+        assert (first, last) == ("agent", "end of agent")
+        return happened
 
     @property
     def rows(self) -> list[tuple[str, str, str | None]]:
@@ -127,7 +161,7 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
         plan: Plan, directory: RunDirectory, files: Sequence[Path], *_: Any, images: object
     ) -> tuple[Any, dict[str, Any]]:
         owner = SimpleNamespace(uid=0, gid=0)
-        launch = SimpleNamespace(plan=plan, directory=directory, owner=owner)
+        launch = SimpleNamespace(plan=plan, directory=directory, owner=owner, agent=case.agent)
         return launch, {"engine": {"version": "28.0"}, "images": {}}
 
     def topology(launch: Any, number: int, places: range) -> FakeTopology:
@@ -135,6 +169,7 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 
     monkeypatch.setattr(bench, "prepare", prepare)
     monkeypatch.setattr(bench, "LaunchedTopology", topology)
+    monkeypatch.setattr(bench, "started", started)
     monkeypatch.setattr(ownership, "give_to_user", lambda *_: None)
     # Asking git and a hundred packages takes longer than all else here.
     monkeypatch.setattr(manifest, "git_revision", lambda _: "abc")
@@ -146,13 +181,14 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 def test_a_plan_that_goes_through_leaves_rows_and_a_manifest(case: Case) -> None:
     assert case.run() is None
     assert case.rows == [(run, "ok", None) for run in RUNS]
-    assert case.script.happened == ["up 1", *RUNS, "down 1"]
+    assert case.happened == ["up 1", *RUNS, "down 1"]
     assert case.said == ["Taking the topology down"]
     facts = case.manifest
     assert facts["project"] == "topology-1"
     assert facts["topologies"] == [{"project": "topology-1", "runs": [1, 4]}]
     assert facts["cgroup_view_lacks"] == {"redis-1": "hidden in 1"}
     assert facts["engine"] == {"version": "28.0"}
+    assert facts["agent"] == {"form": "child"}
     assert facts["plan"]["executor_name"] == "dask"
     assert facts["git_revision"] == "abc"
     assert facts["host"]["software"] == {"python": "3.13"}
@@ -173,7 +209,7 @@ def test_after_a_run_that_ended_badly_the_plan_goes_on_in_a_fresh_topology(case:
         (RUNS[2], "ok", None),
         (RUNS[3], "ok", None),
     ]
-    assert [what for what in case.script.happened if what in RUNS] == list(RUNS)
+    assert [what for what in case.happened if what in RUNS] == list(RUNS)
     assert case.said[0] == f"{RUNS[1]}: failed: a task failed"
     assert [each["runs"] for each in case.manifest["topologies"]] == [[1, 4], [3, 4]]
 
@@ -191,7 +227,7 @@ def test_with_a_flag_the_first_bad_run_ends_the_plan(case: Case, flag: str) -> N
     assert isinstance(case.run(), MeasuredFailure)
     assert case.rows == [(RUNS[0], "ok", None), (RUNS[1], "failed", "runner-1")]
     last = {"fail_fast": "down 1", "keep": "keep 1"}[flag]
-    assert case.script.happened == ["up 1", *RUNS[:2], last]
+    assert case.happened == ["up 1", *RUNS[:2], last]
     told = [line for line in case.said if "'harness clean topology-1' removes it" in line]
     assert len(told) == (flag == "keep")
     if told:
@@ -202,8 +238,8 @@ def test_with_a_flag_the_first_bad_run_ends_the_plan(case: Case, flag: str) -> N
 def test_the_same_flag_changes_nothing_where_all_is_well(case: Case, flag: str) -> None:
     case.plan = bench_plan(isolate="run", **{flag: True})
     assert case.run() is None
-    assert "keep 4" not in case.script.happened
-    assert sorted(what for what in case.script.happened if "down" in what) == [
+    assert "keep 4" not in case.happened
+    assert sorted(what for what in case.happened if "down" in what) == [
         f"down {number}" for number in range(1, 5)
     ]
 
@@ -216,8 +252,8 @@ def test_a_fault_of_the_machine_ends_the_plan(case: Case) -> None:
         f"run {RUNS[1]}: infrastructure: the engine was restarted; --resume does it again"
     )
     assert case.rows[-1] == (RUNS[1], "infrastructure", "engine")
-    assert RUNS[2] not in case.script.happened
-    assert case.script.happened[-1] == "down 1"
+    assert RUNS[2] not in case.happened
+    assert case.happened[-1] == "down 1"
 
 
 def test_a_runner_that_does_not_say_how_a_run_went_is_no_success(case: Case) -> None:
@@ -227,7 +263,7 @@ def test_a_runner_that_does_not_say_how_a_run_went_is_no_success(case: Case) -> 
     reason = "the runner ended and left no outcome of 2 of its runs"
     assert str(error) == f"run {RUNS[2]}: infrastructure: {reason}; --resume does it again"
     assert case.rows[-1] == (RUNS[2], "infrastructure", "runner")
-    assert case.script.happened[-1] == "down 1"
+    assert case.happened[-1] == "down 1"
 
 
 def test_a_leak_has_its_row_already(case: Case) -> None:
@@ -251,7 +287,7 @@ def test_an_end_after_the_last_run_changes_no_row(case: Case) -> None:
 def test_each_topology_is_down_before_the_next_ones_first_run(case: Case) -> None:
     case.plan = bench_plan(isolate="run")
     assert case.run() is None
-    assert [what for what in case.script.happened if not what.startswith("up")] == [
+    assert [what for what in case.happened if not what.startswith("up")] == [
         *(RUNS[0], "down 1", RUNS[1], "down 2", RUNS[2], "down 3", RUNS[3], "down 4")
     ]
     assert [each["runs"] for each in case.manifest["topologies"]] == [[n, n] for n in range(1, 5)]
@@ -280,7 +316,7 @@ def test_a_signal_writes_the_row_of_the_run_it_ended(
     expected = [(RUNS[0], "ok", None), (RUNS[1], "interrupted", None)]
     assert case.rows == expected[: 1 + begun]
     # Whoever interrupts does not look into it.
-    assert case.script.happened[-1] == "down 1"
+    assert case.happened[-1] == "down 1"
     assert case.said == ["Taking the topology down"]
     assert case.manifest["topologies"][0]["project"] == "topology-1"
 
@@ -297,7 +333,7 @@ def test_a_signal_while_the_last_one_is_taken_down_is_told_of(
     monkeypatch.setattr(FakeTopology, "close", interrupted)
     with pytest.raises(KeyboardInterrupt):
         case.run()
-    assert case.script.happened[-1] == "down 1"
+    assert case.happened[-1] == "down 1"
 
 
 def test_an_error_of_our_own_still_takes_everything_down(case: Case) -> None:
@@ -305,7 +341,7 @@ def test_an_error_of_our_own_still_takes_everything_down(case: Case) -> None:
     case.script.bad[RUNS[1]] = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         case.run()
-    assert {"down 1", "down 2"} < set(case.script.happened)
+    assert {"down 1", "down 2"} < set(case.happened)
     assert case.rows == [(RUNS[0], "ok", None)]
 
 
@@ -317,9 +353,9 @@ def test_only_what_is_not_done_is_done(case: Case) -> None:
     (case.directory.path / "compose").mkdir()
     (case.directory.path / "compose" / "project.yaml").touch()
     assert case.run() is None
-    assert [what for what in case.script.happened if what in RUNS] == [RUNS[0], *RUNS[2:]]
+    assert [what for what in case.happened if what in RUNS] == [RUNS[0], *RUNS[2:]]
     # What an earlier process started is counted, and not forgotten.
-    assert case.script.happened[0] == "up 2"
+    assert case.happened[0] == "up 2"
     assert case.manifest["project"] == "before"
     assert [each["project"] for each in case.manifest["topologies"]] == [
         *("before", "topology-2", "topology-3")
@@ -391,6 +427,34 @@ def looks_of(monkeypatch: pytest.MonkeyPatch, *enough: bool) -> list[float]:
     return asked
 
 
+def test_a_second_signal_leaves_the_agents_own_to_somebody_else_too(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[list[str]] = []
+    monkeypatch.setattr(bench, "clean_in_background", lambda names, _: left.append(names))
+    case.agent.is_container = True
+    run = FakeTopology.run
+
+    def signalled(topology: FakeTopology, before: Callable[[], None]) -> Ending | None:
+        interrupt._at_once[-1]()
+        return run(topology, before)
+
+    monkeypatch.setattr(FakeTopology, "run", signalled)
+    case.run()
+    # The topologies that use its volume come first.
+    assert left == [["topology-1", "agents-own"]]
+    assert case.manifest["agent"] == {"form": "container"}
+
+
+def test_without_an_agent_nothing_is_begun(case: Case) -> None:
+    case.script.agent_fails = InfrastructureError("the agent could not be started")
+    assert str(case.run()) == "the agent could not be started"
+    assert case.script.happened == ["agent"]
+    assert not case.directory.outcomes.exists()
+    assert case.manifest["engine"] == {"version": "28.0"}
+    assert not case.directory.reserve.exists()
+
+
 def test_runs_go_on_until_a_look_says_enough(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.plan = until_plan()
     asked = looks_of(monkeypatch, False, True)
@@ -433,4 +497,4 @@ def test_what_was_enough_is_asked_first_when_it_is_resumed(
     looks_of(monkeypatch, True)
     assert case.run() is None
     assert len(case.rows) == 2 * 5
-    assert [what for what in case.script.happened if what.startswith("up")] == []
+    assert [what for what in case.happened if what.startswith("up")] == []
