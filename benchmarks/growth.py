@@ -22,9 +22,10 @@ from typing import Any, cast
 import docker
 from _benches import idle_containers
 from docker.errors import DockerException
-from harness.sampling.cgroup.process import CgroupSamplerProcess
 
 from harness.core import interrupt
+from harness.results.directory import RunDirectory
+from harness.sampling.agent.relay import child_agent
 from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig
 from harness.sampling.docker_stats import DockerView
 from harness.sampling.host import HostProfiler
@@ -65,7 +66,8 @@ def main() -> int:
         Path(folder).chmod(0o777)
         with idle_containers(client, args.containers, folder, 1 / args.hertz) as containers:
             config = SamplerConfig(
-                run_dir=folder,
+                shared=folder,
+                replies=folder,
                 containers=[
                     ContainerConfig(str(c.name), "idle", int(c.attrs["State"]["Pid"]), str(c.id))
                     for c in containers
@@ -73,17 +75,21 @@ def main() -> int:
                 usage_interval_ns=round(1e9 / args.hertz),
             )
             errors = (DockerException, OSError, ValueError)
-            cgroup = CgroupSamplerProcess(config)
             host = HostProfiler(1 / args.hertz, Path(folder) / "results-memory.csv")
-            with cgroup, host, DockerView(folder, stream_errors=errors) as view:
+            with (
+                child_agent() as agent,
+                agent.watch(config, RunDirectory(Path(folder))),
+                host,
+                DockerView(folder, stream_errors=errors) as view,
+            ):
                 for container in containers:
                     found = client.containers.get(str(container.id))
                     stream = found.stats(stream=True, decode=True)
                     view.follow(str(container.name), cast(Iterator[dict[str, Any]], stream))
                 pids = {
-                    "host's cgroup sampler": cgroup.pid,
+                    "agent (cgroup sampler)": agent.pid,
                     "host-wide profiler": host.pid,
-                    "stats streams (this process)": os.getpid(),
+                    "home (stats streams, agent's rows)": os.getpid(),
                     **{
                         f"inside sampler {number}": int(c.attrs["State"]["Pid"])
                         for number, c in enumerate(containers)

@@ -29,9 +29,10 @@ import docker
 from _benches import idle_containers
 from docker.errors import DockerException
 from docker.models.containers import Container
-from harness.sampling.cgroup.process import CgroupSamplerProcess
 
 from harness.core import interrupt
+from harness.results.directory import RunDirectory
+from harness.sampling.agent.relay import child_agent
 from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig
 from harness.sampling.docker_stats import DockerView
 from harness.sampling.host import HostProfiler
@@ -83,8 +84,8 @@ def main() -> int:
     )
     print(f"{'':34}{'quiet':>12}{'all cores busy':>16}")
     for name, of_quiet, of_busy in (
-        ("cgroup sampler", quiet.cgroup_cpu, busy.cgroup_cpu),
-        ("stats streams, our side", quiet.streams_cpu, busy.streams_cpu),
+        ("agent (cgroup sampler)", quiet.cgroup_cpu, busy.cgroup_cpu),
+        ("home: stats streams, agent's rows", quiet.streams_cpu, busy.streams_cpu),
         ("all sampling outside", outside(quiet), outside(busy)),
         ("inside samplers, all of them", quiet.inside_cpu, busy.inside_cpu),
         ("host-wide profiler (in the runner)", quiet.host_cpu, busy.host_cpu),
@@ -139,7 +140,8 @@ def measure(client: docker.DockerClient, containers: list[Container], seconds: f
     """Sample for a while and return what it took."""
     with tempfile.TemporaryDirectory() as folder:
         config = SamplerConfig(
-            run_dir=folder,
+            shared=folder,
+            replies=folder,
             containers=[
                 ContainerConfig(str(c.name), "idle", int(c.attrs["State"]["Pid"]), str(c.id))
                 for c in containers
@@ -147,7 +149,8 @@ def measure(client: docker.DockerClient, containers: list[Container], seconds: f
         )
         errors = (DockerException, OSError, ValueError)
         with (
-            CgroupSamplerProcess(config),
+            child_agent() as agent,
+            agent.watch(config, RunDirectory(Path(folder))),
             HostProfiler(0.01, Path(folder) / "results-memory.csv"),
             DockerView(folder, stream_errors=errors) as view,
         ):

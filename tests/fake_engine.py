@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import socket
+import struct
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from docker import DockerClient
 from docker.errors import APIError, NotFound
@@ -31,7 +38,8 @@ class FakeThing:
     @property
     def attrs(self) -> dict[str, Any]:
         # The engine says null where there are no labels.
-        return {"Name": self.name, "Labels": self.labels or None}
+        there = {"Mountpoint": f"{self.engine.volumes_at}/{self.name}"}
+        return {"Name": self.name, "Labels": self.labels or None} | there
 
     def remove(self, **options: Any) -> None:
         if self.stuck:
@@ -60,6 +68,9 @@ class FakeContainer:
     on_exec: Callable[[list[str]], None] | None = None
     environment: list[str] | None = None
     calls: list[tuple[str, Any]] = field(default_factory=list)
+    created: dict[str, Any] = field(default_factory=dict)
+    """How it was created, by the engine's API."""
+    program: Program | None = None
 
     @property
     def id(self) -> str:
@@ -118,6 +129,58 @@ class FakeContainer:
             raise APIError(f"container {self.name} is busy")
         self.engine.removed.append((f"container {self.short_name}", options))
         self.engine.all.remove(self)
+        if self.program is not None:
+            self.program.end()
+
+
+class Program:
+    """What runs in a container that somebody talks to: a process of this machine.
+
+    Its streams are one socket, as the engine's API has them.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.command = command
+        self.process: subprocess.Popen[bytes] | None = None
+        self.here, self._there = socket.socketpair()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            [sys.executable, *self.command], stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0
+        )
+        assert self.process.stdin is not None
+        readers = []
+        for kind, stream in ((1, self.process.stdout), (2, self.process.stderr)):
+            readers.append(threading.Thread(target=self._frame, args=(kind, stream), daemon=True))
+            readers[-1].start()
+        threading.Thread(target=self._hand_on, daemon=True).start()
+        threading.Thread(target=self._close, args=(readers,), daemon=True).start()
+
+    def _frame(self, kind: int, stream: IO[bytes]) -> None:
+        while piece := os.read(stream.fileno(), 1000):
+            with self._lock, suppress(OSError):
+                self._there.sendall(struct.pack(">BxxxL", kind, len(piece)) + piece)
+
+    def _hand_on(self) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            while piece := self._there.recv(1000):
+                self.process.stdin.write(piece)
+        self.process.stdin.close()
+
+    def _close(self, readers: Sequence[threading.Thread]) -> None:
+        for reader in readers:
+            reader.join()
+        with suppress(OSError):
+            self._there.shutdown(socket.SHUT_WR)
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
 
 class _Containers:
@@ -149,8 +212,15 @@ class _Things:
         of_kind = [thing for thing in self._engine.things if thing.kind == self._kind]
         return [thing for thing in of_kind if _has(thing.labels, filters["label"])]
 
+    def get(self, name: str) -> FakeThing:
+        self._engine.answer()
+        for thing in self._engine.things:
+            if (thing.kind, thing.name) == (self._kind, name):
+                return thing
+        raise NotFound(f"no such {self._kind}: {name}")
+
     def create(self, name: str, labels: dict[str, str], **_: Any) -> FakeThing:
-        if self._engine.no_subnets:
+        if self._kind == "network" and self._engine.no_subnets:
             raise APIError("no subnet", explanation="all predefined address pools are used up")
         return self._engine.add_thing(self._kind, name, labels)
 
@@ -164,6 +234,9 @@ class FakeEngine:
         removed: what was removed from it, in order, and how.
         gone: what every call raises, as when the engine does not answer.
         pings, closed: how often it was asked whether it is there; how often a client was closed.
+        programs: image -> what Python runs in its containers, once they are started.
+        refuses: modes of process numbers with which no container starts.
+        volumes_at: the folder of its volumes.
     """
 
     def __init__(self) -> None:
@@ -173,6 +246,10 @@ class FakeEngine:
         self.gone: Exception | None = None
         self.no_subnets = False
         self.elsewhere = False
+        self.components: list[dict[str, str]] = []
+        self.programs: dict[str, Sequence[str]] = {}
+        self.refuses: set[str | None] = set()
+        self.volumes_at = Path("/not/on/this/machine/volumes")
         self.pings = 0
         self.closed = 0
         self.facts: dict[str, Any] = {
@@ -213,9 +290,9 @@ class FakeEngine:
         self.answer()
         return self.facts
 
-    def version(self) -> dict[str, str]:
+    def version(self) -> dict[str, Any]:
         self.answer()
-        return {"Version": "28.0", "ApiVersion": "1.48"}
+        return {"Version": "28.0", "ApiVersion": "1.48", "Components": self.components}
 
     def close(self) -> None:
         self.closed += 1
@@ -224,15 +301,48 @@ class FakeEngine:
     def api(self) -> FakeEngine:
         return self
 
-    def create_host_config(self, mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return mounts
+    def create_host_config(self, mounts: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
+        return {"mounts": mounts, **options}
 
-    def create_container(self, _image: str, host_config: list[dict[str, Any]]) -> None:
+    def create_container(
+        self, image: str, host_config: dict[str, Any], name: str = "", **how: Any
+    ) -> dict[str, Any]:
         self.answer()
-        (mount,) = host_config
-        if self.elsewhere or not Path(mount["Source"]).exists():
-            raise APIError("400", explanation="bind source path does not exist")
-        raise APIError("404", explanation="no such image")
+        for mount in host_config["mounts"]:
+            hidden = self.elsewhere and mount["Source"] != "/sys/fs/cgroup"
+            if mount["Type"] == "bind" and (hidden or not Path(mount["Source"]).exists()):
+                raise APIError("400", explanation="bind source path does not exist")
+        if image not in self.programs:
+            raise APIError("404", explanation="no such image")
+        project, _, short_name = name.partition("-")
+        container = self.add(short_name, project=project, status="created")
+        container.created = {"image": image, "name": name, "host_config": host_config, **how}
+        container.program = Program(self.programs[image])
+        return {"Id": container.id}
+
+    def attach_socket(self, container_id: str, params: dict[str, int]) -> socket.socket:
+        assert params == {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        program = self.containers.get(container_id).program
+        assert program is not None
+        return program.here
+
+    def start(self, container_id: str) -> None:
+        self.answer()
+        container = self.containers.get(container_id)
+        if container.created["host_config"].get("pid_mode") in self.refuses:
+            raise APIError("500", explanation="process numbers are this user's own")
+        assert container.program is not None
+        container.status = "running"
+        container.program.start()
+
+    def wait(self, container_id: str, timeout: float) -> dict[str, int]:
+        program = self.containers.get(container_id).program
+        assert program is not None
+        assert program.process is not None
+        return {"StatusCode": program.process.wait(timeout)}
+
+    def remove_container(self, container_id: str, **options: Any) -> None:
+        self.containers.get(container_id).remove(**options)
 
     @property
     def client(self) -> DockerClient:

@@ -57,7 +57,12 @@ class SamplerChild:
     def read_some(self) -> bytes:
         """Return what the child has written, waiting for it; nothing at the end."""
         assert self._process.stdout is not None
-        return os.read(self._process.stdout.fileno(), _PIECE_BYTES)
+        if self._process.stdout.closed:
+            return b""
+        piece = os.read(self._process.stdout.fileno(), _PIECE_BYTES)
+        if not piece:
+            self._process.stdout.close()
+        return piece
 
     def read_line(self, timeout_s: float) -> str | None:
         """Return the child's next line; ``None`` if it ends or none comes in time."""

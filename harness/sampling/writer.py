@@ -42,7 +42,12 @@ class LineWriter:
         self._size = 0
         self._flushed_ns = clock()
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._write_header(",".join(header) + "\n")
+        try:
+            self._write_header(",".join(header) + "\n")
+        except OSError:
+            # The lock goes with the descriptor: nobody may wait for it.
+            os.close(self._fd)
+            raise
 
     def _write_header(self, header: str) -> None:
         # Every writer takes this lock before its first row, so whoever finds the file empty

@@ -25,6 +25,7 @@ from typing import Any
 from docker import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import Mount
+from requests.exceptions import RequestException
 
 from harness.core.clock import clock_id
 from harness.core.errors import InfrastructureError
@@ -87,6 +88,7 @@ def wants_container(client: DockerClient, engine: Engine, place: Path) -> bool:
     return not sees_files_here(client, place)
 
 
+_NOT_STARTED = "the memory sampler's agent could not be started on the engine's machine: "
 _PIECE_BYTES = 1 << 16
 # Before each piece of a stream: which of the two it is of, and its length (the engine's API,
 # "Attach to a container").
@@ -257,6 +259,12 @@ class Agent:
         Raises:
             InfrastructureError: if that does not work.
         """
+        try:
+            self._start()
+        except (DockerException, RequestException) as error:
+            raise InfrastructureError(_NOT_STARTED + " ".join(str(error).split())[:300]) from None
+
+    def _start(self) -> None:
         if not self.is_container:
             self._relay = self._stack.enter_context(child_agent())
             return
@@ -292,9 +300,7 @@ class Agent:
                 break
             self._stack.callback(relay.close)
             return relay
-        raise InfrastructureError(
-            f"the memory sampler's agent could not be started on the engine's machine: {reason}"
-        )
+        raise InfrastructureError(_NOT_STARTED + reason)
 
     def _run_container(
         self, client: DockerClient, mounts: list[Mount], labels: Mapping[str, str], pid_mode: str
@@ -396,9 +402,10 @@ class Agent:
         """Have the samplers in a topology's containers end."""
         self._fetch("stop", name)
 
-    def fetch(self, name: str) -> None:
-        """Bring home all that a topology's containers have written."""
+    def fetch(self, name: str) -> str:
+        """Bring home all that a topology's containers have written; return why it is not all."""
         self._fetch("send", name)
+        return self.relay.unwritten(name) if self.is_container else ""
 
     def _fetch(self, request: str, name: str) -> None:
         if self.is_container and not self.relay.gone:

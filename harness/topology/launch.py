@@ -455,7 +455,9 @@ class LaunchedTopology:
     def _collect(self) -> None:
         suffix = "" if self.number == 1 else f"@{self.number}"
         name = self._shared.path.name
-        self.launch.agent.fetch(name)
+        unwritten = self.launch.agent.fetch(name)
+        if unwritten:
+            self.launch.say(f"warning: not all that containers wrote is here: {unwritten}")
         if self._is_down:
             self.launch.agent.drop_folders(name)
         collect_reports(self.launch.directory, suffix)

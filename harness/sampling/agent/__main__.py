@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,9 @@ class Home:
 
     def received(self) -> Iterator[dict[str, Any]]:
         """Yield what has come, without waiting. Raises ValueError for what is no message."""
+        # What one message began to do may have let others come.
+        for message, _ in self._decoder.feed(b""):
+            yield message
         while not self.gone:
             try:
                 piece = os.read(self._receiving, _PIECE_BYTES)
@@ -158,16 +162,20 @@ class Agent:
         folder = TopologyFolder(
             Path(root), name, (user[0], user[1]), (files[0], files[1]), self._home.send
         )
-        folder.make({name: base64.b64decode(text) for name, text in inputs.items()})
         self._folders[name] = folder
+        folder.make({name: base64.b64decode(text) for name, text in inputs.items()})
 
     def _do_stop(self, name: str) -> None:
         """Tell the samplers in the containers to end, and send what there is."""
-        self._folders[name].append(RunDirectory(Path()).marks.name, mark_line("", STOP))
-        self._folders[name].send_new()
+        folder = self._folders.get(name)
+        if folder is not None:
+            folder.append(RunDirectory(Path()).marks.name, mark_line("", STOP))
+            folder.send_new()
 
     def _do_send(self, name: str) -> None:
-        self._folders[name].send_new()
+        # There is none of a topology that came to nothing.
+        if name in self._folders:
+            self._folders[name].send_new()
 
     def _do_drop(self, name: str) -> None:
         folder = self._folders.pop(name, None)
@@ -183,7 +191,7 @@ class Agent:
             sampler = HostSampler(described, tables, lambda: self._home.send({"handled": 1}))
         except OSError as error:
             bell.close()
-            raise OSError(error.errno, _explained(error, described), error.filename) from None
+            raise OSError(error.errno, _explained(error, described)) from None
         self._watched = _Watch(described, sampler, bell, self._folders.get(folder or ""))
         return {"names": sampler.names, "absent": sampler.absent}
 
@@ -208,6 +216,8 @@ class Agent:
             self._sample(watch)
         except (OSError, ValueError) as error:
             reason = _explained(error, watch.config) if isinstance(error, OSError) else str(error)
+            with suppress(OSError):
+                watch.sampler.close()
             self._home.send({"failed": reason})
             self._watched = None
         finally:

@@ -86,6 +86,7 @@ class Relay:
         self._gone = ""
         self._watched: Watch | None = None
         self._mirrors: dict[str, SharedFolder] = {}
+        self._unwritten: dict[str, str] = {}
         self._thread = threading.Thread(target=self._hear, name="agent", daemon=True)
         self._thread.start()
         said = self.ask("hello", timeout_s=_HELLO_TIMEOUT_S)
@@ -146,6 +147,10 @@ class Relay:
         """Keep a folder here as the shared folder of a topology is there."""
         self._mirrors[name] = folder
 
+    def unwritten(self, name: str) -> str:
+        """Return why not all that a topology's containers wrote is here; empty if it is."""
+        return self._unwritten.get(name, "")
+
     @contextmanager
     def watch(
         self, config: SamplerConfig, directory: RunDirectory, folder: str | None = None
@@ -170,6 +175,7 @@ class Relay:
             watch.answer = WatchAnswer(said["names"], said["absent"])
             yield watch
         finally:
+            watch.ending = True
             with suppress(OSError, InfrastructureError):
                 self.ask("end")
             self._watched = None
@@ -182,7 +188,7 @@ class Relay:
                 for message, data in decoder.feed(piece):
                     self._take(message, data)
             self._gone = "its stream ended"
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             self._gone = str(error) or type(error).__name__
         with self._lock:
             for answered in self._waiting.values():
@@ -222,12 +228,17 @@ class Relay:
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o644)
             try:
-                os.pwrite(descriptor, data, at)
+                view = memoryview(data)
+                while view:
+                    written = os.pwrite(descriptor, view, at)
+                    view, at = view[written:], at + written
             finally:
                 os.close(descriptor)
         except OSError as error:
+            reason = f"{path}: {error.strerror or error}"
+            self._unwritten.setdefault(topology, reason)
             if self._watched is not None:
-                self._watched.failed = f"{path}: {error.strerror or error}"
+                self._watched.failed = self._watched.failed or reason
 
     def close(self) -> None:
         """Let the agent end."""
@@ -243,7 +254,12 @@ def child_agent() -> Iterator[Relay]:
     Raises:
         InfrastructureError: if it does not start.
     """
-    relay = Relay(ChildStreams(MODULE))
+    streams = ChildStreams(MODULE)
+    try:
+        relay = Relay(streams)
+    except InfrastructureError:
+        streams.close()
+        raise
     try:
         yield relay
     finally:
@@ -256,6 +272,7 @@ class Watch:
     Attributes:
         answer: what the agent said at the beginning.
         failed: why there are no more samples; empty while there are.
+        ending: whether home ends it.
     """
 
     def __init__(self, relay: Relay, directory: RunDirectory) -> None:
@@ -269,6 +286,7 @@ class Watch:
         self._writers: dict[str, LineWriter] = {}
         self.answer = WatchAnswer([], {})
         self.failed = ""
+        self.ending = False
 
     def poll(self) -> str | None:
         """Return why sampling has ended, None while it goes on."""
@@ -284,6 +302,8 @@ class Watch:
 
     def take_rows(self, table: str, data: bytes) -> None:
         """Write rows; a disk that is full ends the sampling."""
+        if self.failed:
+            return
         path, row_type = self._targets[table]
         try:
             writer = self._writers.get(table)
@@ -292,10 +312,12 @@ class Watch:
             writer.write(data.decode())
             writer.flush()
         except OSError as error:
-            self.failed = self.failed or f"{path}: {error.strerror or error}"
+            self.failed = f"{path}: {error.strerror or error}"
 
     def take_report(self, report: dict[str, Any]) -> None:
-        """Write the sampler's own report."""
+        """Write the sampler's own report, its last word."""
+        if not self.ending:
+            self.failed = self.failed or "it was told to stop, and not from here"
         with suppress(OSError, TypeError):
             write_report(self._directory.path, ViewReport(**report))
 

@@ -84,11 +84,17 @@ class HostSampler:
         self.ended: list[str] = []
         self.stopped = False
         self._run = ""
-        self._containers = self._open_containers()
-        self._scopes = self._open_scopes()
         self._marks = MarksTail(config.marks)
         self._marks_left = config.marks_limit
         self._ack = AckWriter(config.ack)
+        self._containers: list[Container] = []
+        self._scopes: list[Scope] = []
+        try:
+            self._open_containers()
+            self._open_scopes()
+        except OSError:
+            self._let_go()
+            raise
         self._stat_due = Every(config.stat_interval_ns, config.usage_interval_ns)
         self._slow_due = Every(config.slow_interval_ns, config.usage_interval_ns)
         self._usage_line = partial_line(CgroupRow, _USAGE_CELLS)
@@ -105,8 +111,7 @@ class HostSampler:
         """Names of the containers that can be sampled."""
         return [container.name for container in self._containers]
 
-    def _open_containers(self) -> list[Container]:
-        containers = []
+    def _open_containers(self) -> None:
         for each in self._config.containers:
             if each.directory:
                 found = cgroup_at(each.directory)
@@ -116,18 +121,16 @@ class HostSampler:
                 self.absent[each.name] = found.reason
                 continue
             try:
-                containers.append(Container(each.name, each.service, found))
+                self._containers.append(Container(each.name, each.service, found))
             except OSError as error:
                 if error.errno in NO_DESCRIPTORS:
                     raise
                 self.absent[each.name] = f"{found.directory}: {error.strerror}"
-        return containers
 
-    def _open_scopes(self) -> list[Scope]:
-        scopes = [
-            Scope(SCOPE_CONTAINER, container.name, [container], container.cgroup)
-            for container in self._containers
-        ]
+    def _open_scopes(self) -> None:
+        scopes = self._scopes
+        for container in self._containers:
+            scopes.append(Scope(SCOPE_CONTAINER, container.name, [container], container.cgroup))
         for service in dict.fromkeys(each.service for each in self._config.containers):
             members = [c for c in self._containers if c.service == service]
             parent = self._parent(self._config.service_parents.get(service), members)
@@ -139,7 +142,6 @@ class HostSampler:
         for scope in scopes:
             if scope.reason:
                 self.absent[f"{scope.kind} peak of {scope.name}"] = scope.reason
-        return scopes
 
     def _parent(self, directory: str | None, members: list[Container]) -> MemoryCgroup | None:
         if directory is None:
@@ -317,8 +319,13 @@ class HostSampler:
 
     def close(self) -> None:
         """End a run still in progress, so that it keeps its peaks, and let go of everything."""
-        self._end_run()
-        self._flush()
+        try:
+            self._end_run()
+            self._flush()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         self._marks.close()
         self._ack.close()
         for scope in self._scopes:

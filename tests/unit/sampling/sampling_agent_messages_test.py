@@ -22,7 +22,8 @@ def test_messages_come_out_as_they_went_in_wherever_they_are_cut(
     said: list[tuple[dict[str, Any], bytes]], cuts: list[int]
 ) -> None:
     stream = b"".join(encode(message, data) for message, data in said)
-    decoder, heard, place = Decoder(), [], 0
+    heard: list[tuple[dict[str, Any], bytes]] = []
+    decoder, place = Decoder(), 0
     for size in [*cuts, len(stream)]:
         heard += decoder.feed(stream[place : place + size])
         place += size

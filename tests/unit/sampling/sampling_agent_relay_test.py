@@ -25,6 +25,7 @@ from harness.sampling.agent.messages import Decoder, encode
 from harness.sampling.agent.relay import Relay, child_agent
 from harness.sampling.cgroup.config import SamplerConfig
 from harness.sampling.report import ViewReport, merge_reports
+from harness.sampling.writer import LineWriter
 from tests.unit.sampling.cgroup_dirs import TIMEOUT_S, config, container, read, v1, wait_until
 
 HELLO = {"pid": 77, "clock": "a clock", "priority": "normal"}
@@ -223,12 +224,14 @@ def test_rows_go_to_their_files_and_the_report_to_the_others(
         assert agent.asked[-1]["config"]["shared"] == "/shared"
         assert (watch.answer.names, watch.answer.absent) == (["worker-1"], {"redis-1": "hidden"})
         assert watch.poll() is None
-        agent.answers["end"] = lambda _: (
-            agent.rows("samples", [""] * len(columns(CgroupRow))),
-            agent.rows("peaks", PEAK, PEAK),
-            agent.rows("peaks", PEAK),
-            agent.say({"report": ViewReport("cgroup", "host", elapsed_ns=5).as_dict()}),
-        )
+
+        def last(_: dict[str, Any]) -> None:
+            agent.rows("samples", [""] * len(columns(CgroupRow)))
+            agent.rows("peaks", PEAK, PEAK)
+            agent.rows("peaks", PEAK)
+            agent.say({"report": ViewReport("cgroup", "host", elapsed_ns=5).as_dict()})
+
+        agent.answers["end"] = last
         assert not directory.peaks.exists()
     # Leaving asks for all that there is; a table without rows is no file.
     assert len(read(directory.peaks, PeakRow)) == 3
@@ -259,25 +262,46 @@ def test_a_mark_is_confirmed_when_its_rows_are_on_disk(
     assert at_confirmation == [1, 2]
 
 
+@pytest.mark.parametrize("how", ["a full disk", "a folder in the way"])
 def test_a_row_that_cannot_be_written_ends_the_sampling_and_confirms_nothing(
-    agent: ScriptedAgent, relay: Relay, directory: RunDirectory
+    agent: ScriptedAgent,
+    relay: Relay,
+    directory: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
-    directory.peaks.symlink_to("/dev/full")
-    agent.answers["send"] = lambda _: None
+    if how == "a full disk":
+        why = "No space left on device"
+        flush = LineWriter.flush
+
+        def full(writer: LineWriter) -> None:
+            if str(Path(f"/proc/self/fd/{writer._fd}").readlink()) == str(directory.peaks):
+                raise OSError(28, why)
+            flush(writer)
+
+        monkeypatch.setattr(LineWriter, "flush", full)
+    else:
+        why = "Is a directory"
+        directory.peaks.mkdir()
+    agent.answers["send"] = None
     with relay.watch(ANYTHING, directory) as watch:
         agent.rows("samples", [""] * len(columns(CgroupRow)))
         agent.rows("peaks", PEAK)
         agent.say({"handled": 1})
         relay.ask("send")
-        full = f"{directory.peaks}: No space left on device"
-        assert watch.poll() == full
+        reason = f"{directory.peaks}: {why}"
+        assert watch.poll() == reason
         assert "confirm" not in agent.requests()
-        # Whatever fails after that, the first reason is the reason.
+        # Whatever fails after that, the first reason is the reason; and nothing waits for it.
         directory.ledger.mkdir()
         agent.rows("ledger", ["r1"])
+        agent.rows("peaks", PEAK)
+        agent.say({"handled": 1})
         relay.ask("send")
-        assert watch.poll() == full
-    # The agent is as well as it was.
+        assert watch.poll() == reason
+        assert "confirm" not in agent.requests()
+    # What could be written is there, and the agent is as well as it was.
+    assert len(read(directory.memory("cgroup"), CgroupRow)) == 1
     assert relay.gone == ""
 
 
@@ -308,12 +332,13 @@ def test_a_sampling_that_cannot_begin_is_one_line(
 def test_rows_of_a_watch_that_is_over_are_nobodys(
     agent: ScriptedAgent, relay: Relay, directory: RunDirectory
 ) -> None:
-    agent.answers["clock"] = lambda _: (
-        agent.rows("peaks", PEAK),
-        agent.say({"handled": 1}),
-        agent.say({"report": {}}),
-        agent.say({"failed": "late"}),
-    )
+    def late(_: dict[str, Any]) -> None:
+        agent.rows("peaks", PEAK)
+        agent.say({"handled": 1})
+        agent.say({"report": {}})
+        agent.say({"failed": "late"})
+
+    agent.answers["clock"] = late
     with relay.watch(ANYTHING, directory):
         pass
     relay.ask("clock")
@@ -448,8 +473,14 @@ def test_a_topologys_folders_are_kept_by_the_agent_and_brought_home(
     )
     with child_agent() as relay:
         folder = mirrored(relay, directory.path)
-        words = {"root": str(volume), "name": NAME, "user": [0, 0], "inputs": {"plan": "e30="}}
-        relay.ask("make", files=shared_files(directory), **words)
+        relay.ask(
+            "make",
+            root=str(volume),
+            name=NAME,
+            user=[0, 0],
+            files=shared_files(directory),
+            inputs={"plan": "e30="},
+        )
         assert (volume / "inputs" / NAME / "plan").read_bytes() == b"{}"
         (there / "log.txt").write_text("starting\n")
         relay.ask("send", name=NAME)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import pwd
 import resource
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.plan import Plan
-from harness.topology import admission, doctor, leftovers
+from harness.topology import admission, doctor, leftovers, records
 from harness.topology.admission import admit
-from harness.topology.checks import Check, Verdict
+from harness.topology.checks import Check, Verdict, peaks
+from harness.topology.engine import Engine
 from harness.topology.records import BenchProcess
 from tests.bench_plans import bench_plan
 from tests.fake_engine import PROJECT, FakeEngine
@@ -23,8 +28,30 @@ from tests.fake_engine import PROJECT, FakeEngine
 GB = 10**9
 
 
+class FakeAgent:
+    """An agent that says what is on its machine, or does not start."""
+
+    def __init__(self, machine: Machine, form: str, image: str) -> None:
+        self.machine = machine
+        machine.agents.append((form, image))
+
+    def obstacle(self) -> str:
+        assert self.machine.watching
+        return self.machine.obstacle
+
+    def clock_shift_ns(self) -> int:
+        assert self.machine.watching
+        return self.machine.clock_shift_ns
+
+
 class Machine:
-    """This machine, as the doctor finds it; all well unless a test changes it."""
+    """This machine, as the doctor finds it; all well unless a test changes it.
+
+    Attributes:
+        container: whether the agent has to be one; ``image``, from which, if there is one.
+        agents: form and image of each that was made; ``watching`` while one is started.
+        agent_fails: why it does not start; obstacle and clock are those that it finds.
+    """
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -34,6 +61,13 @@ class Machine:
         self.available_bytes = 8 * GB
         self.descriptors = 1_000_000
         self.load = 0.0
+        self.container = False
+        self.image = "redis:1"
+        self.agents: list[tuple[str, str]] = []
+        self.watching = False
+        self.agent_fails: Exception | None = None
+        self.obstacle = ""
+        self.clock_shift_ns = 0
         self.files("tsc", "always [madvise] never", "SwapTotal: 0 kB\nSwapFree: 0 kB\n")
 
     def files(self, clock: str, pages: str, meminfo: str) -> None:
@@ -46,6 +80,21 @@ class Machine:
         checks = {check.name: check for check in found}
         assert len(checks) == len(found)
         return checks
+
+    @contextmanager
+    def started(self, agent: FakeAgent) -> Iterator[FakeAgent]:
+        if self.agent_fails is not None:
+            raise self.agent_fails
+        self.watching = True
+        yield agent
+        self.watching = False
+
+    def agent(
+        self, client: object, engine: Engine, owner: object, form: str, image: str
+    ) -> FakeAgent:
+        assert client is self.engine
+        assert engine.version == "28.0"
+        return FakeAgent(self, form, image)
 
     def preflight(self, **topology: Any) -> list[str]:
         plan = bench_plan(**topology)
@@ -62,7 +111,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     for module in (doctor, admission):
         monkeypatch.setattr(module, "connect", lambda: machine.engine.client)
         monkeypatch.setattr(module, "available_bytes", lambda _: machine.available_bytes)
-    monkeypatch.setattr(doctor, "obstacle", lambda _: "")
+    monkeypatch.setattr(doctor, "wants_container", lambda *_: machine.container)
+    monkeypatch.setattr(doctor, "some_image", lambda: machine.image)
+    monkeypatch.setattr(doctor, "settle", lambda: "unix:///run/x (DOCKER_HOST)")
+    monkeypatch.setattr(doctor, "Agent", machine.agent)
+    monkeypatch.setattr(doctor, "started", machine.started)
     monkeypatch.setattr(doctor, "free_bytes", lambda _: machine.free_bytes)
     for name, file in (
         ("_CLOCK_SOURCE", "clock"),
@@ -92,11 +145,11 @@ def test_a_machine_that_is_well_passes_every_check(machine: Machine) -> None:
     checks = machine.examine(bench_plan())
     assert bad(checks) == {}
     assert set(checks) == {
-        *("engine", "API", "cgroups", "limits", "memory", "subnets", "clock", "leftovers"),
+        *("engine", "API", "limits", "memory", "subnets", "clock", "leftovers", "place", "peaks"),
         *("compose", "run directory", "descriptors", "swap", "huge pages", "other load"),
-        *("private CA", "shared files"),
+        "private CA",
     }
-    assert checks["engine"].found == "28.0, overlay2"
+    assert checks["engine"].found == "Docker 28.0, overlay2"
     # The network that was asked for is gone again.
     assert machine.engine.things == []
     assert machine.preflight() == []
@@ -113,7 +166,7 @@ def test_without_an_engine_the_rest_is_examined_all_the_same(
     checks = machine.examine()
     assert checks["engine"] == Check("engine", Verdict.FAIL, "no engine at x", "start it")
     assert {"compose", "swap", "private CA"} < set(checks)
-    assert "API" not in checks
+    assert not {"API", "place", "peaks"} & set(checks)
     with pytest.raises(InfrastructureError, match="no engine at x"):
         machine.preflight()
 
@@ -134,12 +187,88 @@ def test_limits_that_the_engine_lacks_are_named(machine: Machine, missing: str) 
     assert checks["limits"].found == f"the engine lacks {missing}"
 
 
-def test_an_engine_that_does_not_see_this_machines_files_fails(machine: Machine) -> None:
+def test_where_the_engine_is_and_for_whom_is_told(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    place = machine.examine()["place"]
+    assert place == Check(
+        "place", Verdict.OK, "unix:///run/x (DOCKER_HOST), on this machine, as root"
+    )
+    # Another user's agent is a container on this machine.
+    machine.container = True
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: SimpleNamespace(pw_name=f"u{number}"))
+    assert machine.examine()["place"].found.endswith(", on this machine, as u65534")
     machine.engine.elsewhere = True
-    assert bad(machine.examine()) == {"shared files": Verdict.FAIL}
-    with pytest.raises(InfrastructureError, match=r"shared files: the engine at .* does not see"):
-        machine.preflight()
+    assert machine.examine()["place"].found.endswith(", on another machine, as u65534")
+
+
+def test_an_engine_that_does_not_see_this_machines_files_is_as_good_as_any(
+    machine: Machine,
+) -> None:
+    machine.engine.elsewhere = machine.container = True
+    assert bad(machine.examine()) == {}
+    assert machine.preflight() == []
     assert [path.name for path in machine.place.iterdir() if "nonce" in path.name] == []
+
+
+@pytest.mark.parametrize("container", [False, True])
+def test_which_peaks_there_are_is_asked_of_an_agent_as_a_bench_has_it(
+    machine: Machine, container: bool
+) -> None:
+    machine.container = container
+    found = machine.examine()["peaks"]
+    form = "container" if container else "child"
+    assert found == peaks(2, "cgroupfs", form, "")
+    assert machine.agents == [(form, "redis:1" if container else "")]
+    assert not machine.watching
+    machine.obstacle = "creating cgroups needs root"
+    checks = machine.examine()
+    assert bad(checks) == {"peaks": Verdict.WARN}
+    assert "sampled for services: creating cgroups needs root" in checks["peaks"].found
+    # A bench starts all the same.
+    assert machine.preflight() == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InfrastructureError("the agent could not be started"), OSError("the agent could not")],
+)
+def test_an_agent_that_does_not_start_fails(machine: Machine, error: Exception) -> None:
+    machine.agent_fails = error
+    checks = machine.examine()
+    assert bad(checks) == {"peaks": Verdict.FAIL}
+    assert checks["peaks"].found == str(error)
+    assert "docs/engines.md" in checks["peaks"].remedy
+    assert "place" in checks
+
+
+def test_without_an_image_there_is_no_agent_to_ask(machine: Machine) -> None:
+    machine.image = ""
+    assert bad(machine.examine()) == {}
+    machine.container = True
+    checks = machine.examine()
+    assert bad(checks) == {"peaks": Verdict.WARN}
+    assert checks["peaks"].remedy == "'make images'"
+    assert machine.agents == [("child", "")]
+
+
+@pytest.mark.parametrize(
+    ("shift_ns", "found"),
+    [
+        (0, None),
+        (2_500_000_000, "+2.500 s from this machine's, measured"),
+        (-3_600_000_000_000, "-3600.000 s from this machine's, measured"),
+    ],
+)
+def test_an_agent_with_another_clock_says_how_far_it_is(
+    machine: Machine, shift_ns: int, found: str | None
+) -> None:
+    machine.container, machine.clock_shift_ns = True, shift_ns
+    checks = machine.examine()
+    assert bad(checks) == {}
+    assert (checks["agent's clock"].found if found else checks.get("agent's clock")) == found
 
 
 def test_no_room_for_a_network_fails(machine: Machine) -> None:
@@ -151,7 +280,9 @@ def test_no_room_for_a_network_fails(machine: Machine) -> None:
 
 def test_only_what_ended_benches_left_is_told(machine: Machine) -> None:
     now = BenchProcess.current()
-    machine.engine.add("runner-1", project="wmhffff0000", owner=str(now))
+    other = replace(now, pid=os.getppid(), started=records._started(os.getppid()) or 0)
+    for number, owner in enumerate((now, other)):
+        machine.engine.add("runner-1", project=f"wmhffff000{number}", owner=str(owner))
     assert bad(machine.examine()) == {}
     machine.engine.add("runner-1", owner=str(replace(now, started=now.started + 1)))
     checks = machine.examine()

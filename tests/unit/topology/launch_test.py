@@ -113,8 +113,9 @@ class FakeAgent(Agent):
     def stop_samplers(self, name: str) -> None:
         self.setting.step(f"stop samplers of {name}")
 
-    def fetch(self, name: str) -> None:
+    def fetch(self, name: str) -> str:
         self.setting.step(f"fetch {name}")
+        return self.setting.unwritten
 
     def drop_folders(self, name: str) -> None:
         self.setting.step(f"drop {name}")
@@ -126,6 +127,7 @@ class Setting:
     def __init__(self, place: Path) -> None:
         self.happened: list[str] = []
         self.said: list[str] = []
+        self.unwritten = ""
         self.engine = FakeEngine()
         self.directory = RunDirectory(place / "run")
         self.directory.path.mkdir()
@@ -528,6 +530,14 @@ def test_logs_that_cannot_be_saved_are_a_warning(setting: Setting) -> None:
     setting.topology.close()
     assert setting.said[-1].startswith("warning: the logs could not be saved: ")
     assert setting.noted() == []
+
+
+def test_rows_that_do_not_fit_here_are_told(setting: Setting) -> None:
+    setting.run()
+    setting.unwritten = "/runs/marks.csv: No space left on device"
+    setting.topology.close()
+    said = f"warning: not all that containers wrote is here: {setting.unwritten}"
+    assert said in setting.said
 
 
 def test_a_cgroup_that_stays_is_a_warning(setting: Setting) -> None:
