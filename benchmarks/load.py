@@ -95,7 +95,7 @@ def children(pid: int) -> dict[str, int]:
             words = (path / "cmdline").read_bytes().decode().split("\0")
         except (OSError, ValueError):
             continue
-        if parent == pid and "harness.sampling.cgroup.sampler" in words:
+        if parent == pid and "harness.sampling.agent" in words:
             found["host sampler"] = int(path.name)
     return found
 

@@ -39,7 +39,8 @@ def admit(plan: Plan, run_dir: Path | str) -> list[str]:
     engine = describe(client)
     ahead = look_ahead(plan)
     needs = ahead.estimate
-    memory = checks.memory(available_bytes(engine.memory_bytes), needs.peak_bytes)
+    available = available_bytes(client, engine.memory_bytes, place)
+    memory = checks.memory(available, needs.peak_bytes)
     if memory.verdict == Verdict.FAIL and not plan.topology.force:
         raise UsageError(
             f"memory: {memory.found}: smaller payloads (--stage-bytes-sizes), fewer tasks"

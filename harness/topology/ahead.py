@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from docker import DockerClient
+
 from harness.plan import Plan
 from harness.plan.estimate import Estimate, estimate, topologies_of
 from harness.plan.schedule import topologies
 from harness.sampling.meminfo import parse_meminfo
+from harness.topology.agent import sees_files_here
 from harness.topology.compose import COMPOSE_DIR, image_stacks, plan_files, service_counts
 
 _MEMINFO = Path("/proc/meminfo")
@@ -53,10 +56,15 @@ def look_ahead(plan: Plan) -> Ahead:
     )
 
 
-def available_bytes(engine_memory_bytes: int) -> int:
-    """Return what is available where the engine runs; all it has, if that is not this machine."""
+def available_bytes(client: DockerClient, engine_memory_bytes: int, place: Path) -> int:
+    """Return what is available where the engine runs; all it has, if that is not this machine.
+
+    Args:
+        client, engine_memory_bytes: the engine.
+        place: a folder of this machine.
+    """
     here = parse_meminfo(_MEMINFO.read_bytes()) if _MEMINFO.exists() else None
-    if here is None or here.total != engine_memory_bytes:
+    if here is None or not sees_files_here(client, place):
         return engine_memory_bytes
     return here.available
 

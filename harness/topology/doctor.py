@@ -60,7 +60,7 @@ def examine(plan: Plan | None, run_dir: str) -> Iterator[Check]:
         yield Check("engine", Verdict.FAIL, *str(error).partition(": ")[::2])
         client = None
     if client is not None:
-        yield from _of_the_engine(client, needs)
+        yield from _of_the_engine(client, needs, existing(run_dir))
         yield from watcher(client, existing(run_dir))
     yield checks.compose(compose_version())
     yield _run_directory(run_dir, needs)
@@ -119,14 +119,14 @@ def descriptors(ahead: Ahead | None) -> Check:
     return checks.descriptors(limit, descriptors_needed(sum(services.values()), len(services) + 1))
 
 
-def _of_the_engine(client: DockerClient, needs: Estimate | None) -> Iterator[Check]:
+def _of_the_engine(client: DockerClient, needs: Estimate | None, place: Path) -> Iterator[Check]:
     engine = describe(client)
     info = client.info()
     offset_s = _offset_s(str(info.get("SystemTime", "")))
     yield Check("engine", Verdict.OK, str(engine))
     yield checks.api(engine.api_version)
     yield _limits(info)
-    available = available_bytes(engine.memory_bytes)
+    available = available_bytes(client, engine.memory_bytes, place)
     yield checks.memory(available, needs.peak_bytes if needs else None)
     root = Path(str(info.get("DockerRootDir", "")))
     if root.is_dir():

@@ -217,7 +217,7 @@ def sampler_of(bench: RunningBench) -> int:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             if (
                 parent == bench.process.pid
-                and b"harness.sampling.cgroup.sampler" in (path / "cmdline").read_bytes()
+                and b"harness.sampling.agent" in (path / "cmdline").read_bytes()
             ):
                 return int(path.name)
         except (OSError, ValueError):

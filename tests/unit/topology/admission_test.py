@@ -61,7 +61,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     facts = Engine("28.0", "1.48", 2, "systemd", "overlay2", 2**36, 4)
     monkeypatch.setattr(admission, "connect", lambda: fake)
     monkeypatch.setattr(admission, "describe", lambda _: facts)
-    monkeypatch.setattr(admission, "available_bytes", lambda _: 2**33)
+    monkeypatch.setattr(admission, "available_bytes", lambda *_: 2**33)
     monkeypatch.setattr(doctor, "compose_version", lambda: "2.26.1")
     return fake
 

@@ -110,7 +110,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for module in (doctor, admission):
         monkeypatch.setattr(module, "connect", lambda: machine.engine.client)
-        monkeypatch.setattr(module, "available_bytes", lambda _: machine.available_bytes)
+        monkeypatch.setattr(module, "available_bytes", lambda *_: machine.available_bytes)
     monkeypatch.setattr(doctor, "wants_container", lambda *_: machine.container)
     monkeypatch.setattr(doctor, "some_image", lambda: machine.image)
     monkeypatch.setattr(doctor, "settle", lambda: "unix:///run/x (DOCKER_HOST)")
