@@ -29,7 +29,7 @@ from harness.sampling.agent.parents import CgroupParents
 from harness.sampling.agent.relay import Watch
 from harness.sampling.report import collect_reports
 from harness.topology import ownership, records, sampling, stacks
-from harness.topology.agent import Agent, Places, wants_container
+from harness.topology.agent import Agent, Places, some_image, wants_container
 from harness.topology.compose import (
     COMPOSE_DIR,
     ComposeProject,
@@ -113,14 +113,11 @@ def prepare(
     variables = image_stacks(files)
     images = images or ensure(sorted(set(variables.values())), say)
     owner = ownership.current_owner()
-    agent = Agent(
-        client,
-        engine,
-        owner,
-        "container" if wants_container(client, engine, directory.path) else "child",
-        image=min(images.values(), key=lambda image: image.size_bytes).reference,
-        run_dir=str(directory.path),
-    )
+    agent = Agent(client, engine, owner, "child", run_dir=str(directory.path))
+    if wants_container(client, engine, directory.path):
+        # One of this checkout's, if there is one: a bundle's may be older than agents are.
+        bundled = min(images.values(), key=lambda image: image.size_bytes).reference
+        agent.form, agent.image = "container", some_image() or bundled
     launch = Launch(
         plan=plan,
         directory=directory,

@@ -207,6 +207,34 @@ def test_an_engine_elsewhere_is_watched_there_and_its_files_come_home(
     assert nothing_left(elsewhere.client)
 
 
+def test_an_agent_that_is_killed_elsewhere_ends_the_plan_and_leaves_nothing(
+    elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "bench", *PLAN.split(), "--repeat", "9"],
+        cwd=tmp_path,
+        env=os.environ | elsewhere.variables,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/outcomes.csv")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (agent,) = elsewhere.client.containers.list(filters={"name": "agent"})
+    agent.kill()
+    killed = time.monotonic()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 3, said
+    assert time.monotonic() - killed < 60
+    with (only(tmp_path / "runs") / "outcomes.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert (last["outcome"], last["service"]) == ("infrastructure", "sampler")
+    # Its cgroups are removed by another one.
+    assert nothing_left(elsewhere.client)
+    assert not list(Path("/sys/fs/cgroup/memory").glob("wmh????????/*"))
+
+
 def test_what_a_killed_bench_left_elsewhere_is_removed_there(
     elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
