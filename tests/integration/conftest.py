@@ -30,6 +30,7 @@ EXAMPLE = [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests in one process that share a bench of their module."""
     for item in items:

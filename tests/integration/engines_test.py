@@ -27,6 +27,9 @@ from docker import DockerClient
 from tests.engines_table import seen, write_row
 from tests.integration.conftest import left_behind
 
+# There is one engine elsewhere, and one user.
+pytestmark = pytest.mark.xdist_group("engines")
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "engines.md"
 PLAN = (
@@ -76,6 +79,16 @@ def outcomes(directory: Path) -> list[str]:
 def nothing_left(client: DockerClient) -> bool:
     """Say whether no agent or volume of one is left on an engine that nobody else uses."""
     return not client.containers.list(all=True) and not client.volumes.list()
+
+
+def cgroups_of(directory: Path) -> list[Path]:
+    """Return the cgroups of a bench's topologies, under every controller."""
+    names = [
+        re.findall(r"^name: (\w+)$", path.read_text(), re.MULTILINE)[0]
+        for path in directory.glob("compose/project*.yaml")
+    ]
+    assert names
+    return [path for name in names for path in Path("/sys/fs/cgroup").glob(f"*/{name}")]
 
 
 def test_root_on_the_engines_machine_has_a_child(tmp_path: Path, client: DockerClient) -> None:
@@ -232,7 +245,7 @@ def test_an_agent_that_is_killed_elsewhere_ends_the_plan_and_leaves_nothing(
     assert (last["outcome"], last["service"]) == ("infrastructure", "sampler")
     # Its cgroups are removed by another one.
     assert nothing_left(elsewhere.client)
-    assert not list(Path("/sys/fs/cgroup/memory").glob("wmh????????/*"))
+    assert not cgroups_of(only(tmp_path / "runs"))
 
 
 def test_what_a_killed_bench_left_elsewhere_is_removed_there(
@@ -267,6 +280,6 @@ def test_what_a_killed_bench_left_elsewhere_is_removed_there(
     )
     assert cleaned.returncode == 0, cleaned.stderr
     assert nothing_left(elsewhere.client)
-    assert not list(Path("/sys/fs/cgroup").glob("*/wmh????????/*"))
+    assert not cgroups_of(directory)
     # No finished run was lost.
     assert outcomes(directory)[: len(finished)] == finished
