@@ -27,9 +27,6 @@ from docker import DockerClient
 from tests.engines_table import seen, write_row
 from tests.integration.conftest import left_behind
 
-# There is one engine elsewhere, and one user.
-pytestmark = pytest.mark.xdist_group("engines")
-
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "engines.md"
 PLAN = (
