@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OWN = Path("/proc/self/cgroup")
+_WHOLE_TREE = re.compile(r"/|(/\.\.)+")
 _USER_MANAGER = re.compile(r".*/user@\d+\.service")
 # The engine has let go of a container's cgroups when it reports it removed; the kernel may need a
 # moment longer.
@@ -169,7 +170,10 @@ def obstacle(driver: str, version: int) -> str:
         f"the engine uses cgroup v{version}, this machine v{mount.version}": (
             mount.version != version
         ),
-        "only a part of the cgroup tree is visible here, as in a container": mount.root != "/",
+        "only a part of the cgroup tree is visible here, as in a container": (
+            # From within a cgroup namespace the root of the whole tree is so many levels up.
+            _WHOLE_TREE.fullmatch(mount.root) is None
+        ),
         "creating cgroups needs root": os.geteuid() != 0,
         f"{base} cannot be written: no part of the cgroup tree is this engine's own": (
             not os.access(base, os.W_OK)

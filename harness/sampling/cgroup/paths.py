@@ -117,7 +117,10 @@ def container_cgroup(pid: int, container_id: str = "") -> MemoryCgroup | Unreach
         return _named(container_id) or Unreachable(
             f"process {pid} here is not the container's, and no cgroup has its name"
         )
-    return _existing(memory_cgroup(proc_cgroup, _own_mountinfo()))
+    found = _existing(memory_cgroup(proc_cgroup, _own_mountinfo()))
+    if isinstance(found, Unreachable):
+        return _named(container_id) or found
+    return found
 
 
 def _named(container_id: str) -> MemoryCgroup | None:

@@ -218,6 +218,8 @@ V2 = "1 1 0:1 / {} rw - cgroup2 cgroup2 rw"
             True,
             "only a part of the cgroup tree is visible here, as in a container",
         ),
+        # All of the tree, seen from a cgroup namespace three levels down.
+        ("cgroupfs", 1, V1.replace(" / ", " /../../.. "), 0, True, ""),
         (
             "cgroupfs",
             1,
