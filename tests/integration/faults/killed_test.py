@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -180,7 +181,8 @@ def test_clean_leaves_others_alone(tmp_path: Path, client: DockerClient) -> None
     cgroup = Path(
         "/sys/fs/cgroup/memory" if Path("/sys/fs/cgroup/memory").is_dir() else "/sys/fs/cgroup"
     )
-    other = cgroup / "wmh-not-ours"
+    # Of this process: one that was killed here may have left its own.
+    other = cgroup / f"wmh-not-ours-{os.getpid()}"
     other.mkdir()
     try:
         bench.process.kill()
