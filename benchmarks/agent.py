@@ -42,9 +42,8 @@ def confirmations_ms(agent: Agent, containers: list[ContainerConfig], marks: int
         shared, replies = SharedFolder(Path(folder, "shared", "t")), Path(folder, "replies", "t")
         shared.create()
         replies.mkdir(parents=True)
-        plan = Path(folder, "plan.json")
-        plan.write_text("{}")
-        places = agent.make_folders("t", shared, RunDirectory(replies), plan, {})
+        directory.plan.write_text("{}")
+        places = agent.make_folders("t", shared, RunDirectory(replies), directory, {})
         # Where the engine has them, which is this machine.
         there = Path(places.shared)
         config = SamplerConfig(

@@ -349,7 +349,7 @@ class Agent:
         name: str,
         shared: SharedFolder,
         replies: RunDirectory,
-        plan: Path,
+        directory: RunDirectory,
         inputs: Mapping[str, str],
     ) -> Places:
         """Make what a topology's containers mount.
@@ -357,13 +357,13 @@ class Agent:
         Args:
             name: of the topology.
             shared, replies: its folders here, which are made already.
-            plan: the plan's file.
+            directory: the run directory, whose plan and names of files count.
             inputs: variable -> file or folder that the executor's containers mount.
         """
         if not self.is_container:
             paths = str(shared.path), str(replies.path)
-            return Places(paths[0], replies, *paths, str(plan), inputs)
-        files = {"plan.json": plan.read_bytes()}
+            return Places(paths[0], replies, *paths, str(directory.plan), inputs)
+        files = {"plan.json": directory.plan.read_bytes()}
         there = f"{self._volume}/inputs/{name}"
         moved = {}
         for variable, given in inputs.items():
@@ -380,7 +380,7 @@ class Agent:
             root=_ROOT,
             name=name,
             user=[self.owner.container_uid, self.owner.container_gid],
-            files=shared_files(RunDirectory(replies.path)),
+            files=shared_files(directory),
             inputs={key: base64.b64encode(data).decode() for key, data in files.items()},
         )
         return Places(

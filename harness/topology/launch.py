@@ -225,7 +225,7 @@ class LaunchedTopology:
             launch.plan.executor.containers().files(owner.container_uid, owner.container_gid)
         )
         places = self._places = agent.make_folders(
-            self._shared.path.name, self._shared, self._replies, launch.directory.plan, secret_files
+            self._shared.path.name, self._shared, self._replies, launch.directory, secret_files
         )
         project = self._project(parents)
         view = self._stack.enter_context(

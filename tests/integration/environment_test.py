@@ -96,7 +96,9 @@ def test_an_engine_that_sees_other_files_has_them_brought_home(
         'mkdir ../out && mount -t tmpfs none . && cd "$PWD" && "$@" && cp -r runs ../out/',
         "sh",
     )
-    done = harness("bench", *SHORT.split(), "--run-dir", "runs", cwd=elsewhere, before=mount)
+    names = ("--csv-file", "mine.csv", "--log-file", "mine.txt")
+    bench = ("bench", *SHORT.split(), *names, "--run-dir", "runs")
+    done = harness(*bench, cwd=elsewhere, before=mount)
     assert done.returncode == 0, done.stderr
     (directory,) = (tmp_path / "out" / "runs").iterdir()
     manifest = json.loads((directory / "manifest.json").read_text())
@@ -104,7 +106,8 @@ def test_an_engine_that_sees_other_files_has_them_brought_home(
     assert manifest["cgroup_view_lacks"] == {}
     with (directory / "peaks.csv").open() as file:
         assert {row["label"] for row in csv.DictReader(file)} == {"kernel"}
-    for name in ("results.csv", "marks.csv", "memory-cgroup.csv", "memory-inside.csv", "log.txt"):
+    whole = ("mine.csv", "mine-memory.csv", "mine.txt", "marks.csv")
+    for name in (*whole, "memory-cgroup.csv", "memory-inside.csv"):
         assert (directory / name).stat().st_size > 0, name
     assert set(json.loads((directory / "sampling.json").read_text())) >= {"cgroup", "inside"}
     # Nothing is left: no folder here, no volume or container there.

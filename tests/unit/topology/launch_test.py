@@ -89,7 +89,7 @@ class FakeAgent(Agent):
         name: str,
         shared: SharedFolder,
         replies: RunDirectory,
-        plan: Path,
+        directory: RunDirectory,
         inputs: Mapping[str, str],
     ) -> Places:
         self.setting.step(f"make {name}")
@@ -97,7 +97,7 @@ class FakeAgent(Agent):
         assert shared.path.is_dir()
         assert replies.marks_ack.read_bytes() == replies.settled.read_bytes() == b""
         if not self.is_container:
-            return super().make_folders(name, shared, replies, plan, inputs)
+            return super().make_folders(name, shared, replies, directory, inputs)
         return Places(
             shared=f"/volume/shared/{name}",
             replies=RunDirectory(Path("/volume/replies", name)),

@@ -193,7 +193,7 @@ def test_a_childs_places_are_those_of_home(machine: Machine) -> None:
     shared = SharedFolder(machine.place / "shared" / NAME)
     replies = RunDirectory(machine.place / "replies" / NAME)
     inputs = {"HARNESS_KEYS": "/keys"}
-    places = agent.make_folders(NAME, shared, replies, machine.place / "plan.json", inputs)
+    places = agent.make_folders(NAME, shared, replies, RunDirectory(machine.place), inputs)
     assert places.shared == places.seen_shared == str(shared.path)
     assert places.replies == replies
     assert places.seen_replies == str(replies.path)
@@ -285,15 +285,16 @@ def test_a_topologys_folders_are_in_its_volume(machine: Machine) -> None:
     (keys / "inner").mkdir(parents=True)
     (keys / "a").write_bytes(b"a")
     (keys / "inner" / "b").write_bytes(b"b" * 100_000)
-    plan = machine.place / "plan.json"
-    plan.write_text("{}")
+    # Names of the user's (--csv-file, --log-file) are the names there, too.
+    directory = RunDirectory(machine.place, "mine.csv", "mine.txt")
+    directory.plan.write_text("{}")
     shared = SharedFolder(machine.place / "shared" / NAME)
     shared.create()
     replies = RunDirectory(machine.place / "replies" / NAME)
     agent = machine.agent("container")
     with started(agent):
         given = {"HARNESS_KEY": str(key), "HARNESS_KEYS": str(keys)}
-        places = agent.make_folders(NAME, shared, replies, plan, given)
+        places = agent.make_folders(NAME, shared, replies, directory, given)
         inputs = machine.volume / "inputs" / NAME
         assert places.shared == places.seen_shared == f"{machine.volume}/shared/{NAME}"
         assert str(places.replies.path) == places.seen_replies == f"{machine.volume}/replies/{NAME}"
@@ -307,8 +308,12 @@ def test_a_topologys_folders_are_in_its_volume(machine: Machine) -> None:
         # What its containers write comes home when it is fetched.
         there = Path(places.shared)
         (there / "objects.csv").write_bytes(b"o" * 300_000)
-        agent.fetch(NAME)
+        for name in ("mine.csv", "mine-memory.csv", "mine.txt"):
+            (there / name).write_text(f"{name}\n")
+        assert agent.fetch(NAME) == ""
         assert shared.size("objects.csv") == 300_000
+        for name in ("mine.csv", "mine-memory.csv", "mine.txt"):
+            assert shared.read(name, 99) == f"{name}\n".encode()
         (there / "marks.csv").write_text("a\n")
         agent.stop_samplers(NAME)
         text = shared.read("marks.csv", 99)
