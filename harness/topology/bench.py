@@ -287,11 +287,14 @@ class Bench:
         clean_in_background(projects, self.say)
 
     def _say_how_to_look(self, topology: LaunchedTopology) -> None:
+        agent = self._agent
+        # Its folders are in the agent's volume, which can go when its containers are gone.
+        both = f" {agent.project}" if agent is not None and agent.is_container else ""
         self.say(
             f"Kept: {topology.name}. 'docker ps --all --filter name={topology.name}' lists its"
             f" containers, 'docker logs {topology.name}-runner-1' shows a log,"
             f" 'docker exec -it {topology.name}-runner-1 sh' opens a shell;"
-            f" 'harness clean {topology.name}' removes it"
+            f" 'harness clean {topology.name}{both}' removes it"
         )
 
     def _complete_manifest(self) -> None:
