@@ -8,9 +8,12 @@ one ends the command at once, if the command has said how.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 _received: list[int] = []
 _at_once: list[Callable[[], object]] = []
@@ -34,6 +37,33 @@ def install() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _interrupt)
+    _leave_children_alone()
+
+
+@cache
+def _leave_children_alone() -> None:
+    """Let SIGTERM and SIGHUP end a forked child, such as a worker of a pool, as they end others.
+
+    Whoever terminates a child waits for its end. Python forgets a signal that comes while a child
+    starts if there is a handler for it, and that wait would never end: the signals are held back
+    until the child has none.
+    """
+    ending = (signal.SIGTERM, signal.SIGHUP)
+    before = threading.local()
+
+    def hold() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def forget() -> None:
+        for number in ending:
+            if signal.getsignal(number) is _interrupt:
+                signal.signal(number, signal.SIG_DFL)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=forget)
 
 
 def check() -> None:

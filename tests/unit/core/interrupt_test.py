@@ -34,3 +34,28 @@ def test_an_interrupt_that_python_forgets_is_remembered() -> None:
             timeout=30,
         )
         assert done.stdout.split("\n") == ["went on", "remembered", ""]
+
+
+# Each child is told to end while it starts: when Python would forget the signal.
+FORKS = """
+import os, signal
+from harness.core import interrupt
+
+interrupt.install()
+for _ in range(500):
+    child = os.fork()
+    if not child:
+        while True:
+            signal.pause()
+    os.kill(child, signal.SIGTERM)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_forked_child_ends_when_it_is_told_to() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr.strip().endswith("KeyboardInterrupt"), done.stderr
