@@ -124,12 +124,17 @@ def container_cgroup(pid: int, container_id: str = "") -> MemoryCgroup | Unreach
 
 
 def _named(container_id: str) -> MemoryCgroup | None:
-    """Return the memory cgroup that is named after a container, as engines name them."""
+    """Return the memory cgroup that is named after a container, as engines name them.
+
+    ``ID`` or ``docker-ID.scope`` and ``libpod-ID.scope``: what only helps the container, such as
+    its health check, has its id in a longer name.
+    """
     mount = memory_mount(_own_mountinfo()) if container_id else None
     if mount is None:
         return None
+    names = re.compile(rf"([a-z]+-)?{re.escape(container_id)}(\.scope)?")
     for directory, inner, _ in os.walk(mount.mount_point):
-        name = next((name for name in inner if container_id in name), None)
+        name = next((name for name in inner if names.fullmatch(name)), None)
         if name is not None:
             found = cgroup_at(str(Path(directory, name)))
             return found if isinstance(found, MemoryCgroup) else None

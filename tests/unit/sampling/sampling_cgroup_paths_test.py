@@ -164,14 +164,22 @@ def test_a_cgroup_that_no_mount_shows_cannot_be_reached(mounted: Mounted) -> Non
 
 def test_a_container_whose_process_is_hidden_is_found_by_its_name(mounted: Mounted) -> None:
     hidden = 2**22 + 1
-    there = mounted.directory / f"docker-{ID}.scope"
+    there = mounted.directory / f"libpod-{ID}.scope"
     there.mkdir()
+    # What serves the container is not in it.
+    for helper in (f"{ID}-2b3c.service", f"libpod-conmon-{ID}.scope"):
+        (mounted.directory / helper).mkdir()
+        (mounted.directory / helper / "memory.current").write_text("1\n")
     # One that has nothing to read is none, however it is called.
     assert isinstance(container_cgroup(hidden, ID), Unreachable)
     (there / "memory.current").write_text("1\n")
     found = MemoryCgroup(V2, str(there), str(there))
     # Also if somebody else's process has its number here.
     assert container_cgroup(hidden, ID) == container_cgroup(os.getpid(), ID) == found
+    for name in (f"docker-{ID}.scope", ID):
+        there = there.rename(mounted.directory / name)
+        found = MemoryCgroup(V2, str(there), str(there))
+        assert container_cgroup(hidden, ID) == found
     assert isinstance(container_cgroup(hidden, ID[:-1] + "x"), Unreachable)
     assert isinstance(container_cgroup(hidden), Unreachable)
     mounted.mountinfo = ""
