@@ -250,6 +250,7 @@ class FakeEngine:
         self.programs: dict[str, Sequence[str]] = {}
         self.refuses: set[str | None] = set()
         self.volumes_at = Path("/not/on/this/machine/volumes")
+        self.api_version = "1.41"
         self.pings = 0
         self.closed = 0
         self.facts: dict[str, Any] = {

@@ -70,19 +70,24 @@ class _Client(DockerClient):
         self.api = _API(*args, **options)
 
 
-def connect(timeout_s: float = 60, connections: int = 10) -> DockerClient:
+def connect(
+    timeout_s: float = 60, connections: int = 10, version: str | None = None
+) -> DockerClient:
     """Connect to the engine that the environment or the Docker context names.
 
     Args:
         timeout_s: for each answer.
         connections: how many may be in use at once.
+        version: of the API; asked for by default, which takes a busy engine long.
 
     Raises:
         InfrastructureError: one line that names the engine, if it does not answer.
     """
     address = settle()
     try:
-        return _Client.from_env(timeout=round(timeout_s), max_pool_size=connections)
+        return _Client.from_env(
+            version=version, timeout=round(timeout_s), max_pool_size=connections
+        )
     except (DockerException, OSError, ValueError) as error:
         if address.endswith(")"):
             remedy = "start that engine, or name another one"

@@ -55,7 +55,8 @@ class Judge:
         """Return an ending if the engine does not answer."""
         try:
             if self._pinger is None:
-                self._pinger = connect(_PING_TIMEOUT_S)
+                version = self.client.api.api_version
+                self._pinger = connect(_PING_TIMEOUT_S, version=version)
             # On a new connection: an engine that is going down still answers on old ones.
             self._pinger.close()
             self._pinger.ping()

@@ -58,7 +58,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     bench = Bench(tmp_path)
-    monkeypatch.setattr(judge_module, "connect", lambda *_: bench.engine.client)
+    monkeypatch.setattr(judge_module, "connect", lambda *_, **_kw: bench.engine.client)
     yield bench
     bench.judge.close()
 
@@ -94,7 +94,7 @@ def test_an_engine_that_does_not_answer_is_the_fault(
 def test_an_engine_that_cannot_be_connected_to_is_the_fault(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def connect(timeout_s: float) -> None:
+    def connect(timeout_s: float, version: str) -> None:
         raise InfrastructureError(f"nobody within {timeout_s} s")
 
     monkeypatch.setattr(judge_module, "connect", connect)

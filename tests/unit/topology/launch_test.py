@@ -232,7 +232,7 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
     monkeypatch.setattr(stacks, "collect", collect)
     monkeypatch.setattr(views, "docker_view", docker_view)
     monkeypatch.setattr(views, "follow", lambda *_: step("follow"))
-    monkeypatch.setattr(judge, "connect", lambda *_: setting.engine.client)
+    monkeypatch.setattr(judge, "connect", lambda *_, **_kw: setting.engine.client)
     return setting
 
 

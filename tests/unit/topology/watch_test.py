@@ -87,7 +87,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     watched = Watched(tmp_path)
     monkeypatch.setattr(watch, "time", watched.clock)
     monkeypatch.setattr(watch, "time", watched.clock)
-    monkeypatch.setattr(judge, "connect", lambda *_: watched.engine.client)
+    monkeypatch.setattr(judge, "connect", lambda *_, **_kw: watched.engine.client)
     return watched
 
 
