@@ -42,6 +42,8 @@ _ABSENT = "not recorded"
 
 MAY_DIFFER: Mapping[tuple[str, str], str] = {
     ("general", "repeat"): "how many runs there are does not change what one of them does",
+    ("topology", "stack"): "packages are compared as what they came to",
+    ("topology", "python"): "as --stack",
     ("topology", "until"): "as --repeat",
     ("topology", "budget"): "as --repeat",
     ("topology", "against"): "as --repeat",

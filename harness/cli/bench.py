@@ -11,6 +11,7 @@ from harness.analysis.quality import write_quality
 from harness.core.errors import HarnessError, UsageError
 from harness.core.flags import Parser
 from harness.images import Image
+from harness.images.variant import Variant, saved
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.report.ahead import ReportAhead
 from harness.report.dry_run import dry_run_text
@@ -22,6 +23,7 @@ from harness.topology import ownership
 from harness.topology.admission import admit
 from harness.topology.ahead import look_ahead
 from harness.topology.bench import Bench
+from harness.topology.launch import variant_of
 from harness.topology.resume import (
     clear_the_way,
     only_bench_of,
@@ -57,11 +59,14 @@ def main(argv: Sequence[str]) -> int:
         return 0
     _check_against(plan)
     warnings = admit(plan, plan.general.run_dir)
+    variant = variant_of(plan, _say)
+    if variant is not None:
+        _say(f"stack: {variant}")
     directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
     for line in warnings:
         _say(line)
     with only_bench_of(directory.path, "--run-dir"):
-        return _bench(plan, directory)
+        return _bench(plan, directory, variant=variant)
 
 
 def _check_against(plan: Plan) -> None:
@@ -100,7 +105,7 @@ def _resume(argv: Sequence[str]) -> int:
         done = finished_runs(directory, _say)
         left = plan.run_count - len(done)
         _say(f"{len(done)} of {plan.run_count} runs are done, {left} are left")
-        return _bench(plan, directory, bool(left), images=images)
+        return _bench(plan, directory, bool(left), images=images, variant=saved(path))
 
 
 def _bench(
@@ -108,6 +113,7 @@ def _bench(
     directory: RunDirectory,
     anything: bool = True,
     images: dict[str, Image] | None = None,
+    variant: Variant | None = None,
 ) -> int:
     assert plan.topology is not None
     report = ReportAhead(page=not plan.topology.no_report)
@@ -121,7 +127,7 @@ def _bench(
                     if runs >= total:
                         report.start()
 
-                Bench(plan, directory, progress.say, done, images).run()
+                Bench(plan, directory, progress.say, done, images, variant).run()
     except KeyboardInterrupt:
         _conclude(directory, ReportAhead(page=False))
         raise

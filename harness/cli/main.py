@@ -33,6 +33,8 @@ _EXTRAS = {
     "tabulate": ("bench", "tabulate"),
     "jinja2": ("report", "jinja2"),
     "matplotlib": ("report", "matplotlib"),
+    "packaging": ("stacks", "packaging"),
+    "uv": ("stacks", "uv"),
     "numpy": ("report", "numpy"),
     "cyclonedx": ("reproduce", "cyclonedx-python-lib"),
     "rocrate": ("reproduce", "rocrate"),

@@ -38,6 +38,7 @@ class Flag:
         size: values are byte sizes such as ``10MB``.
         lower: values are folded to lower case before they are checked.
         share: values are shares such as ``5%``.
+        repeats: given several times, its values add up.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Flag:
     size: bool = False
     lower: bool = False
     share: bool = False
+    repeats: bool = False
 
     @property
     def dest(self) -> str:
@@ -127,6 +129,7 @@ def _add_flag(group: argparse._ArgumentGroup, field: FieldInfo, flag: Flag) -> N
         flag.name,
         type=scalar,
         nargs="+" if is_list else None,
+        action="extend" if flag.repeats else "store",
         choices=flag.choices,
         metavar=flag.metavar,
         default=argparse.SUPPRESS,

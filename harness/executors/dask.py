@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
+from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, cast
 from uuid import uuid4
 
@@ -62,10 +63,15 @@ def _workers(client: Client) -> Mapping[str, Any]:
     """Return what the scheduler knows of each worker, by address.
 
     Not ``client.scheduler_info()``: it returns what the client keeps, and every two seconds the
-    client keeps an answer without workers.
+    client keeps an answer without workers. Older schedulers know no ``n_workers``:
+    they name all workers anyway.
     """
+    from distributed import Scheduler  # noqa: PLC0415
+
     scheduler: Any = client.scheduler
-    found: Mapping[str, Any] = client.sync(scheduler.identity, n_workers=-1)["workers"]
+    limited = "n_workers" in signature(Scheduler.identity).parameters
+    more = {"n_workers": -1} if limited else {}
+    found: Mapping[str, Any] = client.sync(scheduler.identity, **more)["workers"]
     return found
 
 

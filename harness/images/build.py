@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.images import docker_cli, recipe
@@ -40,11 +40,14 @@ class Wanted:
     stack: str
     files: Mapping[str, bytes]
     reference: str
+    wheels: Mapping[str, bytes] = field(default_factory=dict)
+    """Name to content of those in its lock that no index has."""
+    is_variant: bool = False
 
     @property
-    def latest(self) -> str:
-        """Its name without a hash, for compose alone."""
-        return f"{REPOSITORY}/{self.stack}:latest"
+    def latest(self) -> str | None:
+        """Its name without a hash, for compose alone; a variant has none."""
+        return None if self.is_variant else f"{REPOSITORY}/{self.stack}:latest"
 
 
 def wanted(
@@ -138,7 +141,8 @@ def _export(
     stage: str = "",
 ) -> None:
     # A folder must be there to be copied.
-    more = {f"{OFFLINE}/{path}": data for path, data in {"README": b"", **offline}.items()}
+    own = {f"own/{name}": data for name, data in item.wheels.items()}
+    more = {f"{OFFLINE}/{path}": data for path, data in {"README": b"", **offline, **own}.items()}
     with _build_secrets(log.parent) as secrets:
         docker_cli.build(
             files_tar({**item.files, **more}, EPOCH),

@@ -91,8 +91,18 @@ def known_stacks(root: Path) -> list[str]:
     return sorted(lock.parent.name for lock in (root / "images").glob("*/requirements.lock"))
 
 
-def base_recipe(root: Path) -> BaseRecipe:
+def pythons(root: Path) -> dict[str, str]:
+    """Return Python version -> the Debian release that has it; the first is the images' own."""
+    table = tomllib.loads((root / "images" / "base" / "base.toml").read_text(encoding="utf-8"))
+    return dict(table["python"])
+
+
+def base_recipe(root: Path, python: str = "") -> BaseRecipe:
     """Read the base's recipe.
+
+    Args:
+        root: the checkout.
+        python: the Python it shall have, one of :func:`pythons`; its own by default.
 
     Raises:
         InfrastructureError: on a processor no base is described for.
@@ -109,10 +119,13 @@ def base_recipe(root: Path) -> BaseRecipe:
         )
     architecture = _ARCHITECTURES[machine]
     epoch = str(EPOCH).encode()
-    digest = _hash([FORMAT, text, customize.read_bytes(), epoch, architecture.encode()])
+    own, *_ = table["python"]
+    suite = table["python"][python or own]
+    other = [suite.encode()] if suite != table["python"][own] else []
+    digest = _hash([FORMAT, text, customize.read_bytes(), epoch, architecture.encode(), *other])
     return BaseRecipe(
-        reference=table["reference"],
-        suite=table["suite"],
+        reference=table["reference"].format(python=python or own, suite=suite),
+        suite=suite,
         packages=tuple(table["packages"]),
         path_exclude=tuple(table["path_exclude"]),
         path_include=tuple(table["path_include"]),
@@ -225,9 +238,14 @@ def package_sources(checkout: Path) -> Path:
 def build_directory(checkout: Path) -> Path:
     """Return where images are put together: the user's cache where the package is installed."""
     if checkout.name == _CARRIED:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path(home_directory(), ".cache")
-        return Path(cache) / "workflow-memory-harness" / "images"
+        return cache_directory() / "images"
     return checkout / "build" / "images"
+
+
+def cache_directory() -> Path:
+    """Return the user's cache of what takes long to make again."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path(home_directory(), ".cache")
+    return Path(cache) / "workflow-memory-harness"
 
 
 _OCI = "org.opencontainers.image."

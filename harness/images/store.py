@@ -7,10 +7,10 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError, UsageError
@@ -22,6 +22,7 @@ from harness.images.lock import FILE, ImagesLock
 from harness.images.oci import OciImage
 from harness.images.packages import DEBIAN, WHEELS, Packages
 from harness.images.recipe import build_directory
+from harness.images.variant import Variant
 
 # Most of a build's time is one process that compiles, or waits for an index.
 _BUILDERS = 2
@@ -57,7 +58,10 @@ def stacks_files(stacks: Sequence[str]) -> dict[str, dict[str, bytes]]:
 
 
 def ensure(
-    stacks: Sequence[str], say: Callable[[str], None], packages: Packages | None = None
+    stacks: Sequence[str],
+    say: Callable[[str], None],
+    packages: Packages | None = None,
+    variant: Variant | None = None,
 ) -> dict[str, Image]:
     """Return the images of these stacks; those that do not exist are built first.
 
@@ -68,6 +72,7 @@ def ensure(
         stacks: folder names below ``images/``.
         say: told, one line each, what is being built.
         packages: packages to build from, instead of what mirror and index have.
+        variant: replaces the locks of some of them.
 
     Raises:
         UsageError: if there is no such stack.
@@ -75,25 +80,58 @@ def ensure(
     """
     root = recipe.repository_root()
     files = stacks_files(stacks)
-    base_recipe = recipe.base_recipe(root)
+    if variant is None:
+        return _ensure(_Recipes(root, recipe.base_recipe(root), files), say, packages)
+    other = {
+        stack: own | {"requirements.lock": variant.locks[stack]}
+        for stack, own in files.items()
+        if stack in variant.locks
+    }
+    same = {stack: own for stack, own in files.items() if stack not in other}
+    found = _ensure(_Recipes(root, recipe.base_recipe(root), same), say, packages) if same else {}
+    base = recipe.base_recipe(root, variant.python)
+    return found | _ensure(_Recipes(root, base, other, variant.wheel_files(), True), say, packages)
 
-    known = _known_base(root, base_recipe)
+
+@dataclass(frozen=True)
+class _Recipes:
+    """What some images on one base are made of."""
+
+    root: Path
+    base: recipe.BaseRecipe
+    files: Mapping[str, Mapping[str, bytes]]
+    wheels: Mapping[str, bytes] = field(default_factory=dict)
+    is_variant: bool = False
+
+    def wanted(self, base_name: str, base_layers: tuple[str, ...]) -> list[Wanted]:
+        items = wanted(self.root, self.files, base_name, base_layers)
+        if not self.is_variant:
+            return items
+        return [replace(item, wheels=self.wheels, is_variant=True) for item in items]
+
+
+def _ensure(
+    recipes: _Recipes, say: Callable[[str], None], packages: Packages | None
+) -> dict[str, Image]:
+    root, files = recipes.root, recipes.files
+    known = _known_base(root, recipes.base)
     if known:
-        images = present(wanted(root, files, *known))
+        images = present(recipes.wanted(*known))
         if len(images) == len(files):
             return images
 
     with build_lock(root, say) as work:
-        repository = packages.repository(base_recipe) if packages else None
-        reference, local = ensure_base(base_recipe, work, say, repository)
-        items = wanted(root, files, reference, local.layers)
+        repository = packages.repository(recipes.base) if packages else None
+        reference, local = ensure_base(recipes.base, work, say, repository)
+        items = recipes.wanted(reference, local.layers)
         # Another invocation may have built some while this one waited for the lock.
         found = present(items)
         missing = [item for item in items if item.stack not in found]
         with tempfile.TemporaryDirectory(dir=work, prefix="layers-") as directory:
             if missing:
                 base = saved_base(reference, Path(directory))
-                _build_all(missing, base, _Site(root, Path(directory), work, say), packages)
+                offline = packages.context(recipes.base) if packages else {}
+                _build_all(missing, base, _Site(root, Path(directory), work, say), offline)
         images = present(items)
     if len(images) != len(files):
         lost = sorted(set(files) - set(images))[0]
@@ -146,7 +184,7 @@ def present(items: Sequence[Wanted]) -> dict[str, Image]:
         local = next((image for image in found if item.reference in image.tags), None)
         if local is None:
             continue
-        if item.latest not in local.tags:
+        if item.latest is not None and item.latest not in local.tags:
             docker_cli.tag(item.reference, item.latest)
         images[item.stack] = Image(
             item.stack, item.reference, local.id, local.size_bytes, local.layers
@@ -170,9 +208,10 @@ class _Site:
     say: Callable[[str], None]
 
 
-def _build_all(items: Sequence[Wanted], base: Base, site: _Site, packages: Packages | None) -> None:
+def _build_all(
+    items: Sequence[Wanted], base: Base, site: _Site, offline: Mapping[str, bytes]
+) -> None:
     """Build and load; what was built before a failure is loaded too."""
-    offline = packages.context(recipe.base_recipe(site.root)) if packages else {}
     built: list[OciImage] = []
 
     def build(item: Wanted) -> None:

@@ -155,6 +155,20 @@ class General(FlagModel):
 class Topology(FlagModel):
     """What only ``harness bench`` knows: containers and how they are sampled."""
 
+    stack: Annotated[
+        list[str],
+        Flag(
+            "--stack",
+            "run other versions of packages: NAME==VERSION, a wheel, a checkout ('NAME @ DIR' or"
+            " DIR), git+URL@REF, or a name in images/stacks/ (psbench); more than one adds up",
+            "WORD",
+            repeats=True,
+        ),
+    ] = Field(default=[], max_length=100)
+    python: Annotated[
+        str | None,
+        Flag("--python", "Python of the executor's image, such as 3.11 (default: 3.13)", "VERSION"),
+    ] = Field(default=None, max_length=20)
     worker_memory_limit: Annotated[
         int | None,
         Flag(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from harness.images import recipe
 from harness.images.lock import FILE as IMAGES_LOCK
 from harness.images.oci import OciImage
 from harness.images.packages import DEBIAN, WHEELS
+from harness.images.variant import saved
 from harness.reproduce import packed_images as bundled
 from harness.reproduce.crate import Publication, claims, crate, read_manifest, sbom
 from harness.reproduce.format import (
@@ -90,7 +91,8 @@ def pack(
             files |= bundled.layout(taken)
             for entry, image in zip(entries, taken, strict=True):
                 files[f"{SBOM}/{entry.stack}.cdx.json"] = sbom(entry.stack, image)
-        files |= _locks(entries, taken)
+        variant = saved(directory)
+        files |= _locks(entries, taken, variant.locks if variant is not None else {})
         if packages is not None:
             files |= _packages(packages)
         sizes = {path: _size(content) for path, content in files.items()}
@@ -119,13 +121,17 @@ def _tree(directory: Path, room: str) -> dict[str, Path]:
     return found
 
 
-def _locks(entries: Sequence[ImageEntry], taken: Sequence[OciImage]) -> dict[str, Content]:
+def _locks(
+    entries: Sequence[ImageEntry], taken: Sequence[OciImage], others: Mapping[str, bytes]
+) -> dict[str, Content]:
     """Return the locks the images were built from.
 
     Each image holds its own; without images, this checkout's are those, if its images have the
     same names, which are hashes of what they are made from.
     """
-    found: dict[str, Content] = {}
+    found: dict[str, Content] = {
+        f"{LOCKS}/{stack}/requirements.lock": lock for stack, lock in others.items()
+    }
     for entry, image in zip(entries, taken, strict=False):
         text = _from_layers(image, _REQUIREMENTS)
         if text is not None:

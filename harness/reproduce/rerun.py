@@ -17,6 +17,7 @@ from harness.images import Image, docker_cli, ensure
 from harness.images.base import load
 from harness.images.oci import OciImage
 from harness.images.recipe import REPOSITORY
+from harness.images.variant import Variant, saved
 from harness.plan import Plan
 from harness.report.comparison import comparison_json
 from harness.reproduce import packed_images as bundled
@@ -96,11 +97,12 @@ def reproduce(
         for line in warnings:
             progress.say(line)
         progress.say(f"bundle {bundle.sha256[:12]}: every file is as its index says")
-        images = load_images(bundle.index.images, taken, progress.say)
+        variant = saved(published)
+        images = load_images(bundle.index.images, taken, progress.say, variant)
         _expect_stacks(path, plan, images)
         progress.say(f"images are the published ones ({time.monotonic() - begin:.0f} s so far)")
         directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
-        Bench(plan, directory, progress.say, progress.done, images=images).run()
+        Bench(plan, directory, progress.say, progress.done, images=images, variant=variant).run()
         found = judge(published, directory.path, threshold)
         other = _other_compose_files(bundle, plan)
         _record(directory, bundle, found, threshold)
@@ -139,14 +141,17 @@ def _reason(error: Exception) -> str:
 
 
 def load_images(
-    entries: Sequence[ImageEntry], taken: Sequence[OciImage], say: Callable[[str], None]
+    entries: Sequence[ImageEntry],
+    taken: Sequence[OciImage],
+    say: Callable[[str], None],
+    variant: Variant | None = None,
 ) -> dict[str, Image]:
     """Return the images in the engine, with the ids they were published with.
 
     Those of a bundle get names of their own, so that no name of this machine's is taken over.
     """
     if not taken:
-        return _built(entries, say)
+        return _built(entries, say, variant)
     named = [
         replace(image, reference=f"{REPOSITORY}/{entry.stack}:bundle-{image.id[7:19]}")
         for entry, image in zip(entries, taken, strict=True)
@@ -176,10 +181,12 @@ def load_images(
     return found
 
 
-def _built(entries: Sequence[ImageEntry], say: Callable[[str], None]) -> dict[str, Image]:
+def _built(
+    entries: Sequence[ImageEntry], say: Callable[[str], None], variant: Variant | None
+) -> dict[str, Image]:
     """Return this checkout's images, if they are the published ones."""
     say("the bundle has no images: using this checkout's, if they are the same")
-    images = ensure([entry.stack for entry in entries], say)
+    images = ensure([entry.stack for entry in entries], say, variant=variant)
     for entry in entries:
         image = images[entry.stack]
         if image.id not in entry.ids and list(image.layers) != entry.layers:

@@ -15,6 +15,7 @@ from harness.core import interrupt
 from harness.core.errors import InfrastructureError
 from harness.images import Image
 from harness.images.recipe import CHECKOUT
+from harness.images.variant import Variant
 from harness.plan import Plan
 from harness.plan.schedule import looks, remaining
 from harness.results import manifest
@@ -70,6 +71,7 @@ class Bench:
         say: told, one line each, what is being done.
         progress: told the number of finished runs as it grows.
         images: by stack, those to use; by default those that this checkout describes.
+        variant: what replaces the locks of some of these.
     """
 
     plan: Plan
@@ -77,6 +79,7 @@ class Bench:
     say: Callable[[str], None]
     progress: Callable[[int], None]
     images: Mapping[str, Image] | None = None
+    variant: Variant | None = None
     _facts: dict[str, Any] = field(default_factory=dict)
     _running: list[LaunchedTopology] = field(default_factory=list)
     _before: _TakingDown | None = None
@@ -95,8 +98,16 @@ class Bench:
         self._began = time.monotonic()
         files = plan_files(self.plan)
         launch, facts = prepare(
-            self.plan, self.directory, files, self.say, self.progress, images=self.images
+            self.plan,
+            self.directory,
+            files,
+            self.say,
+            self.progress,
+            images=self.images,
+            variant=self.variant,
         )
+        if self.variant is not None:
+            self.variant.save(self.directory.path)
         found, _ = read_document(self.directory.manifest, "manifest")
         earlier = found.get("topologies") or []
         self._facts = facts | {"topologies": list(earlier), "cgroup_view_lacks": {}}

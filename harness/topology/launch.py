@@ -18,6 +18,7 @@ from requests.exceptions import RequestException
 from harness.core.errors import InfrastructureError
 from harness.core.files import write_whole
 from harness.images import Image, ensure
+from harness.images.variant import Variant
 from harness.plan import Plan
 from harness.plan.estimate import run_timeout_s
 from harness.results.conversation import STOP, mark_line
@@ -36,6 +37,7 @@ from harness.topology.compose import (
     ComposeTimeoutError,
     image_stacks,
     new_project_name,
+    plan_files,
     role,
     services,
 )
@@ -83,6 +85,24 @@ class Launch:
     runs: frozenset[str] = frozenset()
 
 
+def variant_of(plan: Plan, say: Callable[[str], None]) -> Variant | None:
+    """Return what ``--stack`` and ``--python`` make of a plan's images, None without these flags.
+
+    Raises:
+        UsageError: one line that names what cannot be had, or does not fit.
+        InfrastructureError: if something that it needs cannot be built.
+    """
+    topology = plan.topology
+    if topology is None or not (topology.stack or topology.python):
+        return None
+    # It needs packages that few benches do.
+    from harness.images.resolve import resolve  # noqa: PLC0415
+
+    # The executor's file comes first.
+    stacks = list(dict.fromkeys(image_stacks(plan_files(plan)).values()))
+    return resolve(topology.stack, topology.python or "", stacks, say)
+
+
 def prepare(
     plan: Plan,
     directory: RunDirectory,
@@ -91,6 +111,7 @@ def prepare(
     progress: Callable[[int], None],
     *,
     images: Mapping[str, Image] | None = None,
+    variant: Variant | None = None,
     runs: frozenset[str] = frozenset(),
 ) -> tuple[Launch, dict[str, Any]]:
     """Connect to the engine and make sure that all images are there; the agent is not started.
@@ -98,6 +119,7 @@ def prepare(
     Args:
         plan, directory, files, say, progress: as for :class:`Launch`.
         images: by stack, those to use; by default those that this checkout describes.
+        variant: what replaces the locks of some of those.
         runs: ids of the runs; the plan's, if there are none.
 
     Returns:
@@ -111,7 +133,7 @@ def prepare(
     plan_text = plan.in_topology().model_dump_json(indent=2)
     write_whole(directory.plan, f"{plan_text}\n")
     variables = image_stacks(files)
-    images = images or ensure(sorted(set(variables.values())), say)
+    images = images or ensure(sorted(set(variables.values())), say, variant=variant)
     owner = ownership.current_owner()
     agent = Agent(client, engine, owner, "child", run_dir=str(directory.path))
     if wants_container(client, engine, directory.path):
@@ -134,6 +156,7 @@ def prepare(
     return launch, {
         "engine": asdict(engine),
         "images": {stack: asdict(image) for stack, image in images.items()},
+        "variant": variant.facts() if variant is not None else None,
         "notes": list(plan.executor.notes()),
         "compose_files": [str(path.relative_to(COMPOSE_DIR.parent)) for path in files],
     }

@@ -20,7 +20,7 @@ rm -f "$root/etc/passwd-" "$root/etc/group-" "$root/etc/shadow-" "$root/etc/gsha
 rm -rf "$root"/usr/lib/*/gconv
 
 # The interactive help's texts and the test framework's own tests.
-rm -rf "$root/usr/lib/python3.13/pydoc_data" "$root/usr/lib/python3.13/test"
+rm -rf "$root"/usr/lib/python3.[0-9]*/pydoc_data "$root"/usr/lib/python3.[0-9]*/test
 
 # What compiles Debian's Python packages when they are installed; its own bytecode is written by an
 # import or by itself, whichever comes first, and the two differ.
@@ -28,4 +28,5 @@ find "$root/usr/share/python3" -name __pycache__ -exec rm -r {} +
 
 # Python's bytecode as Debian compiles it is checked against the source at each import.
 # The sources here never change, so an import need not read them.
-chroot "$root" python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3.13
+chroot "$root" sh -c \
+    'python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3.[0-9]*'

@@ -30,6 +30,9 @@ if [ -s /run/secrets/pip_index_url ]; then
     PIP_INDEX_URL=$(cat /run/secrets/pip_index_url)
     export PIP_INDEX_URL
 fi
+if [ -d /build/offline/own ]; then
+    export PIP_FIND_LINKS=/build/offline/own
+fi
 pip=$(find /usr -name 'pip-*-py3-none-any.whl' | sort | tail -n 1)
 PYTHONPATH=$pip python3 -m pip --disable-pip-version-check --no-input --cache-dir /var/cache/pip \
     download --quiet --require-hashes --only-binary :all: --no-deps \

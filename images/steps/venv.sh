@@ -12,6 +12,12 @@ if [ -d /build/offline/wheels ]; then
     export PIP_NO_INDEX=1 PIP_FIND_LINKS=/build/offline/wheels
 fi
 
+# Wheels that no index has, as the lock names them.
+if [ -d /build/offline/own ]; then
+    PIP_FIND_LINKS="${PIP_FIND_LINKS:+$PIP_FIND_LINKS }/build/offline/own"
+    export PIP_FIND_LINKS
+fi
+
 # What is written in passing holds the time of its source, and compileall would leave it.
 export PYTHONDONTWRITEBYTECODE=1
 
