@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,24 @@ class _TakingDown:
 
 
 @dataclass
+class LastTopology:
+    """The topology that is being taken down, of whichever bench it is: there is one at most."""
+
+    _going: _TakingDown | None = None
+
+    def take_down(self, topology: LaunchedTopology) -> None:
+        """Begin to take a topology down."""
+        self.wait()
+        self._going = _TakingDown(topology)
+
+    def wait(self) -> None:
+        """Wait until it is down. Raises what taking it down raised, once."""
+        if self._going is not None:
+            going, self._going = self._going, None
+            going.wait()
+
+
+@dataclass
 class Bench:
     """Runs a plan in containers.
 
@@ -72,6 +90,7 @@ class Bench:
         progress: told the number of finished runs as it grows.
         images: by stack, those to use; by default those that this checkout describes.
         variant: what replaces the locks of some of these.
+        last: shared by benches that take turns.
     """
 
     plan: Plan
@@ -80,14 +99,27 @@ class Bench:
     progress: Callable[[int], None]
     images: Mapping[str, Image] | None = None
     variant: Variant | None = None
+    last: LastTopology = field(default_factory=LastTopology)
     _facts: dict[str, Any] = field(default_factory=dict)
     _running: list[LaunchedTopology] = field(default_factory=list)
-    _before: _TakingDown | None = None
     _agent: Agent | None = None
     _began: float = 0.0
 
     def run(self) -> None:
         """Bring topologies up, run the plan in them, take everything down.
+
+        Raises:
+            as :meth:`session`.
+        """
+        with self.session() as topologies:
+            for _ in topologies:
+                pass
+
+    @contextmanager
+    def session(self) -> Iterator[Iterator[None]]:
+        """Make ready, and provide an iterator of which each step runs one topology.
+
+        On the way out everything is taken down.
 
         Raises:
             MeasuredFailure: if runs did not end well; those after them were done all the same,
@@ -124,16 +156,20 @@ class Bench:
                 self._agent = launch.agent
                 stack.enter_context(started(launch.agent))
                 self._facts["agent"] = launch.agent.facts()
-                endings = self._run_topologies(launch)
+                endings: dict[str, Ending] = {}
+                steps = self._run_topologies(launch, endings)
+                stack.callback(steps.close)
+                yield steps
         finally:
             with interrupt.shielded(), suppress(OSError):
                 self._complete_manifest()
         if endings:
             raise error_for(endings.values(), _message(endings))
 
-    def _run_topologies(self, launch: Launch) -> dict[str, Ending]:
-        """Return how the runs ended that did not end well."""
-        endings: dict[str, Ending] = {}
+    def _run_topologies(
+        self, launch: Launch, endings: dict[str, Ending]
+    ) -> Generator[None, None, None]:
+        """Run one topology in each step; note in ``endings`` how runs ended badly."""
         waiting = deque(remaining(self.plan, self._done()))
         if self._has_enough():
             waiting.clear()
@@ -147,6 +183,7 @@ class Bench:
                 if ending is None:
                     if waiting and self._has_enough():
                         break
+                    yield
                     continue
                 run_id = self._note(topology, ending)
                 endings[run_id] = ending
@@ -154,22 +191,22 @@ class Bench:
                 if self._ends_the_plan(ending):
                     break
                 waiting = deque(remaining(self.plan, self._done()))
+                yield
             self.say("Taking the topology down")
         finally:
             with interrupt.shielded():
-                self._before_is_down()
+                self.last.wait()
                 for topology in self._running:
                     # Nothing, unless a signal came between its end and its being taken down.
                     topology.close()
         interrupt.check()
-        return endings
 
     def _run_one(self, topology: LaunchedTopology) -> Ending | None:
         self._facts.setdefault("project", topology.name)
         # One is taken down while the next one starts.
         self._running = [*self._running[-1:], topology]
         try:
-            ending = topology.run(self._before_is_down)
+            ending = topology.run(self.last.wait)
         except BaseException as error:
             with interrupt.shielded():
                 self.say("Taking the topology down")
@@ -182,12 +219,12 @@ class Bench:
             self._facts["cgroup_view_lacks"] |= topology.lacks
         with interrupt.shielded():
             # What took the one before it down has been waited for, unless this never came up.
-            self._before_is_down()
+            self.last.wait()
             if ending is not None and self._keeps(ending):
                 topology.keep()
                 self._say_how_to_look(topology)
             else:
-                self._before = _TakingDown(topology)
+                self.last.take_down(topology)
         return ending
 
     def _has_enough(self) -> bool:
@@ -198,14 +235,15 @@ class Bench:
         if topology.until is None or more or of_each not in looks(self.plan):
             return False
         # What it left is read only now that nothing is measured.
-        self._before_is_down()
+        self.last.wait()
         # NumPy takes a quarter of a second to import, and few benches look.
         from harness.analysis.readers import read_session  # noqa: PLC0415
         from harness.analysis.stopping import look  # noqa: PLC0415
 
         against = None if topology.against is None else read_session(Path(topology.against))
         found = look(read_session(self.directory.path), topology.until, against)
-        stops = found.enough or self._is_over(of_each)
+        following = next((n for n in looks(self.plan) if n > of_each), of_each)
+        stops = found.enough or is_over(topology.budget, self._began, of_each, following)
         self.say(
             f"--until {topology.until * 100:.4g}%: after {of_each} runs of each mode: {found.said}"
             + ("" if found.enough else "; the --budget is spent" if stops else "")
@@ -216,16 +254,6 @@ class Bench:
             write_bench_file(self.directory.bench, self.plan, self._facts["images"])
         return stops
 
-    def _is_over(self, of_each: int) -> bool:
-        """Return whether the runs until the next look would take longer than the budget."""
-        assert self.plan.topology is not None
-        budget = self.plan.topology.budget
-        if budget is None:
-            return False
-        spent = time.monotonic() - self._began
-        following = next((n for n in looks(self.plan) if n > of_each), of_each)
-        return spent * following / of_each > budget * 60
-
     def _silent(self, topology: LaunchedTopology) -> Ending | None:
         """Return an ending for a runner that ended well and did not say how its runs went."""
         runs, done = self.plan.runs(), self._done()
@@ -234,11 +262,6 @@ class Bench:
             return None
         reason = f"the runner ended and left no outcome of {len(missing)} of its runs"
         return Ending(Outcome.INFRASTRUCTURE, reason, "runner")
-
-    def _before_is_down(self) -> None:
-        if self._before is not None:
-            before, self._before = self._before, None
-            before.wait()
 
     def _keeps(self, ending: Ending) -> bool:
         assert self.plan.topology is not None
@@ -291,11 +314,15 @@ class Bench:
             with suppress(InfrastructureError):
                 self._note(topology, Ending(Outcome.INTERRUPTED, interrupt.name()))
 
-    def _end_at_once(self) -> None:
+    def projects(self) -> list[str]:
+        """Return the compose projects that may be up."""
         projects = [topology.name for topology in self._running]
         if self._agent is not None and self._agent.is_container:
             projects.append(self._agent.project)
-        clean_in_background(projects, self.say)
+        return projects
+
+    def _end_at_once(self) -> None:
+        clean_in_background(self.projects(), self.say)
 
     def _say_how_to_look(self, topology: LaunchedTopology) -> None:
         agent = self._agent
@@ -318,6 +345,19 @@ class Bench:
         write_json(self.directory.manifest, found | self._facts)
         for path in self.directory.temporary_files():
             path.unlink(missing_ok=True)
+
+
+def is_over(budget: float | None, began: float, done: int, following: int) -> bool:
+    """Return whether a budget would be spent when there are ``following`` runs of each mode.
+
+    Args:
+        budget: minutes; None for ever.
+        began: time.monotonic() then.
+        done: runs of each mode so far.
+        following: how many it would be.
+    """
+    spent = time.monotonic() - began
+    return budget is not None and spent * following / done > budget * 60
 
 
 def _message(endings: Mapping[str, Ending]) -> str:

@@ -158,7 +158,7 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     case = Case(tmp_path)
 
     def prepare(
-        plan: Plan, directory: RunDirectory, files: Sequence[Path], *_: Any, images: object
+        plan: Plan, directory: RunDirectory, files: Sequence[Path], *_: Any, **_more: object
     ) -> tuple[Any, dict[str, Any]]:
         owner = SimpleNamespace(uid=0, gid=0)
         launch = SimpleNamespace(plan=plan, directory=directory, owner=owner, agent=case.agent)
