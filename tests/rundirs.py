@@ -19,6 +19,7 @@ LENGTH_NS = 2000 * MS
 TICK_NS = 20 * MS
 BASELINE = {"redis-1": 10_000_000, "worker-1": 50_000_000, "worker-2": 50_000_000}
 SIZES = (1_000_000, 500_000, 100_000)
+Others = tuple[int, Sequence[int]]
 
 MANIFEST = {
     "schema_version": 1,
@@ -65,6 +66,7 @@ def write_run_directory(
     interleaved: bool = False,
     sizes: Sequence[int] = SIZES,
     events: bool = True,
+    others: Mapping[str, Others] | None = None,
 ) -> RunDirectory:
     """Write a run directory.
 
@@ -75,6 +77,7 @@ def write_run_directory(
         interleaved: whether modes take turns.
         sizes: of the workload's data.
         events: whether tasks, predictions and the ledger were recorded.
+        others: baseline and net peaks, one for each run, of services beside redis and workers.
     """
     path.mkdir(parents=True)
     directory = RunDirectory(path)
@@ -109,7 +112,9 @@ def write_run_directory(
             outcomes.write(OutcomeRow(run_id, mode, number, "ok", ""))
             objects.write(ObjectsRow(run_id, mode, 0, 0, 0, 0, 0, 0))
             _marks(directory, run_id, start)
-            samples += _samples(run_id, start, peaks[mode][number - 1])
+            of_run = {"redis-1": (BASELINE["redis-1"], peaks[mode][number - 1])}
+            of_run |= {f"{n}-1": (base, each[place]) for n, (base, each) in (others or {}).items()}
+            samples += _samples(run_id, start, of_run)
             if events:
                 _events(directory, run_id, start)
     directory.memory("cgroup").write_text("\n".join(samples) + "\n")
@@ -143,17 +148,24 @@ def _marks(directory: RunDirectory, run_id: str, start: int) -> None:
             file.write(f"{run_id},{mark},{t_ns},{t_ns + UNIX_OFFSET_NS}\n")
 
 
-def _samples(run_id: str, start: int, peak: int) -> list[str]:
-    """Return usage before, in and after a run: flat, then up to the peak, then 1 MB above flat."""
+def _samples(run_id: str, start: int, peaks: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Return usage before, in and after a run: flat, then up to the peak, then 1 MB above flat.
+
+    Args:
+        run_id: of the run.
+        start: when it starts.
+        peaks: baseline and net peak of each container that has one; the others stay flat.
+    """
+    flat = {name: (base, 0) for name, base in BASELINE.items()}
     lines = []
     for tick in range(-20, (LENGTH_NS + 600 * MS) // TICK_NS):
         t_ns = start + tick * TICK_NS - 1 * MS
         inside = 0 < tick <= LENGTH_NS // TICK_NS
-        for number, (container, base) in enumerate(BASELINE.items()):
+        for number, (container, (base, peak)) in enumerate((flat | peaks).items()):
             usage = base
-            if container == "redis-1" and inside:
+            if container in peaks and inside:
                 usage += peak if tick == 50 else peak // 2
-            elif container == "redis-1" and tick > 0:
+            elif container in peaks and tick > 0:
                 usage += 1_000_000
             run = run_id if inside else ""
             at = t_ns + number * 5000

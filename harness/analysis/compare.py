@@ -70,7 +70,7 @@ class Metric:
     """Something of which every run has one value, and less is better.
 
     Attributes:
-        name: as flags and JSON spell it.
+        name: as flags and JSON spell it; of a service with its name behind: ``net_peak:runner``.
         label: as people read it.
         unit: of its values.
         value: the value of a run, or of one service in it; None where it has none.
@@ -182,9 +182,14 @@ class Row:
         return self.mode_a if self.mode_a == self.mode_b else f"{self.mode_a} > {self.mode_b}"
 
     @property
+    def name(self) -> str:
+        """The metric, with its service, as flags and JSON spell it."""
+        return _name(self.scope, self.metric)
+
+    @property
     def label(self) -> str:
-        """The metric, with its service."""
-        return self.metric.label if self.scope == TOPOLOGY else f"{self.scope}: {self.metric.label}"
+        """The metric as people read it; a service's by the name that flags take."""
+        return self.metric.label if self.scope == TOPOLOGY else self.name
 
     @property
     def verdict(self) -> Verdict:
@@ -236,34 +241,38 @@ class SessionComparison:
         return any(row.verdict not in ANSWERS for row in self.primary)
 
 
+def _name(scope: str, metric: Metric) -> str:
+    return metric.name if scope == TOPOLOGY else f"{metric.name}:{scope}"
+
+
 @dataclass(frozen=True)
 class Question:
     """What is asked of two sessions or modes.
 
     Attributes:
         rules: when a difference counts.
-        metrics: what to compare; None: all that are not scale-free.
-        primary: the metric that decides: ``net_peak``, or ``runner.net_peak`` of a service.
+        metrics: names of what to compare: ``net_peak`` is that of the topology and of every
+            service, ``net_peak:runner`` of one. None: all that are not scale-free.
+        primary: the metric that decides: ``net_peak`` of the topology, ``net_peak:runner`` of a
+            service.
         services: whether to compare services, too.
         other_work: whether to compare although other work was done.
     """
 
     rules: Rules = field(default_factory=Rules)
-    metrics: tuple[Metric, ...] | None = None
+    metrics: tuple[str, ...] | None = None
     primary: str = PRIMARY
     services: bool = True
     other_work: bool = False
 
-    def asked(self) -> tuple[Metric, ...]:
-        """Return the metrics to compare."""
-        if self.metrics is not None:
-            return self.metrics
-        return tuple(metric for metric in METRICS if not metric.scale_free)
+    def names(self, scope: str, metric: Metric) -> bool:
+        """Return whether a service's or the topology's own figure is asked for by its name."""
+        return _name(scope, metric) in (self.primary, *(self.metrics or ()))
 
-    def decides(self, scope: str, metric: Metric) -> bool:
-        """Return whether a row is of the primary metric."""
-        service, _, name = self.primary.rpartition(".")
-        return (scope, metric.name) == (service or TOPOLOGY, name)
+    def asks(self, scope: str, metric: Metric) -> bool:
+        """Return whether a figure is compared."""
+        of_all = not metric.scale_free if self.metrics is None else metric.name in self.metrics
+        return of_all or self.names(scope, metric)
 
 
 def compare_sessions(
@@ -299,14 +308,9 @@ def compare_sessions(
                     f" {has or 'none that did'})"
                 )
     groups = {(g.session.path, g.mode): g for g in group_runs([a, b] if a.path != b.path else [a])}
-    found = compare_groups([(groups[a.path, x], groups[b.path, y]) for x, y in pairs], question)
-    rows = [row for each in found for row in each]
-    if not any(row.primary for row in rows):
-        names = sorted({row.scope for row in rows} - {TOPOLOGY})
-        raise UsageError(
-            f"--primary {question.primary}: nothing was measured of that name; services are"
-            f" {', '.join(names) or 'none'}, as in {(names or ['redis'])[0]}.net_peak"
-        )
+    sides = [(groups[a.path, x], groups[b.path, y]) for x, y in pairs]
+    rows = [row for each in compare_groups(sides, question) for row in each]
+    _check_names(rows, sorted({s for pair in sides for s in _services(*pair)}), question)
     return SessionComparison(
         a,
         b,
@@ -317,13 +321,38 @@ def compare_sessions(
     )
 
 
+def _check_names(rows: Sequence[Row], services: Sequence[str], question: Question) -> None:
+    """Refuse names of which there is no row, with what there is."""
+    has = {row.name for row in rows}
+    wrong = {
+        "--primary": [question.primary] if question.primary not in has else [],
+        "--metrics": [
+            name
+            for name in question.metrics or ()
+            if name not in has and name not in (metric.name for metric in METRICS)
+        ],
+    }
+    for flag, names in wrong.items():
+        if names:
+            raise UsageError(
+                f"{flag} {names[0]}: no such metric; there are"
+                f" {', '.join(metric.name for metric in METRICS)}; of a service (:SERVICE behind:"
+                f" {', '.join(services) or 'none was measured'})"
+                f" {', '.join(metric.name for metric in METRICS if metric.per_service)}"
+            )
+
+
 def compare_groups(
     pairs: Sequence[tuple[Group, Group]], question: Question | None = None
 ) -> list[list[Row]]:
     """Return, for each pair, its rows: of two modes, or of one mode in two sessions.
 
-    Rows of the primary metric are one family, the topology's others another, the services' a third:
-    what is looked at beside the question makes no answer to it harder to get.
+    The rows that are judged together (a family) are those of one service, or of the topology; of
+    these the rows of the deciding metric are a family of their own. So what is looked at beside
+    the question makes no answer to it harder to get, and one service more changes no verdict of
+    another. With all services in one family, four runs of each could say of none of them that it
+    halved: each would have to stand out among 60 rows. The price is stated in docs/verdicts.md:
+    among many services, chance may make one row stand out; only the primary metric decides.
     """
     question = question or Question()
     rules = question.rules
@@ -331,14 +360,16 @@ def compare_groups(
         rules = replace(rules, alpha=min(rules.alpha, ALPHA_OF_A_LOOK))
     rows = [_unjudged(a, b, question) for a, b in pairs]
     everything = [each for of_pair in rows for each in of_pair]
-    families: dict[tuple[bool, bool], list[tuple[int, Sides]]] = {}
+    decides = question.primary.partition(":")[0]
+    families: dict[tuple[str, bool], list[tuple[int, Sides]]] = {}
     for number, (row, sides) in enumerate(everything):
         if sides is not None:
-            families.setdefault((row.primary, row.scope == TOPOLOGY), []).append((number, sides))
+            family = (row.scope, row.metric.name == decides)
+            families.setdefault(family, []).append((number, sides))
     judged: dict[int, Comparison] = {}
-    for family in families.values():
-        found = compare_all([sides for _, sides in family], rules)
-        judged |= {n: each for (n, _), each in zip(family, found, strict=True)}
+    for members in families.values():
+        found = compare_all([sides for _, sides in members], rules)
+        judged |= {n: each for (n, _), each in zip(members, found, strict=True)}
     numbers = iter(range(len(everything)))
     return [
         [_explained(replace(row, comparison=judged.get(next(numbers))), a, b) for row, _ in of_pair]
@@ -354,20 +385,25 @@ def _unjudged(a: Group, b: Group, question: Question) -> list[tuple[Row, Sides |
     why = f"other work: {other[0]}" if other else ""
     return [
         (
-            Row(a.mode, b.mode, scope, asked, None, question.decides(scope, asked), why),
+            Row(a.mode, b.mode, scope, asked, None, _name(scope, asked) == question.primary, why),
             _sides(asked, scope, a, b, order),
         )
         for scope, asked in _questions(a, b, question)
     ]
 
 
+def _services(a: Group, b: Group) -> list[str]:
+    return sorted({name for g in (a, b) for f in g.figures for name in f.scopes} - {TOPOLOGY})
+
+
 def _questions(a: Group, b: Group, question: Question) -> list[tuple[str, Metric]]:
-    found = [(TOPOLOGY, metric) for metric in question.asked()]
+    found = [(TOPOLOGY, metric) for metric in METRICS if question.asks(TOPOLOGY, metric)]
     if question.services:
-        scopes = {name for g in (a, b) for f in g.figures for name in f.scopes} - {TOPOLOGY}
+        scopes = _services(a, b)
+        of_services = [metric for metric in METRICS if metric.per_service]
         # One service alone is the topology.
-        for scope in sorted(scopes) if len(scopes) > 1 or "." in question.primary else ():
-            found += [(scope, metric) for metric in question.asked() if metric.per_service]
+        asked = question.asks if len(scopes) > 1 else question.names
+        found += [(s, metric) for s in scopes for metric in of_services if asked(s, metric)]
     return found
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from harness.analysis.compare import (
     METRICS,
     PRIMARY,
-    Metric,
     Question,
     SessionComparison,
     compare_sessions,
@@ -40,18 +39,8 @@ def main(argv: Sequence[str]) -> int:
     for line in dict.fromkeys((*a.problems, *b.problems)):
         print(f"warning: {line}", file=sys.stderr)
     _refuse(a, b, args)
-    primary, metrics = _primary(args)
-    found = compare_sessions(
-        a,
-        b,
-        Question(
-            Rules(args.threshold, args.alpha),
-            metrics,
-            primary,
-            other_work=args.force or args.scale_free,
-        ),
-        modes=[tuple(args.modes)] if args.modes else None,
-    )
+    modes = [tuple(args.modes)] if args.modes else None
+    found = compare_sessions(a, b, _question(args), modes=modes)
     _write(FORMATS[args.format](found, every=args.all), args.output)
     if args.format != "table" or args.output:
         print(headline_of(found), file=sys.stderr)
@@ -79,16 +68,15 @@ def _parser() -> Parser:
     parser.add_argument(
         "--metrics",
         nargs="+",
-        metavar="METRIC",
-        choices=[metric.name for metric in METRICS],
+        metavar="METRIC[:SERVICE]",
         help=f"of {', '.join(metric.name for metric in METRICS)} (default: all that are not"
-        " scale-free)",
+        " scale-free); of one service: net_peak:runner",
     )
     parser.add_argument(
         "--primary",
-        metavar="[SERVICE.]METRIC",
+        metavar="METRIC[:SERVICE]",
         help=f"the metric that decides the exit code (default: {PRIMARY}; of a service:"
-        " runner.net_peak)",
+        f" {PRIMARY}:runner)",
     )
     parser.add_argument(
         "--scale-free",
@@ -128,21 +116,16 @@ def _parser() -> Parser:
     return parser
 
 
-def _primary(args: argparse.Namespace) -> tuple[str, tuple[Metric, ...]]:
-    """Return the metric that decides, and all that are compared."""
-    scale_free = [metric.name for metric in METRICS if metric.scale_free]
-    names = args.metrics or (scale_free if args.scale_free else None)
-    chosen = [m for m in METRICS if (m.name in names if names else not m.scale_free)]
-    primary = args.primary or (PRIMARY if not names or PRIMARY in names else chosen[0].name)
-    name = primary.rpartition(".")[2]
-    known = {metric.name: metric for metric in METRICS}
-    if name not in known:
-        raise UsageError(f"--primary {primary}: no metric {name}; choose from {', '.join(known)}")
-    if "." in primary and not known[name].per_service:
-        raise UsageError(f"--primary {primary}: only all services together have {name}")
-    if known[name] not in chosen:
-        chosen.append(known[name])
-    return primary, tuple(chosen)
+def _question(args: argparse.Namespace) -> Question:
+    """Return what is asked; the first of the metrics decides where the usual one is not there."""
+    scale_free = tuple(metric.name for metric in METRICS if metric.scale_free)
+    names = tuple(args.metrics or ()) or (scale_free if args.scale_free else None)
+    return Question(
+        Rules(args.threshold, args.alpha),
+        names,
+        args.primary or (PRIMARY if names is None or PRIMARY in names else names[0]),
+        other_work=args.force or args.scale_free,
+    )
 
 
 def _refuse(a: Session, b: Session, args: argparse.Namespace) -> None:

@@ -23,7 +23,8 @@ SCHEMA_VERSION = 2
 _TITLES = ("mode", "metric", " A", " B", " change", " B - A", " p", "verdict")
 NOTE = (
     "Less is better. A and B are medians. B - A is an interval: each end is wrong in at most 5 of"
-    " 100 cases. p is the chance of such a difference where nothing differs, among as many rows."
+    " 100 cases. p is the chance of such a difference where nothing differs, among the rows that"
+    " are judged together: each service's by themselves. Among many services chance may change one."
     " docs/verdicts.md explains verdicts and the letters g and s."
 )
 _SAID = {
@@ -149,6 +150,7 @@ def comparison_json(row: Row) -> dict[str, Any]:
     return {
         "mode_a": row.mode_a,
         "mode_b": row.mode_b,
+        "name": row.name,
         "scope": row.scope,
         "metric": row.metric.name,
         "unit": row.metric.unit.value,

@@ -118,7 +118,8 @@ def judge(published: Path, again: Path, threshold: float) -> Reproduction:
     """
     first, second = read_session(published), read_session(again)
     rules = Rules(threshold=threshold)
-    compared = compare_sessions(first, second, Question(rules, METRICS, other_work=True))
+    every = tuple(metric.name for metric in METRICS)
+    compared = compare_sessions(first, second, Question(rules, every, other_work=True))
     other_machine = any(d.what in _MACHINE for d in compared.differences)
     return Reproduction(
         max(resolution_bytes(first), resolution_bytes(second)),

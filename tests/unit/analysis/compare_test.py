@@ -17,6 +17,7 @@ from harness.analysis.figures import RunFigures, group_runs
 from harness.analysis.identity import MAY_DIFFER, Severity, differences
 from harness.analysis.readers import read_session
 from harness.analysis.series import TOPOLOGY
+from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules, Verdict
 from harness.core.errors import UsageError
 from harness.core.flags import flags_of
@@ -85,16 +86,132 @@ def test_one_metric_decides_and_it_may_be_a_services(tmp_path: Path) -> None:
     a, b = read_session(tmp_path / "a"), read_session(tmp_path / "b")
     decided = {
         primary: compare_sessions(a, b, Question(primary=primary)).worse
-        for primary in ("net_peak", "makespan", "redis.net_peak", "worker.net_peak")
+        for primary in ("net_peak", "makespan", "net_peak:redis", "net_peak:worker")
     }
     assert decided == {
         "net_peak": True,
         "makespan": False,
-        "redis.net_peak": True,
-        "worker.net_peak": False,
+        "net_peak:redis": True,
+        "net_peak:worker": False,
     }
-    with pytest.raises(UsageError, match=r"--primary broker\.net_peak: .* services are redis, w"):
-        compare_sessions(a, b, Question(primary="broker.net_peak"))
+
+
+# 4 runs of each: a runner that halved, beside peaks of the topology that are a race for memory.
+RACE_A = [805 * MB, 1207 * MB, 1209 * MB, 1159 * MB]
+RACE_B = [906 * MB, 1206 * MB, 1107 * MB, 1107 * MB]
+WHOLE = [602_000_000, 602_100_000, 602_100_000, 602_000_000]
+HALF = [301_800_000, 302_000_000, 301_300_000, 301_800_000]
+
+
+def with_a_runner(
+    path: Path,
+    totals: list[int],
+    runner: list[int],
+    baseline: int = 200 * MB,
+    modes: tuple[str, ...] = ("none",),
+    **more: list[int],
+) -> Session:
+    """Write a session of which the runner and the whole topology have these net peaks."""
+    redis = [whole - own for whole, own in zip(totals, runner, strict=True)]
+    others = {"runner": (baseline, runner * len(modes))}
+    others |= {name: (50 * MB, each * len(modes)) for name, each in more.items()}
+    write_run_directory(path, dict.fromkeys(modes, redis), others=others, events=False)
+    return read_session(path)
+
+
+def test_a_runner_that_halved_is_better_though_the_topology_scatters(tmp_path: Path) -> None:
+    modes = ("none", "default-proxy", "manual-proxy", "owned-proxy")
+    a = with_a_runner(tmp_path / "a", RACE_A, WHOLE, 300 * MB, modes)
+    b = with_a_runner(tmp_path / "b", RACE_B, HALF, 250 * MB, modes)
+    found = compare_sessions(a, b)
+    of = {(row.mode, row.name): row for row in found.rows}
+    for mode in modes:
+        row = of[mode, "net_peak:runner"]
+        assert row.comparison is not None
+        assert row.verdict is Verdict.BETTER
+        assert row.comparison.change == pytest.approx(-0.4987, abs=1e-4)
+        assert (row.comparison.a.median, row.comparison.b.median) == (602_050_000, 301_800_000)
+        assert of[mode, "net_peak"].verdict is Verdict.UNDECIDED
+    assert (found.worse, found.undecided) == (False, True)
+    decided = compare_sessions(a, b, Question(primary="net_peak:runner"))
+    assert [row.verdict for row in decided.primary] == [Verdict.BETTER] * 4
+    assert not decided.undecided
+    back = compare_sessions(b, a, Question(primary="net_peak:runner"))
+    assert back.worse
+
+
+def test_the_baseline_of_each_service_and_of_all_is_compared_as_it_is(tmp_path: Path) -> None:
+    a = with_a_runner(tmp_path / "a", RACE_A, WHOLE, 300 * MB)
+    b = with_a_runner(tmp_path / "b", RACE_B, WHOLE, 250 * MB)
+    of = {row.name: row for row in compare_sessions(a, b).rows}
+    seen = {
+        name: (row.verdict.value, row.comparison.a.median, row.comparison.b.median)
+        for name in ("baseline", "baseline:runner", "baseline:redis", "net_peak:runner")
+        if (row := of[name]).comparison
+    }
+    assert seen == {
+        "baseline": ("better", 410 * MB, 360 * MB),
+        "baseline:runner": ("better", 300 * MB, 250 * MB),
+        "baseline:redis": ("equivalent", 10 * MB, 10 * MB),
+        "net_peak:runner": ("equivalent", 602_050_000, 602_050_000),
+    }
+
+
+@pytest.mark.parametrize("primary", ["net_peak", "makespan", "net_peak:runner", "leftover:redis"])
+def test_a_service_more_changes_no_verdict_of_the_others(tmp_path: Path, primary: str) -> None:
+    sides = {"a": (RACE_A, WHOLE), "b": (RACE_B, HALF)}
+    few = [with_a_runner(tmp_path / f"{n}-few", *each) for n, each in sides.items()]
+    noisy = {f"broker{n}": [(n + 90) * MB, 120 * MB, 99 * MB, 140 * MB] for n in range(9)}
+    many = [
+        with_a_runner(
+            tmp_path / f"{n}-many",
+            [w + sum(each[i] for each in noisy.values()) for i, w in enumerate(total)],
+            runner,
+            **noisy,
+        )
+        for n, (total, runner) in sides.items()
+    ]
+    first, second = (
+        {row.name: row for row in compare_sessions(*sessions, Question(primary=primary)).rows}
+        for sessions in (few, many)
+    )
+    for name in ("net_peak:runner", "baseline:runner", "net_mean:runner", "leftover:worker"):
+        assert first[name].comparison == second[name].comparison, name
+    assert len(second) - len(first) == 9 * 5
+
+
+def test_metrics_are_chosen_for_all_or_for_one_service(tmp_path: Path) -> None:
+    a = with_a_runner(tmp_path / "a", RACE_A, WHOLE)
+    b = with_a_runner(tmp_path / "b", RACE_B, HALF)
+
+    def names(*metrics: str, primary: str) -> list[str]:
+        found = compare_sessions(a, b, Question(metrics=metrics, primary=primary))
+        return [row.name for row in found.rows]
+
+    assert names("net_mean:runner", primary="net_mean:runner") == ["net_mean:runner"]
+    assert names("makespan", "baseline:redis", primary="net_peak") == [
+        *("net_peak", "makespan", "baseline:redis"),
+    ]
+    assert names("leftover", primary="leftover") == [
+        *("leftover", "leftover:redis", "leftover:runner", "leftover:worker"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["broker", "net_peak:broker", "makespan:redis", "net_peak:"])
+@pytest.mark.parametrize("flag", ["--primary", "--metrics"])
+def test_a_name_that_is_no_metric_is_refused_with_what_there_is(
+    tmp_path: Path, name: str, flag: str
+) -> None:
+    write_run_directory(tmp_path / "a", {"none": STEADY})
+    session = read_session(tmp_path / "a")
+    question = Question(primary=name) if flag == "--primary" else Question(metrics=(name,))
+    with pytest.raises(UsageError) as error:
+        compare_sessions(session, session, question)
+    assert str(error.value) == (
+        f"{flag} {name}: no such metric; there are net_peak, peak, baseline, net_mean, leftover,"
+        " area, makespan, peak_per_payload, makespan_per_ideal; of a service (:SERVICE behind:"
+        " redis, worker) net_peak, peak, baseline, net_mean, leftover"
+    )
 
 
 def test_three_runs_far_apart_are_worse(tmp_path: Path) -> None:
@@ -196,9 +313,9 @@ def test_scale_free_metrics_forgive_other_sizes(tmp_path: Path) -> None:
     doubled = [2 * value for value in STEADY]
     write_run_directory(tmp_path / "b", {"none": doubled}, sizes=(2 * MB, MB, 200_000))
     a, b = read_session(tmp_path / "a"), read_session(tmp_path / "b")
-    free = tuple(metric for metric in METRICS if metric.scale_free)
+    free = tuple(metric.name for metric in METRICS if metric.scale_free)
     said = verdicts(
-        compare_sessions(a, b, Question(metrics=free, primary=free[0].name, other_work=True))
+        compare_sessions(a, b, Question(metrics=free, primary=free[0], other_work=True))
     )
     assert set(said.values()) == {Verdict.EQUIVALENT}
     refused = compare_sessions(a, b)

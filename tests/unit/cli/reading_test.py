@@ -159,9 +159,9 @@ def test_compare_of_too_few_runs_is_undecided_and_says_so(harness: Harness, runs
 @pytest.mark.parametrize(
     ("primary", "said"),
     [
-        ("speed", "--primary speed: no metric speed; choose from net_peak, peak,"),
-        ("redis.makespan", "--primary redis.makespan: only all services together have makespan"),
-        ("broker.net_peak", "nothing was measured of that name; services are redis, worker"),
+        ("speed", "--primary speed: no such metric; there are net_peak, peak,"),
+        ("makespan:redis", "--primary makespan:redis: no such metric; there are"),
+        ("net_peak:broker", "of a service (:SERVICE behind: redis, worker) net_peak, peak,"),
     ],
 )
 def test_a_primary_metric_that_is_none_is_one_line(

@@ -39,11 +39,11 @@ def test_the_table_shows_what_changed_and_says_what_it_takes(worse: SessionCompa
         "worse",
     ]
     assert "owned-proxy, net peak: it would take 1 more run of each" in text
-    assert "redis: net peak" in text
-    assert "worker: net peak" not in text
+    assert "net_peak:redis" in text
+    assert "net_peak:worker" not in text
     assert "Not shown of single services:" in text
     assert text.endswith(headline_of(worse))
-    assert "worker: net peak" in as_table(worse, every=True)
+    assert "net_peak:worker" in as_table(worse, every=True)
 
 
 def test_markdown_is_a_table_with_its_verdicts_in_words(worse: SessionComparison) -> None:
@@ -61,7 +61,11 @@ def test_json_has_every_figure(worse: SessionComparison) -> None:
     assert (document["worse"], document["undecided"]) == (True, True)
     first = document["rows"][0]
     assert (first["metric"], first["verdict"], first["unit"]) == ("net_peak", "worse", "B")
-    assert (first["scope"], first["primary"]) == ("topology", True)
+    assert (first["scope"], first["primary"], first["name"]) == ("topology", True, "net_peak")
+    services = {row["name"]: row for row in document["rows"] if row["scope"] != "topology"}
+    of = ("net_peak", "peak", "baseline", "net_mean", "leftover")
+    assert set(services) == {f"{metric}:{name}" for metric in of for name in ("redis", "worker")}
+    assert services["leftover:redis"]["a"]["median"] == MB
     assert first["difference"] == 50 * MB
     assert first["a"]["values"] == STEADY
     assert first["test"]["name"] == "Mann-Whitney"
@@ -80,7 +84,7 @@ def test_junit_says_what_the_exit_code_says(worse: SessionComparison) -> None:
     assert failure.get("message") == "worse: 100 MB before, 150 MB now (+50.0 %)"
     said = {(c.get("classname"), c.get("name")): c for c in suite}
     # Worse, but it does not decide.
-    assert said["none", "redis: net peak"].findtext("system-out", "").startswith("worse: ")
+    assert said["none", "net_peak:redis"].findtext("system-out", "").startswith("worse: ")
     skipped = said["owned-proxy", "net peak"].find("skipped")
     assert skipped is not None
     assert str(skipped.get("message")).endswith("; 1 more run of each")

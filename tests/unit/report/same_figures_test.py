@@ -152,7 +152,7 @@ def test_the_summary_for_programs_has_the_tables_figures(directory: Path, sessio
 def test_compare_and_reproduce_show_the_summarys_figures(directory: Path, session: Session) -> None:
     summary = json.loads((directory / "summary.json").read_text())
     metrics = {mode["mode"]: mode["metrics"] for mode in summary["modes"]}
-    compared = compare_sessions(session, session, Question(metrics=METRICS))
+    compared = compare_sessions(session, session, Question(metrics=tuple(m.name for m in METRICS)))
     judged = judge(directory, directory, 0.05)
     text = reproduction_text(judged, [])
     assert compared.rows == judged.rows
