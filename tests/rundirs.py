@@ -156,12 +156,12 @@ def _samples(run_id: str, start: int, peaks: Mapping[str, tuple[int, int]]) -> l
         start: when it starts.
         peaks: baseline and net peak of each container that has one; the others stay flat.
     """
-    flat = {name: (base, 0) for name, base in BASELINE.items()}
+    levels = {name: (base, 0) for name, base in BASELINE.items()} | dict(peaks)
     lines = []
     for tick in range(-20, (LENGTH_NS + 600 * MS) // TICK_NS):
         t_ns = start + tick * TICK_NS - 1 * MS
         inside = 0 < tick <= LENGTH_NS // TICK_NS
-        for number, (container, (base, peak)) in enumerate((flat | peaks).items()):
+        for number, (container, (base, peak)) in enumerate(levels.items()):
             usage = base
             if container in peaks and inside:
                 usage += peak if tick == 50 else peak // 2

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.analysis.series import HOST, MIN_COVERAGE, TOPOLOGY, Memory, coverage
-from harness.analysis.session import Run, Session
+from harness.analysis.session import Run, Session, distinct_names
 from harness.results.conversation import AFTER_START, RUN_END, RUN_START, STOP
 from harness.results.schema import KIND_SAMPLED, SCOPE_CONTAINER, peak_label
 
@@ -411,7 +411,9 @@ def _summary(runs: Sequence[ScopeFigures]) -> ScopeSummary:
 def group_runs(sessions: Sequence[Session]) -> list[Group]:
     """Return the groups of some sessions, in the order of their first run."""
     shared = Counter(mode for session in sessions for mode in session.modes)
-    names = _distinct_names(sessions)
+    names = [session.name for session in sessions]
+    if len(set(names)) < len(names):
+        names = distinct_names([session.path for session in sessions])
     groups = []
     for session, name in zip(sessions, names, strict=True):
         figures = session_figures(session)
@@ -428,10 +430,3 @@ def reference(groups: Sequence[Group]) -> Group | None:
     return next(
         (g for g in measured if g.mode == REFERENCE_MODE), measured[0] if measured else None
     )
-
-
-def _distinct_names(sessions: Sequence[Session]) -> list[str]:
-    names = [session.name for session in sessions]
-    if len(set(names)) == len(names):
-        return names
-    return [f"{number} {name}" for number, name in enumerate(names, 1)]

@@ -18,7 +18,7 @@ from harness.analysis.csvfile import INTEGER, REAL, WORD, Rows, read_csv
 from harness.analysis.figures import uncovered
 from harness.analysis.runs import PSBENCH, Records, read_records
 from harness.analysis.series import HOST, MIN_COVERAGE, Memory, Times, build, service_of
-from harness.analysis.session import Run, Session
+from harness.analysis.session import Run, Session, distinct_names
 from harness.core.errors import UsageError
 from harness.core.text import one_line
 from harness.results.directory import RunDirectory
@@ -78,6 +78,25 @@ def read_session(path: Path, *, series: bool = True) -> Session:
     )
     problems += uncovered(session)
     return dataclasses.replace(session, problems=tuple(one_line(line) for line in problems))
+
+
+def read_sessions(paths: Sequence[Path], given: Sequence[Path]) -> list[Session]:
+    """Read run directories that are shown together, with names that tell them apart.
+
+    Args:
+        paths: the directories.
+        given: what the user named, in the same order: the same, or the bundle each is from.
+
+    Raises:
+        UsageError: as :func:`read_session`.
+    """
+    # A bundle is unpacked to a place that nobody knows.
+    pairs = zip(paths, given, strict=True)
+    whole = [path if path == named else named / path.name for path, named in pairs]
+    return [
+        dataclasses.replace(read_session(path), label=name)
+        for path, name in zip(paths, distinct_names(whole), strict=True)
+    ]
 
 
 def _documents(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -6,6 +6,7 @@ The workload as results.csv tells it, and what follows from it alone (pure).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +161,7 @@ class Session:
             calibration.
         problems: one line for each thing that could not be read.
         started_unix_s: when the first run started; None where that was not recorded.
+        label: what to call it beside others; empty: as its directory.
     """
 
     path: Path
@@ -172,11 +174,12 @@ class Session:
     documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     started_unix_s: float | None = None
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """Name of the directory."""
-        return one_line(self.path.name)
+        """Name of the directory; with as much of its path as tells it from others beside it."""
+        return self.label or one_line(self.path.name)
 
     @property
     def modes(self) -> list[str]:
@@ -186,3 +189,26 @@ class Session:
     def measured(self, mode: str) -> list[Run]:
         """Return the mode's runs that went through."""
         return [run for run in self.runs if run.mode == mode and run.measured]
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of some paths that tell them apart: ``old/run`` and ``new/run``.
+
+    A path that is there twice is numbered.
+    """
+    whole = [path.absolute().parts for path in paths]
+    ends = dict.fromkeys(whole, 1)
+
+    def end(parts: tuple[str, ...]) -> str:
+        return one_line(str(Path(*parts[-ends[parts] :])))
+
+    while True:
+        counts = Counter(map(end, ends))
+        alike = [parts for parts in ends if counts[end(parts)] > 1 and ends[parts] < len(parts)]
+        if not alike:
+            break
+        for parts in alike:
+            ends[parts] += 1
+    names = [end(parts) for parts in whole]
+    counts = Counter(names)
+    return [f"{n} {name}" if counts[name] > 1 else name for n, name in enumerate(names, 1)]

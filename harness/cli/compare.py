@@ -16,7 +16,7 @@ from harness.analysis.compare import (
     compare_sessions,
 )
 from harness.analysis.identity import other_work
-from harness.analysis.readers import read_session
+from harness.analysis.readers import read_sessions
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UNDECIDED, UsageError
@@ -34,8 +34,9 @@ def main(argv: Sequence[str]) -> int:
     if args.alpha >= 1:
         raise UsageError(f"--alpha {args.alpha:g}: is a probability: write 0.05 or 5%")
     with ExitStack() as stack:
-        a = read_session(stack.enter_context(opened(args.a)))
-        b = a if args.b is None else read_session(stack.enter_context(opened(args.b)))
+        given = [args.a] if args.b is None else [args.a, args.b]
+        sessions = read_sessions([stack.enter_context(opened(path)) for path in given], given)
+        a, b = sessions[0], sessions[-1]
     for line in dict.fromkeys((*a.problems, *b.problems)):
         print(f"warning: {line}", file=sys.stderr)
     _refuse(a, b, args)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from harness.analysis.figures import group_runs
-from harness.analysis.readers import read_session
+from harness.analysis.readers import read_sessions
 from harness.core.errors import UsageError
 from harness.core.parser import Parser
 from harness.report.story import story
@@ -49,7 +49,8 @@ def _report(args: argparse.Namespace) -> int:
             raise UsageError("--output: needed with several directories, or a bundle: name one")
         output = paths[0]
     with ExitStack() as stack:
-        sessions = [read_session(stack.enter_context(opened(path))) for path in paths]
+        directories = [stack.enter_context(opened(path)) for path in paths]
+        sessions = read_sessions(directories, paths)
     groups = group_runs(sessions)
     for session in sessions:
         for line in session.problems:

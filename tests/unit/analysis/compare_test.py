@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from harness.core.flags import flags_of
 from harness.plan import General, Topology
 from harness.plan.workload import FlagModel
 from harness.results.rows import OutcomeRow, RowWriter
-from tests.rundirs import MANIFEST, write_run_directory
+from tests.rundirs import MANIFEST, Others, write_run_directory
 
 DOCS = Path(__file__).parents[3] / "docs" / "verdicts.md"
 MB = 1_000_000
@@ -109,13 +110,13 @@ def with_a_runner(
     runner: list[int],
     baseline: int = 200 * MB,
     modes: tuple[str, ...] = ("none",),
-    **more: list[int],
+    others: Mapping[str, list[int]] | None = None,
 ) -> Session:
     """Write a session of which the runner and the whole topology have these net peaks."""
     redis = [whole - own for whole, own in zip(totals, runner, strict=True)]
-    others = {"runner": (baseline, runner * len(modes))}
-    others |= {name: (50 * MB, each * len(modes)) for name, each in more.items()}
-    write_run_directory(path, dict.fromkeys(modes, redis), others=others, events=False)
+    more: dict[str, Others] = {"runner": (baseline, runner * len(modes))}
+    more |= {name: (50 * MB, each * len(modes)) for name, each in (others or {}).items()}
+    write_run_directory(path, dict.fromkeys(modes, redis), others=more, events=False)
     return read_session(path)
 
 
@@ -160,20 +161,20 @@ def test_the_baseline_of_each_service_and_of_all_is_compared_as_it_is(tmp_path: 
 @pytest.mark.parametrize("primary", ["net_peak", "makespan", "net_peak:runner", "leftover:redis"])
 def test_a_service_more_changes_no_verdict_of_the_others(tmp_path: Path, primary: str) -> None:
     sides = {"a": (RACE_A, WHOLE), "b": (RACE_B, HALF)}
-    few = [with_a_runner(tmp_path / f"{n}-few", *each) for n, each in sides.items()]
+    few = {n: with_a_runner(tmp_path / f"{n}-few", *each) for n, each in sides.items()}
     noisy = {f"broker{n}": [(n + 90) * MB, 120 * MB, 99 * MB, 140 * MB] for n in range(9)}
-    many = [
-        with_a_runner(
+    many = {
+        n: with_a_runner(
             tmp_path / f"{n}-many",
             [w + sum(each[i] for each in noisy.values()) for i, w in enumerate(total)],
             runner,
-            **noisy,
+            others=noisy,
         )
         for n, (total, runner) in sides.items()
-    ]
+    }
     first, second = (
-        {row.name: row for row in compare_sessions(*sessions, Question(primary=primary)).rows}
-        for sessions in (few, many)
+        {row.name: row for row in compare_sessions(s["a"], s["b"], Question(primary=primary)).rows}
+        for s in (few, many)
     )
     for name in ("net_peak:runner", "baseline:runner", "net_mean:runner", "leftover:worker"):
         assert first[name].comparison == second[name].comparison, name

@@ -172,6 +172,25 @@ def test_a_primary_metric_that_is_none_is_one_line(
     assert said in done.stderr
 
 
+def test_directories_of_one_name_are_told_apart_everywhere(
+    harness: Harness, tmp_path: Path
+) -> None:
+    for folder in ("old", "new"):
+        write_run_directory(tmp_path / folder / "run", {"none": STEADY})
+    old, new = tmp_path / "old" / "run", tmp_path / "new" / "run"
+    compared = harness("compare", old, new)
+    assert compared.stdout.splitlines()[0] == "new/run (B) beside old/run (A)"
+    done = harness("report", old, new, "--output", tmp_path / "out")
+    assert "Comparisons with none (old/run)\n" in done.stdout
+    assert "\nnone (new/run)  net peak" in done.stdout
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [session["directory"] for session in summary["sessions"]] == ["old/run", "new/run"]
+    assert [mode["directory"] for mode in summary["modes"]] == ["old/run", "new/run"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    for name in ("old/run", "new/run"):
+        assert f"How it was measured: {name}" in page
+
+
 def test_compare_refuses_other_work_unless_told_so(harness: Harness, runs: Path) -> None:
     done = harness("compare", runs / "a", runs / "other")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
