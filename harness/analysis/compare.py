@@ -12,8 +12,10 @@ import numpy as np
 from harness.analysis.figures import Group, RunFigures, ScopeFigures, group_runs
 from harness.analysis.identity import (
     Difference,
+    Package,
     differences,
     other_work,
+    packages,
     share_topologies,
     stopped_by_verdict,
 )
@@ -215,6 +217,7 @@ class SessionComparison:
         rules: when a difference counted.
         rows: mode by mode, metric by metric, the topology's before the services'.
         differences: what is not the same on both sides, beside the figures.
+        packages: the runner's packages that differ, A's version first.
         regressions: runs that failed where A's did not, one line each.
     """
 
@@ -223,6 +226,7 @@ class SessionComparison:
     rules: Rules
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
+    packages: tuple[Package, ...]
     regressions: tuple[str, ...]
 
     @property
@@ -317,6 +321,7 @@ def compare_sessions(
         question.rules,
         tuple(rows),
         tuple(differences(a, b)),
+        tuple(packages([a, b])),
         tuple(_regressions(a, b, pairs)),
     )
 

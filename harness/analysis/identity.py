@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from harness.analysis.session import Session
+from harness.core.errors import InfrastructureError
 
 
 class Severity(StrEnum):
@@ -38,7 +40,22 @@ class Difference:
         return f"{self.what}: {self.a} and {self.b}"
 
 
+@dataclass(frozen=True)
+class Package:
+    """A package of which some sessions have another version than others.
+
+    Attributes:
+        name: its name; Python itself is one of them.
+        versions: one for each session; ``none`` where it is not installed, ``not recorded`` where
+            nobody knows.
+    """
+
+    name: str
+    versions: tuple[str, ...]
+
+
 _ABSENT = "not recorded"
+_NOT_INSTALLED = "none"
 
 MAY_DIFFER: Mapping[tuple[str, str], str] = {
     ("general", "repeat"): "how many runs there are does not change what one of them does",
@@ -96,15 +113,13 @@ _SURROUNDINGS = {
     ("machine", "cpus"): "CPUs",
     ("machine", "memory_bytes"): "memory of the machine",
     ("machine", "transparent_hugepages"): "transparent huge pages",
-    ("runner", "python"): "Python of the runner",
-    ("runner", "packages"): "package",
     ("runner", "environment"): "environment of the runner",
     ("harness_version",): "harness version",
 }
 
 
 def differences(a: Session, b: Session) -> Iterator[Difference]:
-    """Yield what differs, the work first, then surroundings."""
+    """Yield what differs, the work first, then surroundings; but for :func:`packages`."""
     first, second = a.documents.get("manifest") or {}, b.documents.get("manifest") or {}
     told = bool(a.workload and b.workload)
     if a.workload and b.workload:
@@ -116,6 +131,10 @@ def differences(a: Session, b: Session) -> Iterator[Difference]:
     if first and second:
         yield from _images(first, second)
         yield from _compared(first, second)
+        recorded = [bool(_packages(side)) for side in (a, b)]
+        if recorded[0] is not recorded[1]:
+            x, y = ("recorded" if there else _ABSENT for there in recorded)
+            yield Difference("packages", x, y, Severity.WARN)
     elif first or second:
         had, had_not = (a, b) if first else (b, a)
         sides = ("recorded", _ABSENT) if had is a else (_ABSENT, "recorded")
@@ -123,6 +142,51 @@ def differences(a: Session, b: Session) -> Iterator[Difference]:
         yield Difference(what, *sides, Severity.WARN)
     if a.memory and b.memory and a.memory.view != b.memory.view:
         yield Difference("memory is of the view", a.memory.view, b.memory.view, Severity.WARN)
+
+
+def packages(sessions: Sequence[Session]) -> list[Package]:
+    """Return the packages of the runner that differ, those that say most first.
+
+    These are the executor's own, ProxyStore and Python; all others follow by name.
+    """
+    found = [_packages(session) for session in sessions]
+    differing = []
+    for name in sorted({name for versions in found for name in versions}):
+        versions = tuple(_version(name, each) for each in found)
+        if len({*versions} - {_ABSENT}) > 1:
+            differing.append(Package(name, versions))
+    if not differing:
+        return []
+    first = [name for session in sessions for name in leading_packages(session)]
+    return sorted(differing, key=lambda p: first.index(p.name) if p.name in first else len(first))
+
+
+def leading_packages(session: Session) -> tuple[str, ...]:
+    """Return the packages that say most of what a session ran."""
+    # Executors need pydantic, which takes a quarter of a second to import.
+    from harness.executors import executors  # noqa: PLC0415
+
+    name = _at(session.documents.get("manifest") or {}, ("plan", "executor_name"))
+    own: tuple[str, ...] = ()
+    # A plug-in that is not installed here, or is broken, is no reason not to read its results.
+    with suppress(InfrastructureError):
+        own = executors.get(name).packages if name in executors.names() else ()
+    return (*own, "proxystore", "python")
+
+
+def _packages(session: Session) -> dict[str, str]:
+    """Return versions by name; of Python as ``python``. Empty where none are recorded."""
+    runner = (session.documents.get("manifest") or {}).get("runner") or {}
+    installed = runner.get("packages")
+    found = {}
+    if isinstance(installed, dict):
+        found = {name.lower().replace("_", "-"): str(each) for name, each in installed.items()}
+    return found | ({"python": str(runner["python"])} if runner.get("python") else {})
+
+
+def _version(name: str, found: dict[str, str]) -> str:
+    listed = found.keys() - {"python"} and name != "python"
+    return found.get(name, _NOT_INSTALLED if listed else _ABSENT)
 
 
 def other_work(a: Session, b: Session) -> list[Difference]:
@@ -219,6 +283,9 @@ def _compared(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Difference]:
                 if x.get(key) != y.get(key):
                     sides = _text(x.get(key)), _text(y.get(key))
                     yield Difference(f"{name} {key}", *sides, Severity.WARN)
+        elif isinstance(x, dict) or isinstance(y, dict):
+            x, y = ("recorded" if isinstance(side, dict) else _ABSENT for side in (x, y))
+            yield Difference(name, x, y, Severity.WARN)
         elif x != y:
             yield Difference(name, _text(x), _text(y), Severity.WARN)
 

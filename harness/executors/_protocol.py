@@ -81,6 +81,8 @@ class ExecutorConfig(BaseModel):
     topology: ClassVar[type[ExecutorTopology[Any]]] = ExecutorTopology
     death_errors: ClassVar[frozenset[str]] = frozenset({"BrokenProcessPool"})
     """Names of the exceptions by which tasks say that their worker has died."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Its own packages, the one that matters most first: comparisons name these first."""
 
     @property
     def in_client_process(self) -> bool:

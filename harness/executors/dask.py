@@ -144,6 +144,7 @@ class DaskConfig(ExecutorConfig):
     name = "dask"
     topology = DaskTopology
     death_errors = frozenset({"KilledWorker"})
+    packages = ("distributed", "dask")
 
     scheduler: Annotated[
         str | None,

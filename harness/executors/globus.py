@@ -69,6 +69,7 @@ class GlobusConfig(ExecutorConfig):
 
     name = "globus"
     topology = GlobusTopology
+    packages = ("globus-compute-sdk", "globus-compute-endpoint", "parsl")
 
     endpoints: Annotated[
         tuple[str, ...],

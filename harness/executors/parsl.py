@@ -51,6 +51,7 @@ class ParslConfig(ExecutorConfig):
     name = "parsl"
     topology = ParslTopology
     death_errors = frozenset({"BrokenProcessPool", "ManagerLost", "WorkerLost"})
+    packages = ("parsl",)
 
     kind: Annotated[
         Kind | None,

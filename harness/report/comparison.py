@@ -12,10 +12,12 @@ from xml.etree import ElementTree
 from tabulate import tabulate
 
 from harness.analysis.compare import Row, SessionComparison, Unit
+from harness.analysis.identity import Package
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.statistics import Spread
 from harness.analysis.verdicts import ANSWERS, Comparison, Rules, Verdict
 from harness.core.sizes import format_size
+from harness.core.text import listed
 from harness.report.tables import NOTHING, Cell, Table, as_text, between
 
 SCHEMA_VERSION = 2
@@ -35,6 +37,9 @@ _SAID = {
     Verdict.UNDECIDED: "? undecided",
     Verdict.NOT_COMPARABLE: "- not comparable",
 }
+
+
+_MOST_PACKAGES = 6
 
 
 def comparisons(title: str, rows: Sequence[tuple[str, Row]], note: str = "") -> Table:
@@ -192,6 +197,32 @@ def headline_of(found: SessionComparison) -> str:
     return headline(_labelled(found), found.rules) + failing
 
 
+def package_words(packages: Sequence[Package], names: Sequence[str]) -> str:
+    """Return in words which packages differ, the first few of them; empty if none does.
+
+    Args:
+        packages: those that differ.
+        names: of the sessions, in the order of the versions; two are not named.
+    """
+    said = []
+    for package in packages[:_MOST_PACKAGES]:
+        who: dict[str, list[str]] = {}
+        for version, name in zip(package.versions, names, strict=True):
+            who.setdefault(version, []).append(name)
+        each = list(who)
+        if len(names) > 2:
+            each = [f"{version} in {listed(those)}" for version, those in who.items()]
+        said.append(f"{package.name} {listed(each)}")
+    more = len(packages) - len(said)
+    return (", " if len(names) == 2 else "; ").join(said) + (f", and {more} more" if more else "")
+
+
+def _different(found: SessionComparison) -> list[str]:
+    """Return a line for each thing that differs beside the figures, packages in one."""
+    words = package_words(found.packages, (found.a.name, found.b.name))
+    return [*([words] if words else []), *map(str, found.differences)]
+
+
 def _table(found: SessionComparison, rows: Sequence[tuple[str, Row]]) -> Table:
     return comparisons(f"{found.b.name} (B) beside {found.a.name} (A)", rows, NOTE)
 
@@ -201,7 +232,7 @@ def as_table(found: SessionComparison, *, every: bool = False) -> str:
     rows = _labelled(found)
     shown = rows if every else worth_showing(rows)
     lines = [as_text(_table(found, shown)), ""]
-    lines += [f"different: {difference}" for difference in found.differences]
+    lines += [f"different: {difference}" for difference in _different(found)]
     lines += [f"failing: {line}" for line in found.regressions]
     lines += open_questions(shown)
     lines += [] if every else filter(None, [left_out(rows)])
@@ -228,7 +259,7 @@ def as_markdown(found: SessionComparison, *, every: bool = False) -> str:
         _folded("What is undecided, and what it would take", open_questions(shown)),
         _folded(
             "What differs beside the figures",
-            [f"{d.what}: `{d.a}` and `{d.b}`" for d in found.differences],
+            _different(found),
         ),
         f"<sub>A: `{found.a.name}`, B: `{found.b.name}`. {table.note}"
         f" {'' if every else left_out(rows)}</sub>",
@@ -260,10 +291,16 @@ def as_json(found: SessionComparison, **_: bool) -> str:
             {"what": d.what, "a": d.a, "b": d.b, "severity": d.severity.value}
             for d in found.differences
         ],
+        "packages": packages_json(found.packages),
         "failing": list(found.regressions),
         "rows": [comparison_json(row) for row in found.rows],
     }
     return json.dumps(document, indent=2, allow_nan=False)
+
+
+def packages_json(packages: Sequence[Package]) -> list[dict[str, Any]]:
+    """Return packages as plain data: every one."""
+    return [{"name": each.name, "versions": list(each.versions)} for each in packages]
 
 
 def as_junit(found: SessionComparison, **_: bool) -> str:

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from harness.analysis.calibration import Check
 from harness.analysis.figures import Group
+from harness.analysis.identity import leading_packages
 from harness.analysis.session import Session
 from harness.core.sizes import format_size
 from harness.report.tables import NOTHING, Table
@@ -191,7 +192,7 @@ def environment(session: Session) -> Table | None:
         rows += _flat({part: chosen})
     runner = manifest.get("runner") or {}
     rows += _flat({"runner": {key: runner.get(key) for key in ("python", "libc", "environment")}})
-    wanted = ("dask", "distributed", "parsl", "globus-compute-sdk", "proxystore", "psutil", "redis")
+    wanted = (*leading_packages(session), "psutil", "redis")
     packages = {name.lower(): version for name, version in (runner.get("packages") or {}).items()}
     rows += [(f"package {name}", packages[name]) for name in wanted if name in packages]
     return Table("environment", "Environment", ("what", "value"), tuple(rows))

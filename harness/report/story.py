@@ -14,7 +14,7 @@ from harness.analysis.figures import Group
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules, Verdict
 from harness.core.sizes import format_size
-from harness.core.text import one_line
+from harness.core.text import listed, one_line
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -57,7 +57,7 @@ def _of_session(groups: Sequence[Group], rules: Rules) -> str:
     first = [least.label, *as_much]
     verb = "needs" if len(first) == 1 else "need"
     sentences = [
-        f"At its peak {_listed(first)} {verb} {format_size(_net_peak(least))} above the baseline"
+        f"At its peak {listed(first)} {verb} {format_size(_net_peak(least))} above the baseline"
         + "".join(_more(g, row) for g, row in zip(ranked[1:], beside, strict=True))
         + "."
     ]
@@ -107,12 +107,6 @@ def _how_sure(ranked: Sequence[Group], rows: Sequence[Row]) -> str:
 
 def _number(number: int) -> str:
     return _NUMBERS[number] if number < len(_NUMBERS) else str(number)
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def circumstances(sessions: Sequence[Session]) -> list[str]:

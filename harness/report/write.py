@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.analysis.compare import METRICS, Measured, Question, Row, compare_groups
 from harness.analysis.figures import Group, RunFigures, ScopeFigures, reference
-from harness.analysis.identity import other_work
+from harness.analysis.identity import other_work, packages
 from harness.analysis.session import Session
 from harness.analysis.statistics import spread
 from harness.analysis.verdicts import Rules
@@ -20,6 +20,8 @@ from harness.report.comparison import (
     comparisons,
     left_out,
     open_questions,
+    package_words,
+    packages_json,
     worth_showing,
 )
 from harness.report.page import write_page
@@ -64,10 +66,16 @@ def write_report(
     table = None
     if rows:
         shown = worth_showing(rows)
-        notes = (NOTE, *open_questions([each for each in rows if each[1].primary]), left_out(rows))
+        different = package_words(packages(sessions), [session.name for session in sessions])
+        notes = (
+            NOTE,
+            *open_questions([each for each in rows if each[1].primary]),
+            left_out(rows),
+            f"Different: {different}." if different else "",
+        )
         first = reference(groups)
         title = f"Comparisons with {first.label}" if first else "Comparisons"
-        table = comparisons(title, shown, " ".join(notes).strip())
+        table = comparisons(title, shown, " ".join(filter(None, notes)))
     names = RunDirectory(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -112,6 +120,7 @@ def write_summary(
     document = {
         "schema_version": SCHEMA_VERSION,
         "sessions": [_session(session) for session in sessions],
+        "packages": packages_json(packages(sessions)),
         "modes": [_group(group) for group in groups],
         "comparisons": [
             {"mode": row.mode_b, "label": label} | comparison_json(row)

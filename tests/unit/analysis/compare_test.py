@@ -15,7 +15,7 @@ from harness.analysis.compare import (
     compare_sessions,
 )
 from harness.analysis.figures import RunFigures, group_runs
-from harness.analysis.identity import MAY_DIFFER, Severity, differences
+from harness.analysis.identity import MAY_DIFFER, Package, Severity, differences, packages
 from harness.analysis.readers import read_session
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.session import Session
@@ -404,7 +404,62 @@ def test_what_differs_beside_the_figures_is_named(tmp_path: Path) -> None:
         "image dask: sha256:aaaa and sha256:bbbb",
         "engine: 28.0 and 29.0",
     ]
+    del other["runner"]
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(other))
+    assert [str(d) for d in differences(a, read_session(tmp_path / "b"))][-2:] == [
+        "environment of the runner: recorded and not recorded",
+        "packages: recorded and not recorded",
+    ]
     (tmp_path / "b" / "manifest.json").unlink()
     (absent,) = differences(a, read_session(tmp_path / "b"))
     assert absent.severity is Severity.WARN
     assert "b has no manifest" in absent.what
+
+
+Installed = dict[str, str] | None
+
+
+def with_packages(path: Path, installed: Installed, python: str | None = "3.13.5") -> Session:
+    write_run_directory(path, {"none": STEADY[:1]})
+    manifest = json.loads(json.dumps(MANIFEST))
+    manifest["runner"] = {"packages": installed, "python": python}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return read_session(path)
+
+
+@pytest.mark.parametrize(
+    ("installed", "found"),
+    [
+        ([{"dask": "1"}, {"dask": "1"}], []),
+        ([{"dask": "1"}, {"dask": "2"}], [("dask", "1", "2")]),
+        # The executor's own first, then ProxyStore, then all others by name.
+        (
+            [
+                {"attrs": "1", "dask": "1", "distributed": "1", "proxystore": "1", "zict": "1"},
+                {"attrs": "2", "dask": "2", "distributed": "2", "proxystore": "2", "zict": "2"},
+            ],
+            [(name, "1", "2") for name in ("distributed", "dask", "proxystore", "attrs", "zict")],
+        ),
+        # Names are spelt in several ways.
+        ([{"Dask": "1", "proxystore_ex": "1"}, {"dask": "1", "proxystore-ex": "1"}], []),
+        ([{"dask": "1"}, {"dask": "1", "toolz": "2"}], [("toolz", "none", "2")]),
+        ([{"dask": "1"}, {"dask": "2"}, {"dask": "1"}], [("dask", "1", "2", "1")]),
+        # What was not recorded differs from nothing.
+        ([{"dask": "1"}, None], []),
+        ([{"dask": "1"}, None, {"dask": "2"}], [("dask", "1", "not recorded", "2")]),
+    ],
+)
+def test_packages_that_differ_are_found(
+    tmp_path: Path, installed: list[Installed], found: list[tuple[str, ...]]
+) -> None:
+    sessions = [with_packages(tmp_path / str(n), each) for n, each in enumerate(installed)]
+    assert packages(sessions) == [Package(name, tuple(versions)) for name, *versions in found]
+
+
+def test_python_is_a_package_too_and_comes_before_others(tmp_path: Path) -> None:
+    a = with_packages(tmp_path / "a", {"dask": "1", "attrs": "1"}, "3.12.1")
+    b = with_packages(tmp_path / "b", {"dask": "2", "attrs": "2"}, "3.13.5")
+    assert [str(each.name) for each in packages([a, b])] == ["dask", "python", "attrs"]
+    # Other packages are the same work.
+    assert list(differences(a, b)) == []
+    assert compare_sessions(a, b).packages[1] == Package("python", ("3.12.1", "3.13.5"))

@@ -191,6 +191,30 @@ def test_directories_of_one_name_are_told_apart_everywhere(
         assert f"How it was measured: {name}" in page
 
 
+def test_packages_that_differ_are_named_of_two_and_of_more(
+    harness: Harness, tmp_path: Path
+) -> None:
+    for name, version in (("a", "2025.1.0"), ("b", "2026.8.0"), ("c", "2026.8.0")):
+        directory = write_run_directory(tmp_path / name, {"none": STEADY})
+        manifest = json.loads(directory.manifest.read_text())
+        manifest["runner"]["packages"] = {"dask": version, "distributed": version}
+        directory.manifest.write_text(json.dumps(manifest))
+    compared = harness("compare", tmp_path / "a", tmp_path / "b")
+    assert (
+        "\ndifferent: distributed 2025.1.0 and 2026.8.0, dask 2025.1.0 and 2026.8.0\n"
+        in compared.stdout
+    )
+    three = (tmp_path / name for name in "abc")
+    done = harness("report", *three, "--output", tmp_path / "out")
+    said = "2025.1.0 in a and 2026.8.0 in b and c"
+    assert f" Different: distributed {said}; dask {said}.\n" in done.stdout
+    assert f"Different: distributed {said}; dask" in (tmp_path / "out/report.html").read_text()
+    assert json.loads((tmp_path / "out/summary.json").read_text())["packages"] == [
+        {"name": name, "versions": ["2025.1.0", "2026.8.0", "2026.8.0"]}
+        for name in ("distributed", "dask")
+    ]
+
+
 def test_compare_refuses_other_work_unless_told_so(harness: Harness, runs: Path) -> None:
     done = harness("compare", runs / "a", runs / "other")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

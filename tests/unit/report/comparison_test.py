@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -7,8 +8,16 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.analysis.compare import SessionComparison, compare_sessions
+from harness.analysis.identity import Package
 from harness.analysis.readers import read_session
-from harness.report.comparison import as_json, as_junit, as_markdown, as_table, headline_of
+from harness.report.comparison import (
+    as_json,
+    as_junit,
+    as_markdown,
+    as_table,
+    headline_of,
+    package_words,
+)
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000
@@ -72,6 +81,43 @@ def test_json_has_every_figure(worse: SessionComparison) -> None:
     assert first["low"] <= first["difference"] <= first["high"]
     undecided = next(r for r in document["rows"] if r["mode_a"] == "owned-proxy")
     assert (undecided["verdict"], undecided["needs"]) == ("undecided", "1 more run of each")
+
+
+NAMES = ("distributed", "dask", "proxystore", "python", "attrs", "bokeh", "cloudpickle", "zict")
+MANY = [Package(name, ("1", "2")) for name in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("packages", "names", "said"),
+    [
+        ([], "ab", ""),
+        ([Package("dask", ("1", "2"))], "ab", "dask 1 and 2"),
+        (MANY[:2], "ab", "distributed 1 and 2, dask 1 and 2"),
+        (
+            MANY,
+            "ab",
+            "distributed 1 and 2, dask 1 and 2, proxystore 1 and 2, python 1 and 2, attrs 1 and 2,"
+            " bokeh 1 and 2, and 2 more",
+        ),
+        (
+            [Package("dask", ("1", "2", "1", "3")), Package("zict", ("none", "4", "4", "4"))],
+            "abcd",
+            "dask 1 in a and c, 2 in b and 3 in d; zict none in a and 4 in b, c and d",
+        ),
+    ],
+)
+def test_packages_are_said_in_words(packages: list[Package], names: str, said: str) -> None:
+    assert package_words(packages, names) == said
+
+
+def test_packages_are_one_line_in_text_and_all_in_json(worse: SessionComparison) -> None:
+    found = dataclasses.replace(worse, packages=tuple(MANY))
+    line = "distributed 1 and 2, dask 1 and 2, proxystore 1 and 2, python 1 and 2, attrs 1 and 2,"
+    line += " bokeh 1 and 2, and 2 more"
+    assert f"\ndifferent: {line}\n" in as_table(found)
+    assert f"\n- {line}\n" in as_markdown(found)
+    document = json.loads(as_json(found))
+    assert document["packages"] == [{"name": name, "versions": ["1", "2"]} for name in NAMES]
 
 
 def test_junit_says_what_the_exit_code_says(worse: SessionComparison) -> None:
