@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.analysis.session import Session
 from harness.core.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from harness.core.flags import Flag
 
 
 class Severity(StrEnum):
@@ -75,15 +78,9 @@ MAY_DIFFER: Mapping[tuple[str, str], str] = {
     ("topology", "keep"): "it comes after a run that did not go through",
     ("topology", "force"): "it starts what may not fit, and changes nothing about it",
     ("topology", "no_report"): "the report comes after the runs",
-    ("executor", "scheduler"): "an address: where a service is, not what it does",
-    ("executor", "address"): "an address",
-    ("connector", "host"): "an address",
-    ("connector", "port"): "an address",
-    ("connector", "address"): "an address",
-    ("connector", "endpoints"): "addresses",
-    ("connector", "password_file"): "a secret's name",
 }
-"""What of a plan may differ between two sessions that are compared, and why; nothing else may."""
+"""What of a plan may differ between two sessions that are compared, and why; nothing else may, but
+where an executor or connector finds what it needs, which its own options say (``Flag.place``)."""
 
 _FLAGS = {
     ("workload", "modes"): "--data-management",
@@ -231,8 +228,36 @@ def _plans(
         if key in MAY_DIFFER or key in told or (key == ("workload", "modes") and not shared):
             continue
         x, y = (side[key] if key in side else _default(key) for side in (first, second))
-        if x != y:
+        if x != y and not _are_places(key, (a, x), (b, y)):
             yield Difference(_flag(key), _text(x), _text(y), Severity.REFUSE)
+
+
+def _are_places(key: tuple[str, str], *sides: tuple[dict[str, Any], Any]) -> bool:
+    """Return whether two values of an option only say where something is: as many on both sides."""
+    flags = [_option(plan, key) for plan, _ in sides]
+    if all(flag is not None and flag.secret for flag in flags):
+        return True
+    there = [len(v) if isinstance(v, list | tuple) else int(v is not None) for _, v in sides]
+    return all(flag is not None and flag.place for flag in flags) and there[0] == there[1]
+
+
+def _option(plan: dict[str, Any], key: tuple[str, str]) -> Flag | None:
+    """Return what an option of a plug-in says of itself; None where it is not known here."""
+    # As expensive as a plan's own models below.
+    from harness.connectors import connectors  # noqa: PLC0415
+    from harness.core.flags import flags_of  # noqa: PLC0415
+    from harness.executors import executors  # noqa: PLC0415
+
+    section, path = key
+    within, _, name = path.rpartition(" ")
+    # A plug-in that is not installed here, and anybody's manifest: nothing is known of them.
+    with suppress(InfrastructureError, KeyError, TypeError):
+        chosen = plan[section][f"{within}_name"] if within else plan[f"{section}_name"]
+        if section == "executor":
+            return flags_of(executors.get(chosen)).get(name)
+        if section == "connector":
+            return flags_of(connectors.get(chosen)).get(name)
+    return None
 
 
 def _default(key: tuple[str, str]) -> Any:
@@ -257,13 +282,22 @@ def _fields(plan: dict[str, Any]) -> dict[tuple[str, str], Any]:
         if section == "topology":
             found["containers", ""] = "yes" if isinstance(value, dict) else "no"
         if isinstance(value, dict):
-            found |= {(section, name): each for name, each in value.items()}
+            found |= {(section, name): each for name, each in _options(value)}
         elif section != "topology":
             found[section, ""] = value
     # Without a connector its options say nothing.
     if _at(plan, ("workload", "modes")) == ["none"]:
         found = {key: value for key, value in found.items() if not key[0].startswith("connector")}
     return found
+
+
+def _options(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield options by name, those of connectors within a connector as ``small host``."""
+    for name, value in values.items():
+        if isinstance(value, dict) and f"{name}_name" in values:
+            yield from ((f"{name} {inner}", each) for inner, each in value.items())
+        else:
+            yield name, value
 
 
 def _flag(key: tuple[str, str]) -> str:

@@ -79,12 +79,24 @@ class HardwareConfig(ConnectorConfig):
 class HostServerOptions(BaseModel):
     """Where each host's server listens."""
 
-    port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)
+    port: Annotated[int, Flag("--ps-port", "port of the server", "PORT", place=True)] = Field(
+        gt=0, lt=65536
+    )
     address: Annotated[
         str | None,
-        Flag("--ps-address", "IP address of this host; then all hosts use its server", "ADDR"),
+        Flag(
+            "--ps-address",
+            "IP address of this host; then all hosts use its server",
+            "ADDR",
+            place=True,
+        ),
     ] = None
     interface: Annotated[
         str | None,
-        Flag("--ps-interface", "network interface whose address each host's server has", "NAME"),
+        Flag(
+            "--ps-interface",
+            "network interface whose address each host's server has",
+            "NAME",
+            place=True,
+        ),
     ] = None

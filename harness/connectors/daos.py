@@ -23,14 +23,14 @@ class DAOSConfig(HardwareConfig):
     }
     beyond = "pydaos and a DAOS system"
 
-    pool: Annotated[str, Flag("--ps-daos-pool", "DAOS pool, label or UUID", "POOL")] = Field(
-        min_length=1
+    pool: Annotated[str, Flag("--ps-daos-pool", "DAOS pool, label or UUID", "POOL", place=True)] = (
+        Field(min_length=1)
     )
     container: Annotated[
-        str, Flag("--ps-daos-container", "DAOS container, label or UUID", "CONTAINER")
+        str, Flag("--ps-daos-container", "DAOS container, label or UUID", "CONTAINER", place=True)
     ] = Field(min_length=1)
     namespace: Annotated[
-        str, Flag("--ps-daos-namespace", "DAOS dictionary for the objects", "NAME")
+        str, Flag("--ps-daos-namespace", "DAOS dictionary for the objects", "NAME", place=True)
     ] = Field(min_length=1)
 
     def connect(self, journal: str) -> Connector[Any]:

@@ -38,7 +38,7 @@ class EndpointConfig(ConnectorConfig):
 
     endpoints: Annotated[
         tuple[str, ...],
-        Flag("--ps-endpoints", "endpoints, of which one must run on each host", "UUID"),
+        Flag("--ps-endpoints", "endpoints, of which one must run on each host", "UUID", place=True),
     ]
     home: str | None = None
     wait_s: float = 0.0

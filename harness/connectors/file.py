@@ -28,7 +28,12 @@ class FileConfig(ConnectorConfig):
 
     directory: Annotated[
         str,
-        Flag("--ps-file-dir", "directory for ProxyStore objects, shared with the workers", "DIR"),
+        Flag(
+            "--ps-file-dir",
+            "directory for ProxyStore objects, shared with the workers",
+            "DIR",
+            place=True,
+        ),
     ]
 
     @contextmanager

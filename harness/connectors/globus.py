@@ -27,7 +27,12 @@ class GlobusConfig(HardwareConfig):
 
     config: Annotated[
         str,
-        Flag("--ps-globus-config", "JSON file that describes the Globus collections", "FILE"),
+        Flag(
+            "--ps-globus-config",
+            "JSON file that describes the Globus collections",
+            "FILE",
+            place=True,
+        ),
     ]
 
     @field_validator("config")

@@ -32,14 +32,17 @@ class RedisConfig(ConnectorConfig):
     modules = {"redis": "redis"}  # noqa: RUF012  # a ClassVar
     extra = "redis"
 
-    host: Annotated[str, Flag("--ps-host", "host name of the server", "HOST")]
-    port: Annotated[int, Flag("--ps-port", "port of the server", "PORT")] = Field(gt=0, lt=65536)
+    host: Annotated[str, Flag("--ps-host", "host name of the server", "HOST", place=True)]
+    port: Annotated[int, Flag("--ps-port", "port of the server", "PORT", place=True)] = Field(
+        gt=0, lt=65536
+    )
     password_file: Annotated[
         str | None,
         Flag(
             "--ps-redis-password-file",
             "file with the server's password, at the same place for client and workers",
             "FILE",
+            secret=True,
         ),
     ] = None
 

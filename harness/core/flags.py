@@ -39,6 +39,9 @@ class Flag:
         lower: values are folded to lower case before they are checked.
         share: values are shares such as ``5%``.
         repeats: given several times, its values add up.
+        place: it says where something is (an address, a port, a folder), and not what is done: runs
+            with another one compare. Whether there is one, and how many, still counts.
+        secret: it names a secret: nothing about it is other work.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Flag:
     lower: bool = False
     share: bool = False
     repeats: bool = False
+    place: bool = False
+    secret: bool = False
 
     @property
     def dest(self) -> str:

@@ -152,6 +152,7 @@ class DaskConfig(ExecutorConfig):
             "--dask-scheduler",
             "address of a running Dask scheduler; without it a local cluster is started",
             "ADDR",
+            place=True,
         ),
     ] = None
     workers: Annotated[

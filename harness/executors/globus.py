@@ -78,6 +78,7 @@ class GlobusConfig(ExecutorConfig):
             "endpoints of the real service, used in turn; without it 'harness bench' starts a local"
             " service and endpoints",
             "UUID",
+            place=True,
         ),
     ] = ()
     engine: Annotated[

@@ -20,8 +20,10 @@ from harness.analysis.readers import read_session
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules, Verdict
+from harness.connectors import connectors
 from harness.core.errors import UsageError
 from harness.core.flags import flags_of
+from harness.executors import executors
 from harness.plan import General, Topology
 from harness.plan.workload import FlagModel
 from harness.results.rows import OutcomeRow, RowWriter
@@ -380,6 +382,104 @@ def test_what_may_differ_is_no_other_work(
         write_run_directory(tmp_path / side, {"none": STEADY})
     with_plan(tmp_path / "b", section, name, value)
     assert not list(differences(read_session(tmp_path / "a"), read_session(tmp_path / "b")))
+
+
+CONNECTORS: dict[str, dict[str, object]] = {
+    "redis": {"host": "one", "port": 6379, "password_file": None},
+    "file": {"directory": "/one"},
+    "zmq": {"port": 1, "address": "10.0.0.1", "interface": None},
+    "margo": {"port": 1, "address": None, "interface": "eth0", "protocol": "tcp"},
+    "ucx": {"port": 1, "address": None, "interface": "eth0"},
+    "endpoint": {"endpoints": ["one"], "home": None, "wait_s": 0.0},
+    "daos": {"pool": "one", "container": "one", "namespace": "one"},
+    "globus": {"config": "one.json"},
+    "multi": {
+        "small_name": "redis",
+        "large_name": "file",
+        "threshold": 1000,
+        "small": {"host": "one", "port": 6379, "password_file": None},
+        "large": {"directory": "/one"},
+    },
+}
+EXECUTORS: dict[str, dict[str, object]] = {
+    "dask": {"scheduler": "tcp://one:8786", "workers": None, "pure": False},
+    "globus": {"endpoints": ["one"], "engine": "htex", "workers": 2, "count": 1},
+    "parsl": {"kind": None, "max_workers": 2, "config_file": "one.py"},
+    "process": {"max_workers": 2},
+}
+
+
+def with_options(path: Path, kind: str, name: str, options: Mapping[str, object]) -> Session:
+    if not path.exists():
+        write_run_directory(path, {"owned-proxy": STEADY[:1]})
+    manifest = json.loads(json.dumps(MANIFEST))
+    manifest["plan"] |= {f"{kind}_name": name, kind: options}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return read_session(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change", "said"),
+    [
+        ("executor", "dask", {"scheduler": "tcp://two:9999"}, ""),
+        ("executor", "globus", {"endpoints": ["two"]}, ""),
+        ("connector", "redis", {"host": "two", "port": 7000}, ""),
+        ("connector", "file", {"directory": "/two"}, ""),
+        ("connector", "zmq", {"port": 2, "address": "10.0.0.2"}, ""),
+        ("connector", "margo", {"port": 2, "interface": "eth1"}, ""),
+        ("connector", "ucx", {"port": 2, "interface": "eth1"}, ""),
+        ("connector", "endpoint", {"endpoints": ["two"]}, ""),
+        ("connector", "daos", {"pool": "two", "container": "two", "namespace": "two"}, ""),
+        ("connector", "globus", {"config": "two.json"}, ""),
+        ("connector", "multi", {"small": {"host": "two", "port": 1, "password_file": "f"}}, ""),
+        ("connector", "multi", {"large": {"directory": "/two"}}, ""),
+        # A secret may also be there on one side alone.
+        ("connector", "redis", {"password_file": "/secret"}, ""),
+        # Whether there is a place, and how many there are, is another way to run.
+        ("executor", "dask", {"scheduler": None}, "option scheduler: tcp://one:8786 and not rec"),
+        ("executor", "globus", {"endpoints": ["one", "two"]}, "option endpoints: one and one two"),
+        ("executor", "globus", {"endpoints": []}, "option endpoints: one and "),
+        ("connector", "zmq", {"address": None}, "option address: 10.0.0.1 and not recorded"),
+        # What is done is not a place.
+        ("executor", "dask", {"pure": True}, "option pure: False and True"),
+        ("executor", "dask", {"workers": 4}, "option workers: not recorded and 4"),
+        ("executor", "globus", {"engine": "thread"}, "option engine: htex and thread"),
+        ("executor", "parsl", {"config_file": "two.py"}, "option config_file: one.py and two.py"),
+        ("executor", "process", {"max_workers": 3}, "option max_workers: 2 and 3"),
+        ("connector", "margo", {"protocol": "verbs"}, "option protocol: tcp and verbs"),
+        ("connector", "multi", {"threshold": 5}, "option threshold: 1000 and 5"),
+        ("connector", "multi", {"small_name": "nobody's"}, "option small_name: redis and nobody's"),
+    ],
+)
+def test_an_address_is_not_work(
+    tmp_path: Path, kind: str, name: str, change: dict[str, object], said: str
+) -> None:
+    options = {"executor": EXECUTORS, "connector": CONNECTORS}[kind][name]
+    a = with_options(tmp_path / "a", kind, name, options)
+    b = with_options(tmp_path / "b", kind, name, {**options, **change})
+    for found in (differences(a, b), differences(b, a)):
+        told = [d for d in found if d.severity is Severity.REFUSE]
+        assert len(told) == bool(said)
+    assert "".join(map(str, differences(a, b))).startswith(f"{kind} {said}" if said else "")
+    assert compare_sessions(a, b).primary[0].why.startswith("other work: " if said else "")
+
+
+def test_options_of_a_plug_in_that_is_not_here_are_compared_as_they_are(tmp_path: Path) -> None:
+    a = with_options(tmp_path / "a", "executor", "elsewhere", {"address": "one"})
+    b = with_options(tmp_path / "b", "executor", "elsewhere", {"address": "two"})
+    assert [str(d) for d in differences(a, b)] == ["executor option address: one and two"]
+
+
+def test_every_place_is_declared_where_the_option_is_and_named_in_the_docs() -> None:
+    models = [model for registry in (executors, connectors) for _, model in registry]
+    flags = {flag for model in models for flag in flags_of(model).values()}
+    places = {flag.name for flag in flags if flag.place or flag.secret}
+    assert places >= {"--dask-scheduler", "--ps-host", "--ps-port", "--ps-file-dir"}
+    # What says of itself that it is an address, a port, a folder or a secret is declared as one.
+    of_places = {"ADDR", "HOST", "PORT", "DIR", "UUID"}
+    assert {flag.name for flag in flags if flag.metavar in of_places} <= places
+    for name in places:
+        assert f"`{name}`" in DOCS.read_text(), name
 
 
 def test_the_list_of_what_may_differ_names_only_what_there_is() -> None:
