@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
 
+from harness.analysis import statistics
 from harness.analysis.figures import Group, RunFigures, ScopeFigures, group_runs
 from harness.analysis.identity import (
     Difference,
@@ -32,14 +32,13 @@ from harness.analysis.verdicts import (
     Verdict,
     compare_all,
     order_of,
+    with_difference,
 )
 from harness.core.errors import UsageError
 
 # Clocks of a busy machine are late by some milliseconds.
 _CLOCK_S = 0.05
 _RATIO = 0.01
-# How far from a whole number of payloads a peak may be to count as so many copies.
-_STEP_SLACK = 0.2
 _LEAST_STEP_BYTES = 2**20
 
 
@@ -155,6 +154,20 @@ PRIMARY = "net_peak"
 
 
 @dataclass(frozen=True)
+class Steps:
+    """How many copies of a payload two sides hold at their peaks, where that is a race.
+
+    Attributes:
+        payload_bytes: size of the payload.
+        a, b: number of copies, from the fewest, to number of runs that held as many.
+    """
+
+    payload_bytes: int
+    a: Mapping[int, int]
+    b: Mapping[int, int]
+
+
+@dataclass(frozen=True)
 class Row:
     """One mode (or two, one of each side) and one service under one metric.
 
@@ -166,7 +179,7 @@ class Row:
         primary: whether it is of the metric that decides.
         why: why there is no verdict, where the sides cannot be compared.
         steps: how many copies of a payload the sides hold at their peaks, where that is what
-            makes their runs differ; empty where it is not.
+            makes the runs of a side differ; None where it is not.
     """
 
     mode_a: str
@@ -176,7 +189,7 @@ class Row:
     comparison: Comparison | None
     primary: bool = False
     why: str = ""
-    steps: str = ""
+    steps: Steps | None = None
 
     @property
     def mode(self) -> str:
@@ -464,9 +477,15 @@ def _explained(row: Row, a: Group, b: Group) -> Row:
                 " baseline of the next run takes for its own: --isolate mode",
             )
     facts = a.session.workload
-    if row.metric.name == PRIMARY and facts is not None and found.verdict is Verdict.UNDECIDED:
-        row = replace(row, steps=_steps(found, max(facts.bytes_sizes)))
-    return row
+    # An absolute peak holds more than copies.
+    if row.metric.name != "net_peak" or facts is None:
+        return row
+    found_steps = _steps(found, facts.bytes_sizes)
+    if found_steps is None:
+        return row
+    # A median jumps from step to step, or lies between two where no run was.
+    change = statistics.shift(found.a.values, found.b.values).middle
+    return replace(row, steps=found_steps, comparison=with_difference(found, change, grouped=True))
 
 
 def _left(group: Group, scope: str) -> float:
@@ -475,29 +494,15 @@ def _left(group: Group, scope: str) -> float:
     return float(np.median(known)) if known else 0.0
 
 
-def _steps(found: Comparison, payload_bytes: int) -> str:
-    """Return how many copies of the largest payload the runs of either side held at their peak.
-
-    How many are alive at once is a race, so that a median of peaks may lie between two steps where
-    no run was. Nothing is said where peaks are no whole numbers of payloads.
-    """
-    if payload_bytes < max(_LEAST_STEP_BYTES, 2 * found.floor):
-        return ""
-    said, apart = [], False
-    for name, side in (("A", found.a), ("B", found.b)):
-        copies = np.asarray(side.values) / payload_bytes
-        # What is beside the payloads is the same in every run.
-        beside = copies - np.rint(copies)
-        offset = float(np.angle(np.exp(2j * np.pi * beside).mean()) / (2 * np.pi))
-        whole = np.rint(copies - offset)
-        if np.abs(copies - offset - whole).max() > _STEP_SLACK:
-            return ""
-        counts = Counter(int(number) for number in whole)
-        apart |= len(counts) > 1
-        said.append(f"{name}: " + ", ".join(f"{n} in {counts[n]} runs" for n in sorted(counts)))
-    if not apart:
-        return ""
-    return f"copies of {payload_bytes / 1e6:.4g} MB at the peak, {'; '.join(said)}"
+def _steps(found: Comparison, sizes: Sequence[int]) -> Steps | None:
+    """Return how many copies of a payload the runs held: of the largest that fits both sides."""
+    for size in sorted(set(sizes), reverse=True):
+        if size < max(_LEAST_STEP_BYTES, 2 * found.floor):
+            return None
+        a, b = (statistics.steps(side.values, size) for side in (found.a, found.b))
+        if a and b and max(len(a), len(b)) > 1:
+            return Steps(size, a, b)
+    return None
 
 
 def _order(a: Group, b: Group) -> Order:

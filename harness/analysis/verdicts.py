@@ -164,13 +164,13 @@ def _with_change(found: Comparison) -> Comparison:
     inside = found.low is None or found.high is None or found.low <= medians <= found.high
     if found.verdict in (Verdict.WORSE, Verdict.BETTER):
         inside = inside and abs(medians) > found.matters
-    difference = medians if inside else found.difference
-    return replace(
-        found,
-        difference=difference,
-        grouped=not inside,
-        change=difference / found.a.median if found.a.median > found.floor else None,
-    )
+    return with_difference(found, medians if inside else found.difference, grouped=not inside)
+
+
+def with_difference(found: Comparison, difference: float, *, grouped: bool) -> Comparison:
+    """Return a comparison with another difference beside its verdict."""
+    change = difference / found.a.median if found.a.median > found.floor else None
+    return replace(found, difference=difference, grouped=grouped, change=change)
 
 
 def _figures(sides: Sides, rules: Rules) -> Comparison:

@@ -22,6 +22,7 @@ from harness.report.comparison import (
     open_questions,
     package_words,
     packages_json,
+    step_lines,
     worth_showing,
 )
 from harness.report.page import write_page
@@ -67,9 +68,10 @@ def write_report(
     if rows:
         shown = worth_showing(rows)
         different = package_words(packages(sessions), [session.name for session in sessions])
+        decide = [each for each in rows if each[1].primary]
         notes = (
             NOTE,
-            *open_questions([each for each in rows if each[1].primary]),
+            *(f"{line}." for line in (*open_questions(decide), *step_lines(decide))),
             left_out(rows),
             f"Different: {different}." if different else "",
         )

@@ -11,6 +11,7 @@ from harness.analysis.compare import (
     METRICS,
     Question,
     SessionComparison,
+    Steps,
     compare_groups,
     compare_sessions,
 )
@@ -237,9 +238,32 @@ def test_peaks_that_fall_into_steps_are_named_by_copies(tmp_path: Path) -> None:
     found = compare_sessions(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
     (row,) = found.primary
     assert row.verdict is Verdict.UNDECIDED
-    assert row.steps == (
-        "copies of 100 MB at the peak, A: 2 in 3 runs, 3 in 2 runs; B: 2 in 2 runs, 3 in 3 runs"
-    )
+    assert row.steps == Steps(100 * MB, {2: 3, 3: 2}, {2: 2, 3: 3})
+    assert row.comparison is not None
+    # The medians are 205 and 305; half of the pairs of runs do not differ, or less.
+    assert (row.comparison.difference, row.comparison.grouped) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "steps"),
+    [
+        # The largest payload of which whole copies explain both sides.
+        ((50 * MB, 10 * MB, MB), Steps(50 * MB, {16: 1, 23: 1, 24: 2}, {18: 1, 22: 2, 24: 1})),
+        ((100 * MB, 50 * MB, MB), Steps(50 * MB, {16: 1, 23: 1, 24: 2}, {18: 1, 22: 2, 24: 1})),
+        ((100 * MB, MB, MB), None),
+        ((5, 5, 5), None),
+    ],
+)
+def test_steps_are_those_of_a_payload_of_the_plan(
+    tmp_path: Path, sizes: tuple[int, int, int], steps: Steps | None
+) -> None:
+    for name, peaks in (("a", RACE_A), ("b", RACE_B)):
+        write_run_directory(tmp_path / name, {"none": peaks}, sizes=sizes)
+    found = compare_sessions(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
+    of = {row.name: row.steps for row in found.rows}
+    assert of["net_peak"] == of["net_peak:redis"] == steps
+    # A side whose runs all hold as many, and other figures, have none to speak of.
+    assert of["net_peak:worker"] is of["peak"] is of["baseline"] is of["net_mean"] is None
 
 
 def test_what_one_mode_leaves_in_shared_processes_is_not_credited_to_the_other(

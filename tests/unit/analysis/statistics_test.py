@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from harness.analysis.statistics import (
     runs_needed,
     shift,
     spread,
+    steps,
 )
 
 
@@ -173,3 +176,48 @@ def test_many_runs_are_tested_as_scipy_does() -> None:
 def test_a_shift_is_found_with_the_stated_power(freedom: int, alpha: float) -> None:
     edge = stats.t.ppf(1 - alpha, freedom)
     assert stats.nct.sf(edge, freedom, _shift(freedom, alpha)) == pytest.approx(POWER, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "size", "found"),
+    [
+        ([805, 1207, 1209, 1159], 50, {16: 1, 23: 1, 24: 2}),
+        ([906, 1206, 1107, 1107], 50, {18: 1, 22: 2, 24: 1}),
+        ([805, 1207, 1209, 1159], 100, None),
+        ([906, 906, 1106, 1107, 906, 1106, 1106, 1106], 100, {9: 3, 11: 5}),
+        # A little less than whole copies is no copy less.
+        ([195, 295, 195, 295], 100, {2: 2, 3: 2}),
+        ([602.0, 602.1, 602.1, 602.0], 100, {6: 4}),
+        # Too few to tell, however they lie; three must lie within an eighth of a step.
+        ([500.0], 100, None),
+        ([500, 603], 100, None),
+        ([500, 602], 100, {5: 1, 6: 1}),
+        ([500, 612, 700], 100, {5: 1, 6: 1, 7: 1}),
+        ([500, 613, 700], 100, None),
+    ],
+)
+def test_values_on_the_steps_of_a_stair_are_counted(
+    values: list[float], size: float, found: dict[int, int] | None
+) -> None:
+    assert steps(values, size) == found
+
+
+@given(
+    copies=st.lists(st.integers(0, 40), min_size=3, max_size=20),
+    beside=st.floats(-0.15, 0.7),
+    noise=st.floats(0, 0.03),
+    size=st.sampled_from([1.5, 50e6, 100e6]),
+)
+def test_copies_are_counted_whatever_is_beside_them(
+    copies: list[int], beside: float, noise: float, size: float
+) -> None:
+    values = [(n + beside + noise * (-1) ** place) * size for place, n in enumerate(copies)]
+    assert steps(values, size) == dict(sorted(Counter(copies).items()))
+    assert steps(values[::-1], size) == steps(values, size)
+
+
+@pytest.mark.parametrize("runs", [2, 3, 4, 5, 8, 20])
+def test_values_that_know_nothing_of_steps_are_rarely_on_them(runs: int) -> None:
+    rng = np.random.default_rng(20261130)
+    found = [steps(rng.normal(1000, 100, runs).tolist(), 50) for _ in range(2000)]
+    assert sum(each is not None for each in found) <= 0.06 * 2000

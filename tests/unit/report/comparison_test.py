@@ -135,3 +135,32 @@ def test_junit_says_what_the_exit_code_says(worse: SessionComparison) -> None:
     assert skipped is not None
     assert str(skipped.get("message")).endswith("; 1 more run of each")
     assert suite.get("skipped") == str(sum(1 for _ in suite.iter("skipped")))
+
+
+def test_steps_are_said_with_their_chances_in_text_page_and_json(tmp_path: Path) -> None:
+    copies = {"a": [9, 11, 9, 11, 11, 9, 11, 11], "b": [9, 9, 10, 9, 9, 9, 10, 9]}
+    for name, numbers in copies.items():
+        peaks = [n * 100 * MB + 6 * MB for n in numbers]
+        write_run_directory(tmp_path / name, {"none": peaks}, sizes=(100 * MB, MB, MB))
+    found = compare_sessions(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
+    said = (
+        "peaks fall into steps of 100 MB, A: 9 x in 3 of 8 runs (38 %), 11 x in 5 (62 %);"
+        " B: 9 x in 6 of 8 runs (75 %), 10 x in 2 (25 %)"
+    )
+    assert f"\nnone, net peak: {said}\n" in as_table(found)
+    assert f"\n- none, net peak: {said}\n" in as_markdown(found)
+    first, *others = json.loads(as_json(found))["rows"]
+    assert first["steps"] == {
+        "payload_bytes": 100 * MB,
+        "a": [
+            {"copies": 9, "runs": 3, "share": 0.375},
+            {"copies": 11, "runs": 5, "share": 0.625},
+        ],
+        "b": [
+            {"copies": 9, "runs": 6, "share": 0.75},
+            {"copies": 10, "runs": 2, "share": 0.25},
+        ],
+    }
+    # The medians lie 200 MB apart; a run of B beside one of A, 100 or 200 MB.
+    assert (first["difference"], first["grouped"]) == (-100 * MB, True)
+    assert next(row for row in others if row["name"] == "baseline")["steps"] is None
