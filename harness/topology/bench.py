@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core import interrupt
 from harness.core.errors import InfrastructureError
@@ -31,6 +31,9 @@ from harness.topology.launch import Launch, LaunchedTopology, prepare
 from harness.topology.leftovers import clean_in_background
 from harness.topology.reserve import keep_reserve, release_reserve
 from harness.topology.resume import write_bench_file
+
+if TYPE_CHECKING:
+    from harness.analysis.stopping import Look
 
 _STOPS_THE_PLAN = frozenset({Outcome.INFRASTRUCTURE, Outcome.INTERRUPTED})
 
@@ -170,7 +173,7 @@ class Bench:
         self, launch: Launch, endings: dict[str, Ending]
     ) -> Generator[None, None, None]:
         """Run one topology in each step; note in ``endings`` how runs ended badly."""
-        waiting = deque(remaining(self.plan, self._done()))
+        waiting = deque(remaining(self.plan, self.done()))
         if self._has_enough():
             waiting.clear()
         # After SIGKILL the manifest does not know of all that there were.
@@ -190,7 +193,7 @@ class Bench:
                 self.say(f"{run_id}: {ending.outcome}: {ending.reason}")
                 if self._ends_the_plan(ending):
                     break
-                waiting = deque(remaining(self.plan, self._done()))
+                waiting = deque(remaining(self.plan, self.done()))
                 yield
             self.say("Taking the topology down")
         finally:
@@ -229,7 +232,7 @@ class Bench:
 
     def _has_enough(self) -> bool:
         """Return whether ``--until`` has its answer, or no time left: then the plan ends there."""
-        topology, done = self.plan.topology, self._done()
+        topology, done = self.plan.topology, self.done()
         assert topology is not None
         of_each, more = divmod(len(done), len(self.plan.workload.modes))
         if topology.until is None or more or of_each not in looks(self.plan):
@@ -249,14 +252,18 @@ class Bench:
             + ("" if found.enough else "; the --budget is spent" if stops else "")
         )
         if stops:
-            self.plan = self.plan.stopped_after(of_each)
-            self._facts["until"] = {"enough": found.enough, "said": found.said}
-            write_bench_file(self.directory.bench, self.plan, self._facts["images"])
+            self.stop_after(of_each, found)
         return stops
+
+    def stop_after(self, of_each: int, found: Look) -> None:
+        """Let the plan end after so many runs of each mode, which all have been done."""
+        self.plan = self.plan.stopped_after(of_each)
+        self._facts["until"] = {"enough": found.enough, "said": found.said}
+        write_bench_file(self.directory.bench, self.plan, self._facts["images"])
 
     def _silent(self, topology: LaunchedTopology) -> Ending | None:
         """Return an ending for a runner that ended well and did not say how its runs went."""
-        runs, done = self.plan.runs(), self._done()
+        runs, done = self.plan.runs(), self.done()
         missing = [place for place in topology.places if runs[place].run_id not in done]
         if not missing:
             return None
@@ -272,7 +279,7 @@ class Bench:
         topology = self.plan.topology
         return topology.fail_fast or topology.keep or ending.outcome in _STOPS_THE_PLAN
 
-    def _done(self) -> frozenset[str]:
+    def done(self) -> frozenset[str]:
         """Return the runs whose outcome is on disk."""
         if not self.directory.outcomes.exists():
             return frozenset()
@@ -283,7 +290,7 @@ class Bench:
 
         A run that leaks has its row already, and so have all if the last one had been done.
         """
-        done = self._done()
+        done = self.done()
         runs = self.plan.runs()
         mine = [runs[place] for place in topology.places]
         run = next((run for run in mine if run.run_id not in done), None)
@@ -310,7 +317,7 @@ class Bench:
 
     def _note_interrupted(self, topology: LaunchedTopology) -> None:
         """Write a row for the run that was being measured, if one was."""
-        if topology.has_begun(self._done()):
+        if topology.has_begun(self.done()):
             with suppress(InfrastructureError):
                 self._note(topology, Ending(Outcome.INTERRUPTED, interrupt.name()))
 

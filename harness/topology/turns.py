@@ -19,12 +19,12 @@ class Turns:
     Args:
         benches: with the same runs; they share one ``LastTopology``.
         seed: of the order.
-        enough: given how many topologies each bench has had, says whether that settles it.
+        enough: asked after each turn whether that settles it.
     """
 
     benches: Sequence[Bench]
     seed: int
-    enough: Callable[[int], bool]
+    enough: Callable[[], bool]
 
     def run(self) -> None:
         """Run until every plan is at its end, or it is enough.
@@ -37,13 +37,11 @@ class Turns:
             steps = [stack.enter_context(bench.session()) for bench in self.benches]
             # Each bench knows how to end itself at once; this ends all.
             stack.enter_context(interrupt.second_ends(self._end_at_once))
-            turn = 0
             while steps:
-                turn += 1
                 for step in order.sample(steps, len(steps)):
                     if not _goes_on(step):
                         steps.remove(step)
-                if steps and self.enough(turn):
+                if steps and self.enough():
                     break
 
     def _end_at_once(self) -> None:

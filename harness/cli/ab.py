@@ -1,0 +1,258 @@
+"""Compare versions of a stack: their topologies take turns, with the same plan, and a verdict."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.quality import write_quality
+from harness.analysis.readers import read_session
+from harness.analysis.stopping import Look, look
+from harness.cli import compare, report
+from harness.core.errors import MeasuredFailure, UsageError
+from harness.core.flags import Parser
+from harness.core.parser import share
+from harness.images.variant import Variant, saved
+from harness.plan import Plan, add_plan_flags, parse_plan
+from harness.plan.options import LOOKS, MOST_UNTIL, Isolate, Order
+from harness.report.progress import Progress
+from harness.results.directory import RunDirectory, create_named
+from harness.results.documents import read_document, write_json
+from harness.results.repair import finished_runs
+from harness.topology import ownership
+from harness.topology.admission import admit
+from harness.topology.bench import Bench, LastTopology, is_over
+from harness.topology.launch import variant_of
+from harness.topology.resume import (
+    clear_the_way,
+    only_bench_of,
+    read_bench_file,
+    require_images,
+)
+from harness.topology.turns import Turns
+
+FILE = "ab.json"
+_SIDES = "abcdef"
+_RESUME = "--resume"
+# The fewest runs of two sides that differ in all of them with a p of 0.1 %.
+_REPEAT = 6
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One version, and where its runs go."""
+
+    name: str
+    plan: Plan
+    directory: RunDirectory
+    variant: Variant | None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, run the sides in turns, compare; 1 if one became worse than the first."""
+    if any(word.partition("=")[0] == _RESUME for word in argv):
+        return _resume(argv)
+    parser = _parser()
+    add_plan_flags(parser, containers=True)
+    until = any(word.partition("=")[0] == "--until" for word in argv)
+    parser.set_defaults(
+        repeat=MOST_UNTIL if until else _REPEAT, isolate=Isolate.RUN, order=Order.INTERLEAVED
+    )
+    plan = parse_plan(parser, argv, containers=True)
+    args, _ = parser.parse_known_args(argv)
+    words = {side: getattr(args, side) for side in _SIDES if getattr(args, side) is not None}
+    if len(words) < 2:
+        raise UsageError(
+            "--a and --b: both sides are needed, such as --a dask==2025.3.0 --b dask==2025.4.0; a"
+            " side without words is this checkout's own stack"
+        )
+    assert plan.topology is not None
+    if plan.topology.against is not None:
+        raise UsageError("--against: the sides are compared with each other; leave it out")
+    options = {
+        "until": plan.topology.until,
+        "budget": plan.topology.budget,
+        "no_report": plan.topology.no_report,
+        "primary": args.primary,
+        "threshold": args.threshold,
+    }
+    plans = {side: _plan_of(plan, more) for side, more in words.items()}
+    warnings = admit(plan, plan.general.run_dir)
+    variants = {side: variant_of(each, _say) for side, each in plans.items()}
+    place = create_named(plan.general.run_dir, "ab", first_file=FILE)
+    named = {side: _called(variant) for side, variant in variants.items()}
+    write_json(place / FILE, {"schema_version": 1, "sides": named, "options": options})
+    for line in [*warnings, *(f"side {side}: {name}" for side, name in named.items())]:
+        _say(line)
+    sides = []
+    for side, each in plans.items():
+        (place / side).mkdir()
+        directory = RunDirectory(place / side, each.general.csv_file, each.general.log_file)
+        directory.log.touch()
+        sides.append(_Side(side, each, directory, variants[side]))
+    return _run(place, sides, options)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="harness ab",
+        description=__doc__,
+        allow_abbrev=False,
+        epilog="Example: harness ab --a dask==2025.3.0 --b dask==2025.4.0 --executor dask"
+        " --ps-connector redis --stage-task-counts 1 1 --stage-bytes-sizes 100MB 1KB 1KB"
+        " --primary net_peak:runner. Exit codes are those of 'harness compare'.",
+    )
+    group = parser.add_argument_group("what is compared")
+    for side in _SIDES:
+        group.add_argument(
+            f"--{side}",
+            nargs="*",
+            metavar="WORD",
+            help="what --stack takes; none: this checkout's own versions"
+            if side == "a"
+            else "compared with --a",
+        )
+    group.add_argument(
+        "--primary",
+        metavar="METRIC[:SERVICE]",
+        help="the metric that decides the exit code, such as net_peak:runner (default: net_peak)",
+    )
+    group.add_argument(
+        "--threshold",
+        type=share,
+        default=0.05,
+        metavar="SHARE",
+        help="differences up to this never matter (default: 5%%)",
+    )
+    group.add_argument(
+        _RESUME,
+        metavar="AB_DIR",
+        help="do the runs that are left of an earlier one; no other flags",
+    )
+    return parser
+
+
+def _plan_of(plan: Plan, words: Sequence[str]) -> Plan:
+    """Return a side's plan; when it is enough is asked of all sides together."""
+    assert plan.topology is not None
+    topology = {"stack": [*plan.topology.stack, *words], "until": None, "budget": None}
+    return plan.model_copy(update={"topology": plan.topology.model_copy(update=topology)})
+
+
+def _called(variant: Variant | None) -> str:
+    return "this checkout's own versions" if variant is None else str(variant)
+
+
+def _resume(argv: Sequence[str]) -> int:
+    parser = Parser(prog="harness ab", allow_abbrev=False)
+    parser.add_argument(_RESUME, metavar="AB_DIR", required=True)
+    args, others = parser.parse_known_args(argv)
+    if others:
+        raise UsageError(f"{_RESUME}: takes the plan of the earlier one: leave out {others[0]}")
+    place = Path(args.resume).absolute()
+    found, _ = read_document(place / FILE, FILE)
+    if not isinstance(found.get("sides"), dict) or not isinstance(found.get("options"), dict):
+        raise UsageError(f"{_RESUME} {place}: has no {FILE} of 'harness ab': name its directory")
+    sides = []
+    for side in found["sides"]:
+        plan, images = read_bench_file(RunDirectory(place / side).bench)
+        directory = RunDirectory(place / side, plan.general.csv_file, plan.general.log_file)
+        require_images(images)
+        clear_the_way(directory, _say)
+        done = finished_runs(directory, _say)
+        _say(f"side {side}: {len(done)} of {plan.run_count} runs are done")
+        sides.append(_Side(side, plan, directory, saved(place / side)))
+    return _run(place, sides, found["options"])
+
+
+def _run(place: Path, sides: Sequence[_Side], options: Mapping[str, Any]) -> int:
+    began = time.monotonic()
+    last = LastTopology()
+    finished = dict.fromkeys((side.name for side in sides), 0)
+    failure: MeasuredFailure | None = None
+    with ExitStack() as stack:
+        for side in sides:
+            stack.enter_context(only_bench_of(side.directory.path, "--run-dir"))
+        progress = stack.enter_context(
+            Progress(sum(side.plan.run_count for side in sides), sys.stderr)
+        )
+
+        def bench(side: _Side) -> Bench:
+            def done(runs: int) -> None:
+                finished[side.name] = max(runs, finished[side.name])
+                progress.done(sum(finished.values()))
+
+            def say(line: str) -> None:
+                progress.say(f"{side.name}: {line}")
+
+            return Bench(side.plan, side.directory, say, done, None, side.variant, last)
+
+        benches = [bench(side) for side in sides]
+
+        def enough() -> bool:
+            return _is_enough(benches, options, began, progress.say)
+
+        try:
+            Turns(benches, sides[0].plan.workload.seed, enough).run()
+        except MeasuredFailure as error:
+            # What did go through can still be compared.
+            failure = error
+    ownership.give_to_user(place, ownership.current_owner())
+    code = _compare(place, sides, options)
+    if failure is not None:
+        raise failure
+    return code
+
+
+def _is_enough(
+    benches: Sequence[Bench], options: Mapping[str, Any], began: float, say: Callable[[str], None]
+) -> bool:
+    """Return whether the runs so far answer ``--until``, or its budget is spent."""
+    until = options["until"]
+    done = {len(bench.done()) for bench in benches}
+    of_each, more = divmod(min(done), len(benches[0].plan.workload.modes))
+    if until is None or len(done) > 1 or more or of_each not in LOOKS:
+        return False
+    # What the last topology left is read only now that nothing is measured.
+    benches[0].last.wait()
+    base, *others = [read_session(bench.directory.path) for bench in benches]
+    found = [look(other, until, base) for other in others]
+    said = "; ".join(f"{o.path.name}: {each.said}" for o, each in zip(others, found, strict=True))
+    enough = all(each.enough for each in found)
+    following = next((n for n in LOOKS if n > of_each), of_each)
+    over = is_over(options["budget"], began, of_each, following)
+    spent = "; the --budget is spent" if over and not enough else ""
+    say(f"--until {until * 100:.4g}%: after {of_each} runs of each mode: {said}{spent}")
+    if enough or over:
+        for bench in benches:
+            bench.stop_after(of_each, Look(enough, said))
+    return enough or over
+
+
+def _compare(place: Path, sides: Sequence[_Side], options: Mapping[str, Any]) -> int:
+    """Print the verdict of each side beside the first, write the page, return the worst code."""
+    for side in sides:
+        write_quality(side.directory)
+    if not options["no_report"]:
+        with suppress(UsageError):
+            paths = [str(side.directory.path) for side in sides]
+            report.main([*paths, "--output", str(place)])
+    flags = ["--threshold", str(options["threshold"])]
+    if options["primary"]:
+        flags += ["--primary", options["primary"]]
+    codes = []
+    for side in sides[1:]:
+        print()
+        codes.append(compare.main([str(sides[0].directory.path), str(side.directory.path), *flags]))
+    print(f"\nDirectory: {place}")
+    return 1 if 1 in codes else max(codes)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
