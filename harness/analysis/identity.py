@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.session import Session
 from harness.core.errors import InfrastructureError
+from harness.core.text import one_line
 
 if TYPE_CHECKING:
     from harness.core.flags import Flag
@@ -178,7 +179,24 @@ def _packages(session: Session) -> dict[str, str]:
     found = {}
     if isinstance(installed, dict):
         found = {name.lower().replace("_", "-"): str(each) for name, each in installed.items()}
+    for name, build in _builds(session).items():
+        if name in found:
+            found[name] += f" ({build})"
     return found | ({"python": str(runner["python"])} if runner.get("python") else {})
+
+
+def _builds(session: Session) -> dict[str, str]:
+    """Return what tells wheels of one version apart that no index has: commit, or hash."""
+    variant = (session.documents.get("manifest") or {}).get("variant")
+    wheels = variant.get("wheels") if isinstance(variant, dict) else None
+    found = {}
+    for wheel in wheels if isinstance(wheels, list) else []:
+        if isinstance(wheel, dict):
+            name = str(wheel.get("file")).partition("-")[0].lower().replace("_", "-")
+            changed = ", with changes" if wheel.get("dirty") else ""
+            build = str(wheel.get("commit") or "")[:10] or f"wheel {str(wheel.get('sha256'))[:8]}"
+            found[name] = one_line(build + changed)
+    return found
 
 
 def _version(name: str, found: dict[str, str]) -> str:

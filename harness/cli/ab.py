@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from harness.analysis.stopping import Look, look
 from harness.cli import compare, report
 from harness.core.errors import MeasuredFailure, UsageError
 from harness.core.flags import Parser
-from harness.core.parser import share
 from harness.images.variant import Variant, saved
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import LOOKS, MOST_UNTIL, Isolate, Order
@@ -57,15 +58,10 @@ def main(argv: Sequence[str]) -> int:
     """Parse, run the sides in turns, compare; 1 if one became worse than the first."""
     if any(word.partition("=")[0] == _RESUME for word in argv):
         return _resume(argv)
-    parser = _parser()
-    add_plan_flags(parser, containers=True)
-    until = any(word.partition("=")[0] == "--until" for word in argv)
-    parser.set_defaults(
-        repeat=MOST_UNTIL if until else _REPEAT, isolate=Isolate.RUN, order=Order.INTERLEAVED
-    )
+    parser = ab_parser(argv)
     plan = parse_plan(parser, argv, containers=True)
     args, _ = parser.parse_known_args(argv)
-    words = {side: getattr(args, side) for side in _SIDES if getattr(args, side) is not None}
+    words = sides_of(args)
     if len(words) < 2:
         raise UsageError(
             "--a and --b: both sides are needed, such as --a dask==2025.3.0 --b dask==2025.4.0; a"
@@ -78,8 +74,7 @@ def main(argv: Sequence[str]) -> int:
         "until": plan.topology.until,
         "budget": plan.topology.budget,
         "no_report": plan.topology.no_report,
-        "primary": args.primary,
-        "threshold": args.threshold,
+        "compare": _words(compare.question_parser(), args),
     }
     plans = {side: _plan_of(plan, more) for side, more in words.items()}
     warnings = admit(plan, plan.general.run_dir)
@@ -98,11 +93,21 @@ def main(argv: Sequence[str]) -> int:
     return _run(place, sides, options)
 
 
-def _parser() -> Parser:
+def sides_of(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the sides' words, by name."""
+    return {side: getattr(args, side) for side in _SIDES if getattr(args, side) is not None}
+
+
+def ab_parser(argv: Sequence[str]) -> Parser:
+    """Return the parser of a command line: its defaults are not a bench's.
+
+    Each run has a topology of its own, so that sides can take turns run by run.
+    """
     parser = Parser(
         prog="harness ab",
         description=__doc__,
         allow_abbrev=False,
+        parents=[compare.question_parser()],
         epilog="Example: harness ab --a dask==2025.3.0 --b dask==2025.4.0 --executor dask"
         " --ps-connector redis --stage-task-counts 1 1 --stage-bytes-sizes 100MB 1KB 1KB"
         " --primary net_peak:runner. Exit codes are those of 'harness compare'.",
@@ -118,23 +123,27 @@ def _parser() -> Parser:
             else "compared with --a",
         )
     group.add_argument(
-        "--primary",
-        metavar="METRIC[:SERVICE]",
-        help="the metric that decides the exit code, such as net_peak:runner (default: net_peak)",
-    )
-    group.add_argument(
-        "--threshold",
-        type=share,
-        default=0.05,
-        metavar="SHARE",
-        help="differences up to this never matter (default: 5%%)",
-    )
-    group.add_argument(
         _RESUME,
         metavar="AB_DIR",
         help="do the runs that are left of an earlier one; no other flags",
     )
+    add_plan_flags(parser, containers=True)
+    until = any(word.partition("=")[0] == "--until" for word in argv)
+    parser.set_defaults(
+        repeat=MOST_UNTIL if until else _REPEAT, isolate=Isolate.RUN, order=Order.INTERLEAVED
+    )
     return parser
+
+
+def _words(parser: Parser, args: argparse.Namespace) -> list[str]:
+    """Return the words of a parser's flags that were given."""
+    words = []
+    for action in parser._actions:
+        value = getattr(args, action.dest)
+        if value != action.default:
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            words += [action.option_strings[-1], *(str(each) for each in values)]
+    return words
 
 
 def _plan_of(plan: Plan, words: Sequence[str]) -> Plan:
@@ -242,14 +251,23 @@ def _compare(place: Path, sides: Sequence[_Side], options: Mapping[str, Any]) ->
         with suppress(UsageError):
             paths = [str(side.directory.path) for side in sides]
             report.main([*paths, "--output", str(place)])
-    flags = ["--threshold", str(options["threshold"])]
-    if options["primary"]:
-        flags += ["--primary", options["primary"]]
+    first, *others = (str(side.directory.path) for side in sides)
+    words = list(options["compare"])
+    output = None
+    if "--output" in words:
+        # compare would write one file for each of several sides.
+        at = words.index("--output")
+        output = Path(words[at + 1])
+        del words[at : at + 2]
     codes = []
-    for side in sides[1:]:
-        print()
-        codes.append(compare.main([str(sides[0].directory.path), str(side.directory.path), *flags]))
-    print(f"\nDirectory: {place}")
+    text = io.StringIO()
+    for other in others:
+        with redirect_stdout(text) if output is not None else nullcontext():
+            codes.append(compare.main([first, other, *words]))
+            print()
+    if output is not None:
+        compare.write(text.getvalue().rstrip(), output)
+    print(f"Directory: {place}")
     return 1 if 1 in codes else max(codes)
 
 

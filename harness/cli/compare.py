@@ -42,30 +42,15 @@ def main(argv: Sequence[str]) -> int:
     _refuse(a, b, args)
     modes = [tuple(args.modes)] if args.modes else None
     found = compare_sessions(a, b, _question(args), modes=modes)
-    _write(FORMATS[args.format](found, every=args.all), args.output)
+    write(FORMATS[args.format](found, every=args.all), args.output)
     if args.format != "table" or args.output:
         print(headline_of(found), file=sys.stderr)
     return _code(found, allow_undecided=args.allow_undecided)
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        prog="harness compare",
-        description=__doc__,
-        allow_abbrev=False,
-        epilog="Exit codes, by the primary metric: 0 no mode became worse, 1 one did (or runs fail"
-        " now), 2 the sides cannot be compared, 5 undecided.",
-    )
-    parser.add_argument(
-        "a", metavar="A", type=Path, help="the baseline: a run directory, or bundle"
-    )
-    parser.add_argument("b", metavar="B", type=Path, nargs="?", help="what is judged")
-    parser.add_argument(
-        "--modes",
-        nargs=2,
-        metavar=("MODE_A", "MODE_B"),
-        help="compare one mode of A with another of B (of A, if there is no B)",
-    )
+def question_parser() -> Parser:
+    """Return the flags that say what is asked and how it is answered, for other commands, too."""
+    parser = Parser(add_help=False)
     parser.add_argument(
         "--metrics",
         nargs="+",
@@ -78,12 +63,6 @@ def _parser() -> Parser:
         metavar="METRIC[:SERVICE]",
         help=f"the metric that decides the exit code (default: {PRIMARY}; of a service:"
         f" {PRIMARY}:runner)",
-    )
-    parser.add_argument(
-        "--scale-free",
-        action="store_true",
-        help="compare what does not depend on sizes and sleep (net peak / payload, makespan /"
-        " ideal): for workloads scaled to other machines",
     )
     parser.add_argument(
         "--threshold",
@@ -113,6 +92,34 @@ def _parser() -> Parser:
         action="store_true",
         help="exit with 0 instead of 5 where the primary metric has no answer",
     )
+    return parser
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="harness compare",
+        description=__doc__,
+        allow_abbrev=False,
+        parents=[question_parser()],
+        epilog="Exit codes, by the primary metric: 0 no mode became worse, 1 one did (or runs fail"
+        " now), 2 the sides cannot be compared, 5 undecided.",
+    )
+    parser.add_argument(
+        "a", metavar="A", type=Path, help="the baseline: a run directory, or bundle"
+    )
+    parser.add_argument("b", metavar="B", type=Path, nargs="?", help="what is judged")
+    parser.add_argument(
+        "--modes",
+        nargs=2,
+        metavar=("MODE_A", "MODE_B"),
+        help="compare one mode of A with another of B (of A, if there is no B)",
+    )
+    parser.add_argument(
+        "--scale-free",
+        action="store_true",
+        help="compare what does not depend on sizes and sleep (net peak / payload, makespan /"
+        " ideal): for workloads scaled to other machines",
+    )
     parser.add_argument("--force", action="store_true", help="compare although other work was done")
     return parser
 
@@ -141,7 +148,12 @@ def _refuse(a: Session, b: Session, args: argparse.Namespace) -> None:
         )
 
 
-def _write(text: str, output: Path | None) -> None:
+def write(text: str, output: Path | None) -> None:
+    """Write a comparison to a file, or standard output.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
     if output is None:
         print(text)
         return

@@ -30,10 +30,18 @@ if [ -s /run/secrets/pip_index_url ]; then
     PIP_INDEX_URL=$(cat /run/secrets/pip_index_url)
     export PIP_INDEX_URL
 fi
-if [ -d /build/offline/own ]; then
-    export PIP_FIND_LINKS=/build/offline/own
-fi
+cp /build/requirements.lock /build/others.lock
+for wheel in /build/offline/own/*.whl; do
+    [ -e "$wheel" ] || continue
+    hash=$(sha256sum "$wheel" | cut -c 1-64)
+    grep -q "sha256:$hash" /build/requirements.lock || continue
+    cp "$wheel" /out/wheels/
+    awk -v hash="$hash" 'index($0, hash) { held = ""; next }
+        { if (held != "") print held; held = $0 } END { print held }' \
+        /build/others.lock >/build/left.lock
+    mv /build/left.lock /build/others.lock
+done
 pip=$(find /usr -name 'pip-*-py3-none-any.whl' | sort | tail -n 1)
 PYTHONPATH=$pip python3 -m pip --disable-pip-version-check --no-input --cache-dir /var/cache/pip \
     download --quiet --require-hashes --only-binary :all: --no-deps \
-    --dest /out/wheels -r /build/requirements.lock
+    --dest /out/wheels -r /build/others.lock

@@ -12,12 +12,6 @@ if [ -d /build/offline/wheels ]; then
     export PIP_NO_INDEX=1 PIP_FIND_LINKS=/build/offline/wheels
 fi
 
-# Wheels that no index has, as the lock names them.
-if [ -d /build/offline/own ]; then
-    PIP_FIND_LINKS="${PIP_FIND_LINKS:+$PIP_FIND_LINKS }/build/offline/own"
-    export PIP_FIND_LINKS
-fi
-
 # What is written in passing holds the time of its source, and compileall would leave it.
 export PYTHONDONTWRITEBYTECODE=1
 
@@ -26,9 +20,26 @@ rm -f /opt/venv/bin/activate* /opt/venv/bin/Activate.ps1
 
 # The wheel that ensurepip would install is enough to run pip once, from outside the environment.
 pip=$(find /usr -name 'pip-*-py3-none-any.whl' | sort | tail -n 1)
-PYTHONPATH=$pip /opt/venv/bin/python -m pip --disable-pip-version-check --no-input \
-    --cache-dir /var/cache/pip install --quiet --root-user-action ignore \
-    --require-hashes --only-binary :all: --no-deps --no-compile -r /build/requirements.lock
+install() {
+    PYTHONPATH=$pip /opt/venv/bin/python -m pip --disable-pip-version-check --no-input \
+        --cache-dir /var/cache/pip install --quiet --root-user-action ignore \
+        --only-binary :all: --no-deps --no-compile "$@"
+}
+
+# Wheels that are at hand first. An index may have others of that version, and pip would take those.
+cp /build/requirements.lock /build/others.lock
+for wheel in /build/offline/own/*.whl; do
+    [ -e "$wheel" ] || continue
+    hash=$(sha256sum "$wheel" | cut -c 1-64)
+    grep -q "sha256:$hash" /build/requirements.lock || continue
+    install --no-index "$wheel"
+    # Its entry has no other hash.
+    awk -v hash="$hash" 'index($0, hash) { held = ""; next }
+        { if (held != "") print held; held = $0 } END { print held }' \
+        /build/others.lock >/build/left.lock
+    mv /build/left.lock /build/others.lock
+done
+install --require-hashes -r /build/others.lock
 
 # Bytecode that is never checked against its source holds no time, and imports twice as fast
 # as none.

@@ -23,6 +23,7 @@ import docker
 import pytest
 from docker import DockerClient
 
+from tests.checkout_copy import copy_checkout
 from tests.engines_table import seen, write_row
 from tests.integration.conftest import left_behind
 
@@ -102,13 +103,7 @@ def user() -> Iterator[str]:
     subprocess.run(["userdel", "--remove", name], capture_output=True, check=False)
     subprocess.run(["useradd", "--create-home", "--groups", "docker", name], check=True)
     home = pwd.getpwnam(name).pw_dir
-    # The files as they are here, whether committed or not.
-    copied = (
-        f"git -C '{ROOT}' ls-files -z --cached --others --exclude-standard"
-        f" | tar --create --null --ignore-failed-read --directory '{ROOT}' --files-from -"
-        f" | tar --extract --one-top-level='{home}/checkout'"
-    )
-    subprocess.run(["bash", "-c", copied], check=True)
+    copy_checkout(Path(home, "checkout"))
     subprocess.run(["chown", "-R", f"{name}:{name}", f"{home}/checkout"], check=True)
     yield name
     subprocess.run(["userdel", "--remove", name], capture_output=True, check=False)

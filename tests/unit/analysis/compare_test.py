@@ -580,6 +580,29 @@ def test_packages_that_differ_are_found(
     assert packages(sessions) == [Package(name, tuple(versions)) for name, *versions in found]
 
 
+@pytest.mark.parametrize(
+    ("wheel", "said"),
+    [
+        ({"file": "my_pkg-1-py3-none-any.whl", "commit": "a" * 40, "dirty": False}, "aaaaaaaaaa"),
+        (
+            {"file": "My_Pkg-1-py3-none-any.whl", "commit": "a" * 40, "dirty": True},
+            "aaaaaaaaaa, with changes",
+        ),
+        ({"file": "my_pkg-1-py3-none-any.whl", "sha256": "0123456789"}, "wheel 01234567"),
+    ],
+)
+def test_wheels_of_one_version_are_told_apart(
+    tmp_path: Path, wheel: dict[str, object], said: str
+) -> None:
+    sessions = [with_packages(tmp_path / name, {"my_pkg": "1"}) for name in ("a", "b")]
+    strange: object
+    for strange in (None, {}, {"wheels": None}, {"wheels": [None, {}]}):
+        sessions[1].documents["manifest"]["variant"] = strange
+        assert packages(sessions) == []
+    sessions[1].documents["manifest"]["variant"] = {"wheels": [wheel]}
+    assert packages(sessions) == [Package("my-pkg", ("1", f"1 ({said})"))]
+
+
 def test_python_is_a_package_too_and_comes_before_others(tmp_path: Path) -> None:
     a = with_packages(tmp_path / "a", {"dask": "1", "attrs": "1"}, "3.12.1")
     b = with_packages(tmp_path / "b", {"dask": "2", "attrs": "2"}, "3.13.5")
