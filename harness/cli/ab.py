@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import LOOKS, MOST_UNTIL, Isolate, Order
 from harness.report.progress import Progress
 from harness.results.directory import RunDirectory, create_named
-from harness.results.documents import read_document, write_json
+from harness.results.documents import write_json
 from harness.results.repair import finished_runs
 from harness.topology import ownership
 from harness.topology.admission import admit
@@ -164,11 +165,15 @@ def _resume(argv: Sequence[str]) -> int:
     if others:
         raise UsageError(f"{_RESUME}: takes the plan of the earlier one: leave out {others[0]}")
     place = Path(args.resume).absolute()
-    found, _ = read_document(place / FILE, FILE)
-    if not isinstance(found.get("sides"), dict) or not isinstance(found.get("options"), dict):
-        raise UsageError(f"{_RESUME} {place}: has no {FILE} of 'harness ab': name its directory")
+    try:
+        found = json.loads((place / FILE).read_bytes())
+        names, options = list(found["sides"]), dict(found["options"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"{_RESUME} {place}: has no {FILE} that 'harness ab' wrote: name its directory"
+        ) from None
     sides = []
-    for side in found["sides"]:
+    for side in names:
         plan, images = read_bench_file(RunDirectory(place / side).bench)
         directory = RunDirectory(place / side, plan.general.csv_file, plan.general.log_file)
         require_images(images)
@@ -176,7 +181,7 @@ def _resume(argv: Sequence[str]) -> int:
         done = finished_runs(directory, _say)
         _say(f"side {side}: {len(done)} of {plan.run_count} runs are done")
         sides.append(_Side(side, plan, directory, saved(place / side)))
-    return _run(place, sides, found["options"])
+    return _run(place, sides, options)
 
 
 def _run(place: Path, sides: Sequence[_Side], options: Mapping[str, Any]) -> int:
