@@ -93,6 +93,24 @@ def _check_package(client: Client) -> None:
             )
 
 
+def _check_one_stack(client: Client) -> None:
+    """Make sure that scheduler, workers and client are of one version: a mix says nothing.
+
+    Raises:
+        InfrastructureError: one line that names who is of another.
+    """
+    wanted = "distributed:__version__"
+    own = pkgutil.resolve_name(wanted)
+    found = {"scheduler": client.run_on_scheduler(pkgutil.resolve_name, wanted)}
+    found |= {f"worker {a}": v for a, v in client.run(pkgutil.resolve_name, wanted).items()}
+    for who, version in found.items():
+        if version != own:
+            raise InfrastructureError(
+                f"the Dask {who} has distributed {version}, this process {own}: start all of them"
+                " with one version"
+            )
+
+
 def _rehearse(executor: DaskExecutor, warm_up: Callable[..., Any], tasks: int) -> None:
     """Call ``warm_up`` in tasks: only with tasks a scheduler imports what it needs for them.
 
@@ -235,6 +253,7 @@ class DaskConfig(ExecutorConfig):
                 f"{found} of {wanted} Dask workers joined within {timeout_s:g} s"
             ) from None
         _check_package(client)
+        _check_one_stack(client)
         client.run(warm_up)
         _rehearse(executor, warm_up, len(_workers(client)))
         facts: dict[str, Any] = {"workers": len(_workers(client))}

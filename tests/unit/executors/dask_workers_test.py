@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from importlib import metadata
 
 import pytest
 from distributed import Client, LocalCluster
 
-from harness.executors.dask import DaskConfig, DaskExecutor
+from harness.core.errors import InfrastructureError
+from harness.executors.dask import DaskConfig, DaskExecutor, _check_one_stack
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +42,21 @@ def test_workers_are_alive_also_while_the_client_keeps_an_answer_without_them(
         ended.set()
         thread.join()
     assert set(found) == {2}
+
+
+def test_a_cluster_of_two_versions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        _check_one_stack(client)
+        (address,) = client.scheduler_info()["workers"]
+        theirs = metadata.version("distributed")
+        # Client and scheduler are in this process, the worker is in one of its own.
+        monkeypatch.setattr("distributed.__version__", "2024.3.0")
+        with pytest.raises(InfrastructureError) as refused:
+            _check_one_stack(client)
+    assert str(refused.value) == (
+        f"the Dask worker {address} has distributed {theirs}, this process 2024.3.0: start all of"
+        " them with one version"
+    )
