@@ -103,7 +103,9 @@ class Variant:
         for wheel in self.wheels:
             copy = target / WHEELS / wheel.file
             copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(self._wheel(wheel), copy)
+            # A bench that is resumed has it from there.
+            if copy.resolve() != self._wheel(wheel).resolve():
+                shutil.copyfile(self._wheel(wheel), copy)
         for stack, lock in self.locks.items():
             write_whole(target / f"{stack}.lock", lock.decode())
         write_whole(target / _FILE, json.dumps(self.facts(), indent=2) + "\n")
