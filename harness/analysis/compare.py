@@ -352,12 +352,16 @@ def _check_names(rows: Sequence[Row], services: Sequence[str], question: Questio
     }
     for flag, names in wrong.items():
         if names:
-            raise UsageError(
-                f"{flag} {names[0]}: no such metric; there are"
-                f" {', '.join(metric.name for metric in METRICS)}; of a service (:SERVICE behind:"
-                f" {', '.join(services) or 'none was measured'})"
-                f" {', '.join(metric.name for metric in METRICS if metric.per_service)}"
-            )
+            raise _no_such_metric(flag, names[0], services)
+
+
+def _no_such_metric(flag: str, name: str, services: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"{flag} {name}: no such metric; there are"
+        f" {', '.join(metric.name for metric in METRICS)}; of a service (:SERVICE behind:"
+        f" {', '.join(services) or 'none was measured'})"
+        f" {', '.join(metric.name for metric in METRICS if metric.per_service)}"
+    )
 
 
 def compare_groups(
@@ -425,20 +429,72 @@ def _questions(a: Group, b: Group, question: Question) -> list[tuple[str, Metric
     return found
 
 
-def _sides(metric: Metric, scope: str, a: Group, b: Group, order: Order) -> Sides | None:
-    sides = [
-        [
-            metric.value(Measured(figures, figures.scopes.get(scope), group.session.workload))
-            for figures in group.figures
-        ]
-        for group in (a, b)
+def _values(metric: Metric, scope: str, group: Group) -> list[float | None]:
+    return [
+        metric.value(Measured(figures, figures.scopes.get(scope), group.session.workload))
+        for figures in group.figures
     ]
+
+
+def _sides(metric: Metric, scope: str, a: Group, b: Group, order: Order) -> Sides | None:
+    sides = [_values(metric, scope, group) for group in (a, b)]
     x, y = ([value for value in side if value is not None] for side in sides)
     if not x or not y:
         return None
     whole = len(x) == len(sides[0]) and len(y) == len(sides[1])
     floor = max(_floor(metric, scope, group) for group in (a, b))
     return Sides(x, y, floor, order if whole else Order.MIXED)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the runs of one mode say of one metric.
+
+    Attributes:
+        values: one for each run that has a figure, in the metric's unit, in the order of the runs.
+        floor: what the measurement resolves: differences up to this say nothing.
+    """
+
+    values: tuple[float, ...]
+    floor: float = 0.0
+
+
+def check_name(flag: str, name: str, services: Sequence[str]) -> Metric:
+    """Return the metric that ``net_peak`` or ``net_peak:runner`` names, before anything is run.
+
+    Args:
+        flag: that gives the name.
+        name: of the metric, with a service behind it or without.
+        services: those that there will be.
+
+    Raises:
+        UsageError: one line that lists what there is.
+    """
+    metrics = {metric.name: metric for metric in METRICS}
+    word, colon, service = name.partition(":")
+    found = metrics.get(word)
+    known = found is not None and (not colon or (found.per_service and service in services))
+    if found is None or not known:
+        raise _no_such_metric(flag, name, services)
+    return found
+
+
+def sample(session: Session, mode: str, name: str) -> Sample:
+    """Return the values of one metric in one mode, of runs that went through.
+
+    Args:
+        session: the runs.
+        mode: which of them.
+        name: as :func:`check_name` takes it.
+    """
+    word, _, service = name.partition(":")
+    metric = next(metric for metric in METRICS if metric.name == word)
+    scope = service or TOPOLOGY
+    group = next((g for g in group_runs([session]) if g.mode == mode), None)
+    if group is None:
+        return Sample(())
+    known = tuple(value for value in _values(metric, scope, group) if value is not None)
+    return Sample(known, _floor(metric, scope, group))
 
 
 def _floor(metric: Metric, scope: str, group: Group) -> float:
