@@ -381,13 +381,18 @@ class Bisection:
             return "Its parent was not measured, or it has several: see the steps."
         found = self.beside(result.before[0], commit)
         needs = f": it would take {found.needs}" if found.needs else ""
-        lines = (
+        line = (
             f"It makes {result.share * 100:.0f} % of the difference between the ends; beside its"
             f" parent it is {found.verdict}{needs}."
         )
-        if result.share < 0.5:
-            lines += " Other commits changed it, too."
-        return lines
+        return line + (" Other commits changed it, too." if self._others(result) else "")
+
+    def _others(self, result: Result) -> bool:
+        """Return whether the metric differs already before the commit, or once more after it."""
+        good, bad = self.ends
+        pairs = ((good.commit, result.before[0]), (result.commits[0], bad.commit))
+        found = [self.beside(*pair).verdict for pair in pairs]
+        return any(verdict in (Verdict.WORSE, Verdict.BETTER) for verdict in found)
 
     def facts(self) -> dict[str, Any]:
         """Return ends and steps as ``bisect.json`` has them."""

@@ -320,18 +320,19 @@ def test_noise_is_seldom_taken_for_a_side() -> None:
 
 def test_a_change_in_two_commits_ends_at_the_one_that_passes_the_middle(tmp_path: Path) -> None:
     levels = [100 * MB] * 4 + [118 * MB] * 4 + [150 * MB] * 5
-    asked = search(tmp_path, levels)
+    asked = search(tmp_path / "share", levels)
     result, _ = asked.run()
     assert result.commits == (asked.commits[8],)
     assert result.share == pytest.approx(0.64, abs=0.05)
-    three = [100 * MB] * 4 + [116 * MB] * 2 + [117 * MB] * 2 + [134 * MB] * 2 + [150 * MB] * 3
-    asked = search(tmp_path / "three", three)
-    result, _ = asked.run()
-    assert result.commits == (asked.commits[8],)
-    assert asked.said[-1].endswith(
-        "% of the difference between the ends; beside its parent it is worse. Other commits"
-        " changed it, too."
-    )
+    # Before it, and after it.
+    for number, three in enumerate(
+        (levels, [100 * MB] * 8 + [132 * MB] * 2 + [150 * MB] * 3, step_up(13, 8))
+    ):
+        asked = search(tmp_path / str(number), three)
+        result, _ = asked.run()
+        assert result.commits == (asked.commits[8],)
+        assert "beside its parent it is worse." in asked.said[-1]
+        assert asked.said[-1].endswith("Other commits changed it, too.") is (number < 2)
 
 
 # --- as many runs as it takes -----------------------------------------------------------------
