@@ -111,6 +111,7 @@ def ab_parser(argv: Sequence[str]) -> Parser:
         parents=[compare.question_parser()],
         epilog="Example: harness ab --a dask==2025.3.0 --b dask==2025.4.0 --executor dask"
         " --ps-connector redis --stage-task-counts 1 1 --stage-bytes-sizes 100MB 1KB 1KB"
+        " --task-sleep 0"
         " --primary net_peak:runner. Exit codes are those of 'harness compare'.",
     )
     group = parser.add_argument_group("what is compared")
