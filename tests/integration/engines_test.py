@@ -27,6 +27,8 @@ from tests.checkout_copy import copy_checkout
 from tests.engines_table import seen, write_row
 from tests.integration.conftest import left_behind
 
+# They make users and network namespaces.
+pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "engines.md"
 PLAN = (
