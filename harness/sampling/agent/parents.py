@@ -185,15 +185,21 @@ def obstacle(driver: str, version: int) -> str:
 def _base(mount: CgroupMount) -> str:
     """Return the directory below which an engine makes cgroups.
 
-    An engine without root has that of its user's systemd, which this process is below, too.
+    An engine without root has that of its user's systemd. This process is below it, too, but in a
+    cgroup namespace of its own it cannot see where: then it is the one that it may write to.
     """
+    top = mount.mount_point
+    if mount.version == 1 or shutil.which("systemctl"):
+        return top
     try:
         text = _OWN.read_text(encoding="utf-8")
     except OSError:
-        return mount.mount_point
-    path = parse_proc_cgroup(text).get("", "") if mount.version == 2 else ""
-    manager = _USER_MANAGER.match(path)
-    return mount.mount_point + (manager[0] if manager and not shutil.which("systemctl") else "")
+        return top
+    manager = _USER_MANAGER.match(parse_proc_cgroup(text).get("", ""))
+    if manager or os.access(top, os.W_OK):
+        return top + (manager[0] if manager else "")
+    managers = Path(top).glob("user.slice/user-*.slice/user@*.service")
+    return next((str(each) for each in managers if os.access(each, os.W_OK)), top)
 
 
 def _asks_systemd(driver: str) -> bool:

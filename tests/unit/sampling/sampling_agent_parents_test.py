@@ -304,6 +304,23 @@ def test_an_engine_without_root_has_its_users_part_of_the_tree(
     assert not (base / PROJECT).exists()
 
 
+@pytest.mark.parametrize("top_is_ours", [True, False])
+def test_in_a_cgroup_namespace_the_engines_part_is_what_it_may_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, top_is_ours: bool
+) -> None:
+    use(tmp_path, monkeypatch, [V2.format(tmp_path / "cg")])
+    (tmp_path / "own").write_text("0::/\n")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    top = tmp_path / "cg"
+    managers = [top / f"user.slice/user-{n}.slice/user@{n}.service" for n in (1000, 1001)]
+    for each in managers:
+        (each / PROJECT).mkdir(parents=True)
+    writable = {str(managers[1])} | ({str(top)} if top_is_ours else set())
+    monkeypatch.setattr(os, "access", lambda path, _: str(path) in writable)
+    (top / PROJECT).mkdir()
+    assert project_cgroups(PROJECT) == [str((top if top_is_ours else managers[1]) / PROJECT)]
+
+
 def test_all_that_is_at_the_top_is_told_by_its_name(tree: Path) -> None:
     (tree / "memory" / f"{PROJECT}.slice").mkdir()
     (tree / "pids" / PROJECT).mkdir()
