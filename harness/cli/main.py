@@ -35,6 +35,8 @@ _EXTRAS = {
     "matplotlib": ("report", "matplotlib"),
     "packaging": ("stacks", "packaging"),
     "uv": ("stacks", "uv"),
+    "pypi_simple": ("history", "pypi-simple"),
+    "ruptures": ("history", "ruptures"),
     "numpy": ("report", "numpy"),
     "cyclonedx": ("reproduce", "cyclonedx-python-lib"),
     "rocrate": ("reproduce", "rocrate"),

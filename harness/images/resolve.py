@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -38,6 +41,7 @@ from harness.images.variant import (
 # Another one resolves anew.
 _FORMAT = "1"
 _GIT_TIMEOUT_S = 600
+_PIP_TIMEOUT_S = 30
 _RESOLVE_TIMEOUT_S = 300
 _BUILD_TIMEOUT_S = 600
 _PLATFORMS = {"x86_64": "x86_64-manylinux_2_36", "aarch64": "aarch64-manylinux_2_36"}
@@ -329,12 +333,26 @@ def _with_hash(lock: str, name: str, sha256: str) -> str:
     return "\n".join(found) + "\n"
 
 
-def _check_floors(root: Path, variant: Variant) -> None:
-    """Refuse what this package is known not to run with: its pyproject.toml says what it needs."""
+def supported(name: str) -> SpecifierSet:
+    """Return the versions of a package that the harness runs with: all, if it does not say."""
+    found = SpecifierSet()
+    for requirement in _needs(recipe.repository_root()):
+        if normal(requirement.name) == normal(name):
+            found &= requirement.specifier
+    return found
+
+
+def _needs(root: Path) -> list[Requirement]:
+    """Return what this package needs where it runs: its pyproject.toml says it."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     needs = [*project["dependencies"], *(need for e in extras if e != "dev" for need in extras[e])]
-    for requirement in map(Requirement, needs):
+    return [Requirement(need) for need in needs]
+
+
+def _check_floors(root: Path, variant: Variant) -> None:
+    """Refuse what this package is known not to run with."""
+    for requirement in _needs(root):
         for stack, lock in variant.locks.items():
             version = versions(lock).get(normal(requirement.name))
             if version and not requirement.specifier.contains(version, prereleases=True):
@@ -344,13 +362,49 @@ def _check_floors(root: Path, variant: Variant) -> None:
                 )
 
 
+# --- what pip is told -------------------------------------------------------------------------
+
+
+def index_url() -> str:
+    """Return the index that pip or uv is told to use; empty where that is the default one.
+
+    The environment comes first (PIP_INDEX_URL, then uv's), then pip's configuration files.
+    """
+    names = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
+    said = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    return said or _pip_says().get("global.index-url", "")
+
+
+def authorities() -> str:
+    """Return the file of certificates that pip is told to trust; empty for the default one."""
+    said = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
+    return said or _pip_says().get("global.cert", "")
+
+
+@cache
+def _pip_says() -> Mapping[str, str]:
+    """Return pip's configuration; empty where there is no pip."""
+    try:
+        done = _run([sys.executable, "-m", "pip", "config", "list"], _PIP_TIMEOUT_S)
+    except InfrastructureError:
+        return {}
+    found = {}
+    for line in done.stdout.splitlines() if not done.returncode else ():
+        key, equals, value = line.partition("=")
+        try:
+            found[key] = str(ast.literal_eval(value)) if equals else ""
+        except (ValueError, SyntaxError):
+            continue
+    return found
+
+
 # --- other programs ---------------------------------------------------------------------------
 
 
 def _uv(
     arguments: Sequence[str], timeout_s: float, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    index = os.environ.get("PIP_INDEX_URL")
+    index = index_url()
     more = {"UV_DEFAULT_INDEX": index} if index else {}
     return _run([find_uv_bin(), *arguments], timeout_s, {**os.environ, **more, **environment})
 
