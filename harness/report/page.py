@@ -79,19 +79,14 @@ def write_page(
     runs, more = _run_charts(groups)
     write_whole(
         path,
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            version=__version__,
+        rendered(
+            "page.html.j2",
+            {name: chart for name, chart in (found | more).items() if chart is not None},
             title=_title(sessions),
             story=story(groups),
-            lead=_lead(sessions),
+            lead=lead(sessions),
             circumstances=circumstances(sessions),
-            css=Markup(_text("page.css")),  # noqa: S704
-            script=Markup(_text("page.js")),  # noqa: S704
-            plotly=Markup(_text(_PLOTLY)),  # noqa: S704
             charts=found,
-            charts_json=_json({name: c for name, c in (found | more).items() if c is not None}),
             runs=runs,
             runs_note=_runs_note(groups, runs),
             summary=summary(groups),
@@ -104,9 +99,32 @@ def write_page(
             evidence=[_evidence(n, s) for n, s in enumerate(sessions, 1)],
             problems=[line for session in sessions for line in session.problems],
             contents=_contents(sessions, groups, runs, comparisons),
-            marked=_MARKED,
-            dark_json=_json(dark_colors()),
         ),
+    )
+
+
+def rendered(template: str, data: Mapping[str, charts.Chart], **parts: Any) -> str:
+    """Return a page with all that it needs in it: style, script, library, its charts' data.
+
+    Args:
+        template: its file in ``page_files``.
+        data: the charts by the names that the template has for them.
+        parts: what else the template shows; ``title``, ``story``, ``contents`` and ``problems`` in
+            any.
+    """
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            version=__version__,
+            css=Markup(_text("page.css")),  # noqa: S704
+            script=Markup(_text("page.js")),  # noqa: S704
+            plotly=Markup(_text(_PLOTLY)),  # noqa: S704
+            charts_json=_json(dict(data)),
+            dark_json=_json(dark_colors()),
+            marked=_MARKED,
+            **parts,
+        )
     )
 
 
@@ -183,7 +201,8 @@ def _title(sessions: Sequence[Session]) -> str:
     return f"{len(sessions)} sessions: {', '.join(session.name for session in sessions)}"
 
 
-def _lead(sessions: Sequence[Session]) -> str:
+def lead(sessions: Sequence[Session]) -> str:
+    """Return in one line what was run, and what its memory is of."""
     workload = next((session.workload for session in sessions if session.workload), None)
     views = {session.memory.view for session in sessions if session.memory}
     memory = {
