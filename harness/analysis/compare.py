@@ -491,8 +491,11 @@ def sample(session: Session, mode: str, name: str) -> Sample:
     metric = next(metric for metric in METRICS if metric.name == word)
     scope = service or TOPOLOGY
     group = next((g for g in group_runs([session]) if g.mode == mode), None)
-    if group is None:
-        return Sample(())
+    return Sample(()) if group is None else sample_of(metric, scope, group)
+
+
+def sample_of(metric: Metric, scope: str, group: Group) -> Sample:
+    """Return the values of one metric of a service, or of the topology, in a group's runs."""
     known = tuple(value for value in _values(metric, scope, group) if value is not None)
     return Sample(known, _floor(metric, scope, group))
 

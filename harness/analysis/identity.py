@@ -83,6 +83,13 @@ MAY_DIFFER: Mapping[tuple[str, str], str] = {
 """What of a plan may differ between two sessions that are compared, and why; nothing else may, but
 where an executor or connector finds what it needs, which its own options say (``Flag.place``)."""
 
+_SHARED = (
+    ("general", "repeat"),
+    ("topology", "stack"),
+    ("topology", "python"),
+    ("workload", "modes"),
+)
+
 _FLAGS = {
     ("workload", "modes"): "--data-management",
     ("executor_name", ""): "--executor",
@@ -199,6 +206,11 @@ def _builds(session: Session) -> dict[str, str]:
     return found
 
 
+def version_of(session: Session, package: str) -> str | None:
+    """Return the version of a package that a session's runner had; None if it is not recorded."""
+    return _packages(session).get(package.lower().replace("_", "-"))
+
+
 def _version(name: str, found: dict[str, str]) -> str:
     listed = found.keys() - {"python"} and name != "python"
     return found.get(name, _NOT_INSTALLED if listed else _ABSENT)
@@ -215,6 +227,17 @@ def other_plan(plan: dict[str, Any], session: Session) -> list[Difference]:
     if not isinstance(there, dict):
         return [Difference("plan", "recorded", _ABSENT, Severity.REFUSE)]
     return list(_plans(plan, there, frozenset()))
+
+
+def plan_differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
+    """Return what of two plans differs that runs beside each other must share: numbers, too."""
+    found = {}
+    for key in _SHARED:
+        x, y = _at(a, key), _at(b, key)
+        if x != y:
+            found[_flag(key)] = Difference(_flag(key), _text(x), _text(y), Severity.REFUSE)
+    others = (d for d in _plans(a, b, frozenset()) if d.what not in found)
+    return [*found.values(), *others]
 
 
 def share_topologies(session: Session) -> bool:
