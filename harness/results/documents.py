@@ -115,6 +115,12 @@ SHAPES: Mapping[str, Shape] = {
         },
     },
     "calibration": {"agreement": {"*": _number}},
+    "history": {
+        "package!": str,
+        "plan": dict,
+        "with": [str],
+        "skipped": {"*": str},
+    },
     "summary": {
         "modes": [{"mode": str, "metrics": {"*": {"median!": _number}}}],
     },
