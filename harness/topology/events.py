@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -107,5 +107,16 @@ def events(project: ComposeProject) -> Iterator[queue.SimpleQueue[Event]]:
         yield found
     finally:
         for stream in (containers, networks):
-            stream.close()
+            _close(stream)
         client.close()
+
+
+def _close(stream: Any) -> None:
+    """Close a stream, and the answer that it is read from.
+
+    The stream closes the socket under its answer. Left to the garbage collector, Python 3.13 then
+    prints that the answer cannot be flushed.
+    """
+    stream.close()
+    with suppress(ValueError, OSError):
+        stream._response.close()
