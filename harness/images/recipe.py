@@ -106,6 +106,7 @@ def base_recipe(root: Path, python: str = "") -> BaseRecipe:
 
     Raises:
         InfrastructureError: on a processor no base is described for.
+        UsageError: if no base has that Python.
     """
     folder = root / "images" / "base"
     text = (folder / "base.toml").read_bytes()
@@ -120,6 +121,10 @@ def base_recipe(root: Path, python: str = "") -> BaseRecipe:
     architecture = _ARCHITECTURES[machine]
     epoch = str(EPOCH).encode()
     own, *_ = table["python"]
+    if python and python not in table["python"]:
+        raise UsageError(
+            f"Python {python[:20]!r}: images can have {', '.join(sorted(table['python']))}"
+        )
     suite = table["python"][python or own]
     other = [suite.encode()] if suite != table["python"][own] else []
     digest = _hash([FORMAT, text, customize.read_bytes(), epoch, architecture.encode(), *other])

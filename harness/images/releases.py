@@ -20,7 +20,7 @@ from pypi_simple import (
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.text import one_line
-from harness.images.resolve import authorities, index_url
+from harness.images.words import authorities, index_url
 
 LATEST = "latest"
 _TIMEOUT_S = 60

@@ -89,6 +89,8 @@ def ensure(
     }
     same = {stack: own for stack, own in files.items() if stack not in other}
     found = _ensure(_Recipes(root, recipe.base_recipe(root), same), say, packages) if same else {}
+    if not other:
+        return found
     base = recipe.base_recipe(root, variant.python)
     return found | _ensure(_Recipes(root, base, other, variant.wheel_files(), True), say, packages)
 

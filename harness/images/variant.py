@@ -10,11 +10,14 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from harness.core.errors import UsageError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.core.errors import UsageError, missing_package
 from harness.core.files import write_whole
 from harness.core.text import one_line
 
@@ -31,11 +34,15 @@ _FILE = "variant.json"
 _WHEEL = re.compile(
     r"(?P<name>[A-Za-z0-9_.]+)-(?P<version>[A-Za-z0-9_.+!]+)(-[A-Za-z0-9_.]+){3,4}\.whl"
 )
-# A lock is pip's, which takes other indexes and files from it, too.
+# A lock is pip's, which takes other indexes, files and even another encoding from it, the last
+# from a comment.
 _LINE = re.compile(
-    r"|#.*| +--hash=sha256:[0-9a-f]{64}( \\)?"
+    r"| +--hash=sha256:[0-9a-f]{64}( \\)?"
     r"|[A-Za-z0-9._-]+==[A-Za-z0-9._+!]+( *;[ A-Za-z0-9._'\"<>=!()]+)? *\\"
 )
+_LONGEST_NAME = 200
+_MOST_BYTES = 1 << 20
+_MOST_WHEEL_BYTES = 1 << 31
 _STACK = re.compile(r"[a-z0-9_]+")
 
 
@@ -46,7 +53,7 @@ class Wheel:
     Attributes:
         file: its name.
         sha256: of its bytes, hexadecimal.
-        origin: what ``--stack`` named.
+        origin: what ``--stack`` named, as :attr:`Variant.words` has it.
         commit: what it was built from, empty for a wheel that was given.
         dirty: whether the checkout had changes beside that commit.
     """
@@ -56,6 +63,11 @@ class Wheel:
     origin: str
     commit: str = ""
     dirty: bool = False
+
+    @property
+    def name(self) -> str:
+        """The package's name, as the file has it."""
+        return self.file.partition("-")[0]
 
     def __str__(self) -> str:
         """Return it for people: ``distributed==2025.4.0+1.g3f17 (3f17ddbab2)``."""
@@ -70,11 +82,13 @@ class Variant:
     """What replaces the locks of some images.
 
     Attributes:
-        words: what was asked for.
+        words: what was asked for, as others may read it: a wheel by its file's name, a checkout as
+            ``NAME @ COMMIT``.
         python: the Python that images get, such as ``3.11``.
         locks: image stack -> its ``requirements.lock``.
         wheels: those in it that no index has.
         directory: where the wheels are.
+        given: word as it was given -> the one in ``words``; in no file.
     """
 
     words: tuple[str, ...]
@@ -82,12 +96,18 @@ class Variant:
     locks: Mapping[str, bytes]
     wheels: tuple[Wheel, ...]
     directory: Path
+    given: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         """Return it for people, each word with the commit that it came to."""
         built = {wheel.origin: str(wheel) for wheel in self.wheels}
         words = [built.get(word, word) for word in self.words]
         return ", ".join([*words, f"Python {self.python}"])
+
+    def published(self, command: Sequence[str]) -> list[str]:
+        """Return a command line with the words as others may read them."""
+        joined = {f"--stack={word}": f"--stack={w}" for word, w in self.given.items()}
+        return [joined.get(word) or self.given.get(word, word) for word in command]
 
     def wheel_files(self) -> dict[str, bytes]:
         """Return name -> content of the wheels."""
@@ -103,8 +123,8 @@ class Variant:
         for wheel in self.wheels:
             copy = target / WHEELS / wheel.file
             copy.parent.mkdir(exist_ok=True)
-            # A bench that is resumed has it from there.
-            if copy.resolve() != self._wheel(wheel).resolve():
+            # A bench that goes on has it there already.
+            if self._wheel(wheel).resolve() != copy.resolve():
                 shutil.copyfile(self._wheel(wheel), copy)
         for stack, lock in self.locks.items():
             write_whole(target / f"{stack}.lock", lock.decode())
@@ -120,6 +140,17 @@ class Variant:
         }
 
 
+class _Facts(BaseModel):
+    """``variant.json``, which may be a stranger's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    words: list[str]
+    python: str
+    images: list[str]
+    wheels: list[Wheel]
+
+
 def saved(directory: Path) -> Variant | None:
     """Return the variant that a run directory was made with, None if there is none.
 
@@ -127,29 +158,86 @@ def saved(directory: Path) -> Variant | None:
         UsageError: if its files are not what they say they are.
     """
     folder = directory / DIRECTORY
-    if not (folder / _FILE).is_file():
+    if not (folder / _FILE).exists():
         return None
     try:
-        facts = json.loads((folder / _FILE).read_bytes())
-        wheels = tuple(Wheel(**wheel) for wheel in facts["wheels"])
-        # Names come from a file that may be a stranger's.
-        strange = [w.file for w in wheels if not _WHEEL.fullmatch(w.file)]
-        strange += [stack for stack in facts["images"] if not _STACK.fullmatch(stack)]
-        if strange:
-            raise ValueError(f"{strange[0]!r} is no name of a wheel or an image")
-        for wheel in wheels:
-            if sha256_of(folder / WHEELS / wheel.file) != wheel.sha256:
-                raise ValueError(f"{wheel.file} is not the wheel that it was")
-        locks = {stack: (folder / f"{stack}.lock").read_bytes() for stack in facts["images"]}
-        for stack, lock in locks.items():
-            odd = next(
-                (line for line in lock.decode().splitlines() if not _LINE.fullmatch(line)), ""
-            )
-            if odd:
-                raise ValueError(f"{stack}.lock: {odd[:80]!r} is no version or hash")
-        return Variant(tuple(facts["words"]), str(facts["python"]), locks, wheels, folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder}: is no variant of images: {one_line(str(error))}") from None
+        facts = _Facts.model_validate_json(_read(folder / _FILE))
+        for stack in facts.images:
+            if not _STACK.fullmatch(stack):
+                raise ValueError(f"{stack[:80]!r} is no name of an image")
+        for wheel in facts.wheels:
+            _check_wheel(folder, wheel)
+        locks = {stack: _checked_lock(folder / f"{stack}.lock") for stack in facts.images}
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _no_variant(folder, f"{_FILE}: {where} {first['msg']}".replace(":  ", ": ")) from None
+    except OSError as error:
+        raise _no_variant(folder, f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise _no_variant(folder, str(error)) from None
+    return Variant(tuple(facts.words), facts.python, locks, tuple(facts.wheels), folder)
+
+
+def _no_variant(folder: Path, why: str) -> UsageError:
+    return UsageError(f"{folder}: is no variant of images: {one_line(why)[:200]}")
+
+
+def _read(path: Path) -> bytes:
+    if not _is_plain(path):
+        raise ValueError(f"{path.name} is no plain file")
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"{path.name} has more than {_MOST_BYTES} bytes")
+    return data
+
+
+def _is_plain(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _check_wheel(folder: Path, wheel: Wheel) -> None:
+    if not is_wheel_name(wheel.file):
+        raise ValueError(f"{wheel.file[:80]!r} is no name of a wheel")
+    path = folder / WHEELS / wheel.file
+    if not _is_plain(path) or path.stat().st_size > _MOST_WHEEL_BYTES:
+        raise ValueError(f"{wheel.file} is no plain file of at most {_MOST_WHEEL_BYTES} bytes")
+    if sha256_of(path) != wheel.sha256:
+        raise ValueError(f"{wheel.file} is not the wheel that it was")
+
+
+def _checked_lock(path: Path) -> bytes:
+    data = _read(path)
+    lines = data.decode("ascii").splitlines()
+    odd = next((line for line in lines if not _LINE.fullmatch(line)), None)
+    if odd is not None:
+        raise ValueError(f"{path.name}: {odd[:80]!r} is no version or hash")
+    return data
+
+
+def is_wheel_name(name: str) -> bool:
+    """Say whether a file's name is that of a wheel, and nothing but a name."""
+    return len(name) <= _LONGEST_NAME and _WHEEL.fullmatch(name) is not None
+
+
+def find(
+    words: Sequence[str], python: str | None, stacks: Sequence[str], say: Callable[[str], None]
+) -> Variant:
+    """Return what ``--stack`` and ``--python`` ask for, as ``resolve`` does.
+
+    Raises:
+        UsageError, InfrastructureError: as there; and without the packages that it needs.
+    """
+    # It needs packages that few benches do.
+    try:
+        from harness.images.resolve import resolve  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in ("packaging", "uv"):
+            raise
+        raise missing_package("--stack", package, "stacks") from None
+    return resolve(words, python, stacks, say)
 
 
 def kept(root: Path, name: str, python: str) -> Variant | None:

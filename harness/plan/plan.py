@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
@@ -69,6 +70,12 @@ class Plan(BaseModel):
         return self.model_copy(
             update={"general": self.general.model_copy(update={"repeat": repeat})}
         )
+
+    def with_stack(self, words: Sequence[str]) -> Plan:
+        """Return the plan with other words for the same packages; only one with a topology."""
+        assert self.topology is not None
+        topology = self.topology.model_copy(update={"stack": list(words)})
+        return self.model_copy(update={"topology": topology})
 
     @property
     def run_count(self) -> int:

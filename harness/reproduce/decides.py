@@ -37,7 +37,7 @@ BUNDLES: Mapping[type[FlagModel], tuple[str, ...]] = {
         "after",
         "audit_stages",
     ),
-    Topology: ("worker_memory_limit", "cgroup_interval", "isolate"),
+    Topology: ("stack", "python", "worker_memory_limit", "cgroup_interval", "isolate"),
 }
 """What the plan decides, beside all of executor, connector and workload."""
 

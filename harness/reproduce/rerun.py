@@ -93,11 +93,11 @@ def reproduce(
         check(path, bundle)
         taken = bundled.check(bundle, manifest) if bundle.index.has_images else []
         warnings = admit(plan, plan.general.run_dir)
+        variant = _variant(path, published)
         progress = tell(plan.run_count)
         for line in warnings:
             progress.say(line)
         progress.say(f"bundle {bundle.sha256[:12]}: every file is as its index says")
-        variant = saved(published)
         images = load_images(bundle.index.images, taken, progress.say, variant)
         _expect_stacks(path, plan, images)
         progress.say(f"images are the published ones ({time.monotonic() - begin:.0f} s so far)")
@@ -111,6 +111,14 @@ def reproduce(
 
 def _needed(name: str) -> bool:
     return name.startswith((f"{RUN}/", f"{IMAGES}/"))
+
+
+def _variant(path: Path, published: Path) -> Variant | None:
+    try:
+        return saved(published)
+    except UsageError as error:
+        what = str(error).removeprefix(f"{published}/")
+        raise Refused(f"{path}: {RUN}/{what}") from None
 
 
 def _plan(path: Path, manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:

@@ -131,6 +131,9 @@ class Bench:
             KeyboardInterrupt: after everything was taken down.
         """
         self._began = time.monotonic()
+        if self.variant is not None:
+            # What is written down is published, and a path is nobody else's business.
+            self.plan = self.plan.with_stack(self.variant.words)
         files = plan_files(self.plan)
         launch, facts = prepare(
             self.plan,
@@ -347,6 +350,8 @@ class Bench:
         found, _ = read_document(self.directory.manifest, "manifest")
         found = found or manifest.base_manifest(self.plan.model_dump(mode="json"))
         found |= manifest.base_manifest(self.plan.model_dump(mode="json"))
+        if self.variant is not None:
+            found["command"] = self.variant.published(found["command"])
         found["git_revision"] = manifest.git_revision(CHECKOUT)
         found |= {"host": manifest.machine() | {"software": manifest.software()}}
         write_json(self.directory.manifest, found | self._facts)

@@ -18,7 +18,7 @@ from requests.exceptions import RequestException
 from harness.core.errors import InfrastructureError
 from harness.core.files import write_whole
 from harness.images import Image, ensure
-from harness.images.variant import Variant
+from harness.images.variant import Variant, find
 from harness.plan import Plan
 from harness.plan.estimate import run_timeout_s
 from harness.results.conversation import STOP, mark_line
@@ -93,14 +93,11 @@ def variant_of(plan: Plan, say: Callable[[str], None]) -> Variant | None:
         InfrastructureError: if something that it needs cannot be built.
     """
     topology = plan.topology
-    if topology is None or not (topology.stack or topology.python):
+    if topology is None or (not topology.stack and topology.python is None):
         return None
-    # It needs packages that few benches do.
-    from harness.images.resolve import resolve  # noqa: PLC0415
-
     # The executor's file comes first.
     stacks = list(dict.fromkeys(image_stacks(plan_files(plan)).values()))
-    return resolve(topology.stack, topology.python or "", stacks, say)
+    return find(topology.stack, topology.python, stacks, say)
 
 
 def prepare(

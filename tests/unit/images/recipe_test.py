@@ -14,6 +14,7 @@ from harness.images.recipe import (
     base_recipe,
     input_hash,
     known_stacks,
+    pythons,
     recipe_hash,
     repository_root,
     settings,
@@ -31,8 +32,9 @@ FILES = {
     "images/redis/requirements.lock": "psutil==1",
     "images/redis/packages.txt": "redis-server",
     "images/base/base.toml": (
-        'reference = "python"\nsuite = "trixie"\npackages = ["python3"]\n'
+        'reference = "python:{python}-{suite}"\npackages = ["python3"]\n'
         "path_exclude = []\npath_include = []\n"
+        '[python]\n"3.13" = "trixie"\n"3.11" = "bookworm"\n'
     ),
     "images/base/customize.sh": "true",
     "harness/__init__.py": "",
@@ -169,6 +171,18 @@ def test_base_name_changes_with_its_recipe(root: Path) -> None:
     assert before.startswith("workflow-memory-harness/base:")
     (root / "images/base/customize.sh").write_text("false")
     assert base_recipe(root).local_reference != before
+
+
+def test_another_python_is_another_base(root: Path) -> None:
+    own, other = base_recipe(root), base_recipe(root, "3.11")
+    assert list(pythons(root)) == ["3.13", "3.11"]
+    assert (own.suite, own.reference) == ("trixie", "python:3.13-trixie")
+    assert (other.suite, other.reference) == ("bookworm", "python:3.11-bookworm")
+    assert own.hash != other.hash
+    # What is said and what holds anyway is the same base.
+    assert base_recipe(root, "3.13") == own
+    with pytest.raises(UsageError, match=r"Python '2.7': images can have 3.11, 3.13"):
+        base_recipe(root, "2.7")
 
 
 def test_mirror_is_that_of_the_release() -> None:
