@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+import sys
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -153,7 +154,8 @@ class _Locks:
             lock.write_bytes(self._file(stack, "lock").read_bytes())
             command = ["pip", "compile", "--quiet", "--no-annotate", "--no-header"]
             command += ["--generate-hashes", "--only-binary", ":all:", "--no-emit-index-url"]
-            command += ["--python-version", self.python]
+            # Without a Python that runs, uv looks for one in all of the machine: for ten seconds.
+            command += ["--python", sys.executable, "--python-version", self.python]
             command += ["--python-platform", _PLATFORMS.get(machine, machine)]
             # Of what is asked for by a range, or by its name alone, the newest is meant.
             command += [word for name in sorted(asked) for word in ("--upgrade-package", name)]

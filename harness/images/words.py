@@ -40,6 +40,7 @@ _NAMED = re.compile(
 _WAYS = "NAME==VERSION, a wheel, 'NAME @ DIR' or git+URL@REF"
 _SCHEMES = ("file", "git", "http", "https", "ssh")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_REF = re.compile(r"\w[\w./-]*")
 _SHORT = 12
 # What a hook, or a shell that somebody set up, says of another repository.
 _OTHER_REPOSITORY = (
@@ -302,7 +303,8 @@ class _Project:
                     return found.strip()
             # A pull request's, which no branch has.
             fetch = ["git", "-C", str(copy), "fetch", "--quiet", "origin", ref]
-            if not run(fetch, environment=_plain()).returncode:
+            is_name = _REF.fullmatch(ref) is not None
+            if is_name and not run(fetch, environment=_plain()).returncode:
                 return git(copy, "rev-parse", "FETCH_HEAD^{commit}").strip()
         raise self.wrong(f"the repository has no commit, tag or branch {one_line(ref)!r}")
 
@@ -351,7 +353,8 @@ class _Project:
         with tempfile.TemporaryDirectory(prefix="wheel-") as scratch:
             # With the commit's time in it, a wheel does not depend on when it was built.
             time = git(copy, "show", "--no-patch", "--format=%ct", commit).strip()
-            command = ["build", "--wheel", "--out-dir", scratch, str(copy / inside)]
+            command = ["build", "--wheel", "--python", sys.executable]
+            command += ["--out-dir", scratch, str(copy / inside)]
             done = uv(command, _BUILD_TIMEOUT_S, {"SOURCE_DATE_EPOCH": time})
             made = sorted(Path(scratch).glob("*.whl"))
             if done.returncode and _NO_NETWORK.search(done.stderr):
