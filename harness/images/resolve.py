@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import re
 import sys
@@ -55,6 +56,8 @@ def resolve(words: Sequence[str], python: str | None, stacks: Sequence[str], say
     if python is not None and python not in known:
         raise UsageError(f"--python {python}: images can have {', '.join(sorted(known))}")
     own, *_ = known
+    if python not in (None, own) and "BASE_IMAGE" in os.environ:
+        raise UsageError(f"--python {python}: BASE_IMAGE has one of its own; leave out either")
     if len(words) == 1 and python in (None, own):
         there = kept(root, words[0], own)
         if there is not None and stacks[0] not in there.locks:

@@ -43,7 +43,7 @@ _LINE = re.compile(
 _LONGEST_NAME = 200
 _MOST_BYTES = 1 << 20
 _MOST_WHEEL_BYTES = 1 << 31
-_STACK = re.compile(r"[a-z0-9_]+")
+_STACK = re.compile(r"[a-z0-9_]{1,60}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Variant:
         """Return it for people, each word with the commit that it came to."""
         built = {wheel.origin: str(wheel) for wheel in self.wheels}
         words = [built.get(word, word) for word in self.words]
-        return ", ".join([*words, f"Python {self.python}"])
+        return one_line(", ".join([*words, f"Python {self.python}"]))
 
     def published(self, command: Sequence[str]) -> list[str]:
         """Return a command line with the words as others may read them."""
@@ -173,7 +173,7 @@ def saved(directory: Path) -> Variant | None:
         where = ".".join(str(part) for part in first["loc"])
         raise _no_variant(folder, f"{_FILE}: {where} {first['msg']}".replace(":  ", ": ")) from None
     except OSError as error:
-        raise _no_variant(folder, f"{error.filename}: {error.strerror}") from None
+        raise _no_variant(folder, f"{Path(str(error.filename)).name}: {error.strerror}") from None
     except ValueError as error:
         raise _no_variant(folder, str(error)) from None
     return Variant(tuple(facts.words), facts.python, locks, tuple(facts.wheels), folder)

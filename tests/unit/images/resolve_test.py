@@ -202,6 +202,14 @@ def test_another_python(site: Site) -> None:
         assert site.refusal(python=python) == f"--python {python}: images can have 3.11, 3.13"
 
 
+def test_another_python_and_another_base_exclude_each_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BASE_IMAGE", "example.org/python:3.13")
+    assert "BASE_IMAGE has one of its own" in site.refusal(python="3.11")
+    assert site.find("paper", python="3.13").words == ("paper",)
+
+
 def test_a_kept_variant_is_its_locks(site: Site) -> None:
     variant = site.find("paper", stacks=["dask", "redis"])
     assert site.said == []
