@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -14,22 +14,26 @@ from harness.images import Image, ensure, installed, known_stacks
 from harness.images.lock import AS_LOCKED, DIFFERS
 from harness.images.packages import packages_in
 from harness.images.registry import pull, push
-from harness.images.store import fetch
+from harness.images.store import ensure_images, fetch, known_images, purposes
+from harness.images.variant import find
 from harness.images.verify import Verified, lock, verify
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, do, print."""
     args = _parser().parse_args(argv)
-    stacks = getattr(args, "stacks", None) or known_stacks()
+    named = getattr(args, "stacks", None)
+    stacks = named or known_stacks()
     match args.command:
         case "list":
-            _print_images(installed())
+            _print_images(installed(), purposes())
         case "verify":
+            # What is fetched for building offline is for this checkout's own.
+            names = named or (known_images() if args.packages is None else stacks)
             with packages_in(args.packages) as packages:
-                return _print_verified(verify(stacks, _say, packages), args.locked)
+                return _print_verified(verify(names, _say, packages), args.locked)
         case "lock":
-            print(lock(stacks, _say))
+            print(lock(named or known_images(), _say))
         case "push":
             names = push(args.registry, stacks, _say)
             print(tabulate(names.items(), headers=("stack", "image"), disable_numparse=True))
@@ -38,8 +42,15 @@ def main(argv: Sequence[str]) -> int:
         case "fetch":
             fetch(stacks, args.directory, _say)
         case _:
+            words, python = getattr(args, "stack", []), getattr(args, "python", None)
             with packages_in(getattr(args, "packages", None)) as packages:
-                _print_images(list(ensure(stacks, _say, packages).values()))
+                if words or python is not None:
+                    variant = find(words, python, stacks, _say)
+                    _say(f"stack: {variant}")
+                    chosen = named or sorted(variant.locks)
+                    _print_images(list(ensure(chosen, _say, packages, variant).values()))
+                else:
+                    _print_images(list(ensure_images(stacks, _say, packages).values()))
     return 0
 
 
@@ -51,7 +62,10 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         if stacks:
             command.add_argument(
-                "stacks", nargs="*", metavar="STACK", help="folders of images/ (all)"
+                "stacks",
+                nargs="*",
+                metavar="STACK",
+                help="folders of images/ (all), or such as psbench/dask of images/stacks/",
             )
         return command
 
@@ -60,6 +74,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     build = add("build", "build the images that changed (the default)")
     build.add_argument("--packages", type=Path, metavar="DIR", help=offline)
+    build.add_argument(
+        "--stack",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="WORD",
+        help="build those that have these packages, as for `harness bench --stack`",
+    )
+    build.add_argument("--python", metavar="VERSION", help="as for `harness bench --python`")
     check = add("verify", "build again without cache; compare with what is there and images.lock")
     check.add_argument("--packages", type=Path, metavar="DIR", help=offline)
     check.add_argument(
@@ -82,9 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_images(images: Sequence[Image]) -> None:
-    rows = [(i.stack, i.reference, i.id[7:19], f"{i.size_bytes / 1e6:.0f} MB") for i in images]
-    print(tabulate(rows, headers=("stack", "image", "id", "size")))
+def _print_images(images: Sequence[Image], purposes: Mapping[str, str] | None = None) -> None:
+    headers = ["stack", "image", "id", "size"]
+    rows = [[i.stack, i.reference, i.id[7:19], f"{i.size_bytes / 1e6:.0f} MB"] for i in images]
+    if purposes is not None:
+        headers.append("of")
+        # Of another commit, or other words of --stack.
+        for row, image in zip(rows, images, strict=True):
+            row.append(purposes.get(image.reference, "another"))
+    print(tabulate(rows, headers=headers))
 
 
 def _print_verified(results: Sequence[Verified], locked: bool) -> int:

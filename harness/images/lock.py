@@ -69,6 +69,7 @@ class ArchitectureLock(_Model):
 
     base: LockedImage
     stacks: dict[str, LockedImage]
+    """By name: ``dask``, and ``psbench/dask`` for an image of a kept variant."""
 
 
 class ImagesLock(_Model):

@@ -22,7 +22,7 @@ from harness.images.lock import FILE, ImagesLock
 from harness.images.oci import OciImage
 from harness.images.packages import DEBIAN, WHEELS, Packages
 from harness.images.recipe import build_directory
-from harness.images.variant import Variant
+from harness.images.variant import Variant, kept, kept_names
 
 # Most of a build's time is one process that compiles, or waits for an index.
 _BUILDERS = 2
@@ -45,6 +45,100 @@ class Image:
 def known_stacks() -> list[str]:
     """Return the names of all stacks of this checkout."""
     return recipe.known_stacks(recipe.repository_root())
+
+
+def known_images() -> list[str]:
+    """Return the names of this checkout's images: ``dask``, ``psbench/dask`` of a kept variant."""
+    return _known_images(recipe.repository_root())
+
+
+def _known_images(root: Path) -> list[str]:
+    found = {name: _kept(root, name).locks for name in kept_names(root)}
+    return [
+        *recipe.known_stacks(root),
+        *(f"{name}/{stack}" for name, locks in found.items() for stack in sorted(locks)),
+    ]
+
+
+def _kept(root: Path, name: str) -> Variant:
+    own, *_ = recipe.pythons(root)
+    found = kept(root, name, own)
+    if found is None:
+        raise UsageError(f"unknown variant {name!r}: one of {', '.join(kept_names(root))}")
+    return found
+
+
+def _grouped(root: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return kept variant, or nothing, to the stacks that some names are of.
+
+    Raises:
+        UsageError: if there is no such image.
+    """
+    known, found = _known_images(root), dict[str, list[str]]()
+    for name in dict.fromkeys(names):
+        if name not in known:
+            raise UsageError(f"unknown image {name!r}: one of {', '.join(known)}")
+        variant, _, stack = name.rpartition("/")
+        found.setdefault(variant, []).append(stack)
+    return found
+
+
+def wanted_images(
+    root: Path, names: Sequence[str], base_name: str, base_layers: tuple[str, ...]
+) -> dict[str, Wanted]:
+    """Return what is to be there for names of :func:`known_images`, in their order.
+
+    Args:
+        root: the checkout.
+        names: of images.
+        base_name: what the base is called.
+        base_layers: digests of the base's layers.
+
+    Raises:
+        UsageError: if there is no such image.
+    """
+    found = {}
+    for variant, stacks in _grouped(root, names).items():
+        other = _kept(root, variant) if variant else None
+        base = recipe.base_recipe(root)
+        recipes = _Recipes(root, base, _files(root, stacks, other), is_variant=other is not None)
+        for item in recipes.wanted(base_name, base_layers):
+            found[f"{variant}/{item.stack}".lstrip("/")] = item
+    return {name: found[name] for name in dict.fromkeys(names)}
+
+
+def _files(
+    root: Path, stacks: Sequence[str], variant: Variant | None
+) -> dict[str, dict[str, bytes]]:
+    files = {stack: recipe.stack_files(root, stack) for stack in dict.fromkeys(stacks)}
+    locks = variant.locks if variant is not None else {}
+    return {
+        stack: own | ({"requirements.lock": locks[stack]} if stack in locks else {})
+        for stack, own in files.items()
+    }
+
+
+def ensure_images(
+    names: Sequence[str], say: Callable[[str], None], packages: Packages | None = None
+) -> dict[str, Image]:
+    """Return images by their names, those of kept variants too, as :func:`ensure` does.
+
+    Args:
+        names: some of :func:`known_images`.
+        say: told, one line each, what is being built.
+        packages: as there.
+
+    Raises:
+        UsageError: if there is no such image.
+        InfrastructureError: as there.
+    """
+    root = recipe.repository_root()
+    found: dict[str, Image] = {}
+    for variant, stacks in _grouped(root, names).items():
+        other = _kept(root, variant) if variant else None
+        images = ensure(stacks, say, packages, other)
+        found |= {f"{variant}/{stack}".lstrip("/"): images[stack] for stack in stacks}
+    return {name: found[name] for name in dict.fromkeys(names)}
 
 
 def stacks_files(stacks: Sequence[str]) -> dict[str, dict[str, bytes]]:
@@ -79,14 +173,10 @@ def ensure(
         InfrastructureError: if the engine does not answer or a build fails.
     """
     root = recipe.repository_root()
-    files = stacks_files(stacks)
+    files = _files(root, stacks, variant)
     if variant is None:
         return _ensure(_Recipes(root, recipe.base_recipe(root), files), say, packages)
-    other = {
-        stack: own | {"requirements.lock": variant.locks[stack]}
-        for stack, own in files.items()
-        if stack in variant.locks
-    }
+    other = {stack: own for stack, own in files.items() if stack in variant.locks}
     same = {stack: own for stack, own in files.items() if stack not in other}
     found = _ensure(_Recipes(root, recipe.base_recipe(root), same), say, packages) if same else {}
     if not other:
@@ -150,6 +240,24 @@ def there() -> dict[str, Image]:
     root = recipe.repository_root()
     known = _known_base(root, recipe.base_recipe(root))
     return present(wanted(root, stacks_files(known_stacks()), *known)) if known else {}
+
+
+def purposes() -> dict[str, str]:
+    """Return what images that may be there are for: ``this checkout``, or a kept variant's name.
+
+    Returns:
+        By reference; images of other checkouts and variants are not in it.
+
+    Raises:
+        InfrastructureError: if the engine does not answer.
+    """
+    root = recipe.repository_root()
+    known = _known_base(root, recipe.base_recipe(root))
+    if known is None:
+        return {}
+    items = wanted_images(root, _known_images(root), *known)
+    found = {item.reference: name.rpartition("/")[0] for name, item in items.items()}
+    return {name: of or "this checkout" for name, of in {known[0]: "", **found}.items()}
 
 
 def _known_base(root: Path, base_recipe: recipe.BaseRecipe) -> tuple[str, tuple[str, ...]] | None:

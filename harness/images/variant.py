@@ -255,6 +255,12 @@ def kept(root: Path, name: str, python: str) -> Variant | None:
     return Variant((name,), python, locks, (), folder)
 
 
+def kept_names(root: Path) -> list[str]:
+    """Return the names of the variants in ``images/stacks/``."""
+    folders = sorted((root / "images" / "stacks").glob("*/words.txt"))
+    return [path.parent.name for path in folders if _STACK.fullmatch(path.parent.name)]
+
+
 def kept_words(root: Path, word: str) -> list[str]:
     """Return what a word stands for if it names a variant in ``images/stacks/``, else itself."""
     path = root / "images" / "stacks" / word / "words.txt"

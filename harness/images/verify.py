@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.images import docker_cli, recipe
 from harness.images.archive import save
 from harness.images.base import ensure_base, load, make_base
-from harness.images.build import Base, build_image, wanted
+from harness.images.build import Base, build_image
 from harness.images.lock import (
     AS_LOCKED,
     FILE,
@@ -30,7 +30,7 @@ from harness.images.lock import (
 from harness.images.oci import OciImage
 from harness.images.packages import Packages
 from harness.images.recipe import REPOSITORY
-from harness.images.store import build_lock, ensure, stacks_files
+from harness.images.store import build_lock, ensure_images, known_images, wanted_images
 
 BASE = "base"
 
@@ -40,7 +40,7 @@ class Verified:
     """What became of one image.
 
     Attributes:
-        stack: the stack, or ``base``.
+        stack: the image's name, or ``base``.
         image: the image as the engine has it.
         difference: the first file in which the new build differs from it, or None.
         lock: what :func:`~harness.images.lock.judge` says of the new build.
@@ -55,22 +55,22 @@ class Verified:
 
 
 def verify(
-    stacks: Sequence[str], say: Callable[[str], None], packages: Packages | None = None
+    names: Sequence[str], say: Callable[[str], None], packages: Packages | None = None
 ) -> list[Verified]:
-    """Build base and stacks again without any cache, and compare with the engine's and the lock.
+    """Build base and images again without any cache, and compare with the engine's and the lock.
 
     Args:
-        stacks: folder names below ``images/``.
+        names: folders below ``images/``, or images of kept variants as ``psbench/dask``.
         say: told, one line each, what is being done.
         packages: packages to build from, instead of what mirror and index have.
 
     Raises:
-        UsageError: if there is no such stack, or the lock is none.
+        UsageError: if there is no such image, or the lock is none.
         InfrastructureError: if something cannot be built.
     """
     root = recipe.repository_root()
     base_recipe = recipe.base_recipe(root)
-    there = ensure(stacks, say, packages)
+    there = ensure_images(names, say, packages)
     repository = packages.repository(base_recipe) if packages else None
     with build_lock(root, say) as work, tempfile.TemporaryDirectory(dir=work) as directory:
         old, new = (Path(directory) / name for name in ("old", "new"))
@@ -78,7 +78,7 @@ def verify(
         new.mkdir()
         # Images that were pulled come without it.
         reference, _ = ensure_base(base_recipe, work, say, repository)
-        saved = save([reference, *(there[stack].reference for stack in stacks)], old)
+        saved = save([reference, *(image.reference for image in there.values())], old)
         if reference == base_recipe.local_reference:
             say("base image: making it again")
             image = make_base(base_recipe, new, work, say, repository)
@@ -91,19 +91,16 @@ def verify(
         results = [_verified(BASE, made, first_difference(saved[0], image), entry)]
         offline = packages.context(base_recipe) if packages else {}
         with _loaded(image, reference, results[0].difference, work) as base:
-            for item, before in zip(
-                wanted(root, stacks_files(stacks), reference, image.layer_digests),
-                saved[1:],
-                strict=True,
-            ):
-                say(f"image {item.stack}: building it again")
-                log = work / f"verify-{item.stack}.log"
+            items = wanted_images(root, names, reference, image.layer_digests)
+            for (name, item), before in zip(items.items(), saved[1:], strict=True):
+                say(f"image {name}: building it again")
+                log = work / f"verify-{name.replace('/', '-')}.log"
                 again = build_image(item, base, root, new, log, no_cache=True, offline=offline)
                 made = lock_stack(again, item.files, len(image.layers))
-                entry = locked.stacks.get(item.stack) if locked else None
+                entry = locked.stacks.get(name) if locked else None
                 same_base = results[0].lock == AS_LOCKED
                 difference = first_difference(before, again)
-                results.append(_verified(item.stack, made, difference, entry, same_base))
+                results.append(_verified(name, made, difference, entry, same_base))
     return results
 
 
@@ -121,31 +118,34 @@ def _loaded(image: OciImage, reference: str, difference: str | None, work: Path)
         docker_cli.remove([name])
 
 
-def lock(stacks: Sequence[str], say: Callable[[str], None]) -> Path:
+def lock(names: Sequence[str], say: Callable[[str], None]) -> Path:
     """Write ``images.lock`` from the images of this checkout; those that are not there are built.
 
-    Entries of other architectures, and of stacks that are not named, stay.
+    Entries of other architectures, and of images that are not named, stay.
+
+    Args:
+        names: folders below ``images/``, or images of kept variants as ``psbench/dask``.
+        say: told, one line each, what is being built.
 
     Returns:
         The file.
     """
     root = recipe.repository_root()
     base_recipe = recipe.base_recipe(root)
-    there = ensure(stacks, say)
+    there = ensure_images(names, say)
     with build_lock(root, say) as work, tempfile.TemporaryDirectory(dir=work) as directory:
-        references = [there[stack].reference for stack in stacks]
+        references = [image.reference for image in there.values()]
         reference, _ = ensure_base(base_recipe, work, say)
         base, *images = save([reference, *references], Path(directory))
-        files = stacks_files(stacks)
+        items = wanted_images(root, names, reference, base.layer_digests)
         made = {
-            stack: lock_stack(image, files[stack], len(base.layers))
-            for stack, image in zip(stacks, images, strict=True)
+            name: lock_stack(image, item.files, len(base.layers))
+            for (name, item), image in zip(items.items(), images, strict=True)
         }
         found = ImagesLock.read(root / FILE)
         old = found.architectures.get(base_recipe.architecture)
-        kept = {
-            s: e for s, e in (old.stacks if old else {}).items() if s in recipe.known_stacks(root)
-        }
+        known = known_images()
+        kept = {name: e for name, e in (old.stacks if old else {}).items() if name in known}
         entry = ArchitectureLock(
             base=lock_base(base, base_recipe), stacks=dict(sorted((kept | made).items()))
         )
