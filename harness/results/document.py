@@ -68,6 +68,10 @@ run directories. `harness report` adds `report.html`, `figures/` and `summary.js
 figures; has a `schema_version`).
 [What each figure is](measurement.md).
 
+`variant/` is there if `--stack` or `--python` was given: `variant.json` (what was asked for, and
+what it came to), one `<image>.lock` for each image that is not the checkout's own, and `wheels/`
+with those that no index has. [Other versions of a stack](versions.md).
+
 `logs/` has every container's output, `stacks/` what every process was doing when a run's time was
 up. A run is finished when its row is in `outcomes.csv`, which is written last;
 [how runs end](faults.md).
