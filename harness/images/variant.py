@@ -30,6 +30,8 @@ WHEELS = "wheels"
 ENTRY = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)", re.MULTILINE)
 """First line of a package in a lock."""
 
+# Words of this process's command line, of all variants that it asks for.
+_given: dict[str, str] = {}
 _FILE = "variant.json"
 _WHEEL = re.compile(
     r"(?P<name>[A-Za-z0-9_.]+)-(?P<version>[A-Za-z0-9_.+!]+)(-[A-Za-z0-9_.]+){3,4}\.whl"
@@ -103,11 +105,6 @@ class Variant:
         built = {wheel.origin: str(wheel) for wheel in self.wheels}
         words = [built.get(word, word) for word in self.words]
         return one_line(", ".join([*words, f"Python {self.python}"]))
-
-    def published(self, command: Sequence[str]) -> list[str]:
-        """Return a command line with the words as others may read them."""
-        joined = {f"--stack={word}": f"--stack={w}" for word, w in self.given.items()}
-        return [joined.get(word) or self.given.get(word, word) for word in command]
 
     def wheel_files(self) -> dict[str, bytes]:
         """Return name -> content of the wheels."""
@@ -237,7 +234,24 @@ def find(
         if package not in ("packaging", "uv"):
             raise
         raise missing_package("--stack", package, "stacks") from None
-    return resolve(words, python, stacks, say)
+    found = resolve(words, python, stacks, say)
+    _given.update(found.given)
+    return found
+
+
+def published(command: Sequence[str]) -> list[str]:
+    """Return this process's command line with the words of all variants as others may read them.
+
+    One of several sides has the words of the others in its command line, too.
+    """
+
+    def word(given: str) -> str:
+        flag, equals, value = given.partition("=")
+        if flag.startswith("--") and value in _given:
+            return f"{flag}{equals}{_given[value]}"
+        return _given.get(given, given)
+
+    return [word(given) for given in command]
 
 
 def kept(root: Path, name: str, python: str) -> Variant | None:

@@ -15,7 +15,7 @@ from harness.core import interrupt
 from harness.core.errors import InfrastructureError
 from harness.images import Image
 from harness.images.recipe import CHECKOUT
-from harness.images.variant import Variant
+from harness.images.variant import Variant, published
 from harness.plan import Plan
 from harness.plan.schedule import looks, remaining
 from harness.results import manifest
@@ -350,8 +350,7 @@ class Bench:
         found, _ = read_document(self.directory.manifest, "manifest")
         found = found or manifest.base_manifest(self.plan.model_dump(mode="json"))
         found |= manifest.base_manifest(self.plan.model_dump(mode="json"))
-        if self.variant is not None:
-            found["command"] = self.variant.published(found["command"])
+        found["command"] = published(found["command"])
         found["git_revision"] = manifest.git_revision(CHECKOUT)
         found |= {"host": manifest.machine() | {"software": manifest.software()}}
         write_json(self.directory.manifest, found | self._facts)

@@ -14,7 +14,7 @@ import pytest
 from harness.cli import bench, main
 from harness.core.errors import InfrastructureError, UsageError
 from harness.images import recipe, resolve
-from harness.images.variant import Variant, find, kept, saved, versions
+from harness.images.variant import Variant, find, kept, published, saved, versions
 from tests.stacks import (
     git,
     lock_text,
@@ -171,12 +171,14 @@ def test_checkouts_of_two_projects_that_belong_together(site: Site, tmp_path: Pa
         if p.is_file() and p.suffix != ".whl"
     ]
     assert not [data for data in written if b"/home" in data or b"file:" in data]
-    assert variant.published(["bench", "--stack", f"dask @ {dask}", f"--stack={distributed}"]) == [
-        "bench",
-        "--stack",
-        variant.words[0],
-        f"--stack={variant.words[1]}",
-    ]
+    # Another side's words are as private as its own.
+    site.find(f"proxystore @ {repository(tmp_path / 'home' / 'ps', 'proxystore', '1.2')}")
+    command = ["ab", "--a", f"dask @ {dask}", f"--stack={distributed}", "--b"]
+    found = published([*command, f"proxystore @ {tmp_path / 'home' / 'ps'}", "--budget=2"])
+    assert found[:5] == ["ab", "--a", variant.words[0], f"--stack={variant.words[1]}", "--b"]
+    assert found[5].startswith("proxystore @ ")
+    assert found[6] == "--budget=2"
+    assert "/" not in found[5]
 
 
 def test_extras_of_a_checkout(site: Site, tmp_path: Path) -> None:

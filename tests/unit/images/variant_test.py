@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from harness.cli import bench as bench_command
 from harness.core.errors import InfrastructureError, UsageError
 from harness.images import Image, docker_cli, recipe, store
+from harness.images import variant as variant_module
 from harness.images.docker_cli import LocalImage
 from harness.images.variant import Variant, Wheel, is_wheel_name, kept_words, normal, saved
 from harness.reproduce import packed_images as bundled
@@ -349,7 +350,8 @@ def test_a_bench_writes_down_what_others_may_read(
 ) -> None:
     word = f"distributed @ {tmp_path}/home/me"
     plan = bench_plan(stack=[word, "dask==2025.1.0"], python="3.11", isolate="none")
-    other = variant(tmp_path, given={word: "distributed @ 3f17ddbab200"})
+    other = variant(tmp_path)
+    monkeypatch.setattr(variant_module, "_given", {word: "distributed @ 3f17ddbab200"})
     monkeypatch.setattr("sys.argv", ["harness", "bench", "--stack", word, f"--stack={word}"])
     place = tmp_path / "r"
     place.mkdir()
