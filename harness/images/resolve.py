@@ -29,7 +29,7 @@ _RESOLVE_TIMEOUT_S = 300
 _PLATFORMS = {"x86_64": "x86_64-manylinux_2_36", "aarch64": "aarch64-manylinux_2_36"}
 # As uv writes a package that it was given as a file.
 _FILE_ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._-]+) @ ")
-HOST_EXTRAS = frozenset({"bench", "report", "reproduce", "stacks", "dev"})
+HOST_EXTRAS = frozenset({"bench", "report", "reproduce", "stacks", "history", "dev"})
 """Extras of this package of which nothing is in images."""
 
 
