@@ -99,16 +99,24 @@ def connect(
         ) from None
 
 
-def answers_in_time(patience_s: float) -> bool:
-    """Say whether an engine answers, giving one that is being restarted some time."""
+def answers_in_time(patience_s: float, version: str | None = None) -> bool:
+    """Say whether an engine answers, giving one that is being restarted some time.
+
+    Args:
+        patience_s: how long.
+        version: of its API, if that is known.
+    """
     deadline = time.monotonic() + patience_s
     while True:
         left = deadline - time.monotonic()
         try:
-            client = connect(max(1, min(left, _PING_TIMEOUT_S)))
-            client.close()
+            client = connect(max(1, min(left, _PING_TIMEOUT_S)), version=version)
+            try:
+                client.ping()
+            finally:
+                client.close()
             return True
-        except (InfrastructureError, OSError):
+        except (InfrastructureError, DockerException, OSError):
             if left <= _AGAIN_S:
                 return False
             time.sleep(_AGAIN_S)

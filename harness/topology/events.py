@@ -20,6 +20,7 @@ from harness.topology.engine import ROLE_LABEL, RUN_LABEL, STREAM_ERRORS, connec
 
 # A plan may go on for a day without any event.
 _STREAM_TIMEOUT_S = 7 * 24 * 3600
+_LISTENER_END_S = 2.0
 
 
 class Kind(StrEnum):
@@ -101,22 +102,29 @@ def events(project: ComposeProject) -> Iterator[queue.SimpleQueue[Event]]:
             pass  # closed below, or the engine is gone
         found.put(Event(Kind.LOST))
 
-    for stream in (containers, networks):
-        threading.Thread(target=listen, args=(stream,), name="engine events", daemon=True).start()
+    streams = (containers, networks)
+    listeners = [
+        threading.Thread(target=listen, args=(stream,), name="engine events", daemon=True)
+        for stream in streams
+    ]
+    for listener in listeners:
+        listener.start()
     try:
         yield found
     finally:
-        for stream in (containers, networks):
-            _close(stream)
+        for stream, listener in zip(streams, listeners, strict=True):
+            stream.close()
+            # Its answer is closed when nobody reads from it any more.
+            listener.join(_LISTENER_END_S)
+            if not listener.is_alive():
+                _close_answer(stream)
         client.close()
 
 
-def _close(stream: Any) -> None:
-    """Close a stream, and the answer that it is read from.
+def _close_answer(stream: Any) -> None:
+    """Close the answer that a stream was read from: closing the stream closed its socket only.
 
-    The stream closes the socket under its answer. Left to the garbage collector, Python 3.13 then
-    prints that the answer cannot be flushed.
+    Left to the garbage collector, Python 3.13 prints that the answer cannot be flushed.
     """
-    stream.close()
     with suppress(ValueError, OSError):
         stream._response.close()

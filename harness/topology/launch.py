@@ -449,7 +449,7 @@ class LaunchedTopology:
         logs = launch.directory.path / "logs"
         if self.number > 1:
             logs /= f"topology-{self.number}"
-        if not answers_in_time(_ENGINE_BACK_S):
+        if not answers_in_time(_ENGINE_BACK_S, self.launch.client.api.api_version):
             launch.say(
                 f"warning: the engine does not answer: {self.name} is left in place;"
                 f" 'harness clean {self.name}' removes it"

@@ -227,7 +227,7 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
 
     monkeypatch.setattr(launch, "ComposeProject", Project)
     monkeypatch.setattr(launch, "RunnerWatch", Watch)
-    monkeypatch.setattr(launch, "answers_in_time", lambda _: setting.engine_answers)
+    monkeypatch.setattr(launch, "answers_in_time", lambda *_: setting.engine_answers)
     monkeypatch.setattr(launch, "events", lambda _: during("events"))
     monkeypatch.setattr(stacks, "collect", collect)
     monkeypatch.setattr(views, "docker_view", docker_view)
