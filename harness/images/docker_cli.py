@@ -188,7 +188,8 @@ def run_logged(
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
             )
-        except FileNotFoundError as error:
+        except (FileNotFoundError, PermissionError) as error:
+            # Denied: a folder of PATH is another user's, and no other has the command.
             raise InfrastructureError(f"{failure}: {error.filename} is not installed") from error
         try:
             process.communicate(stdin)

@@ -355,7 +355,9 @@ class _Project:
             time = git(copy, "show", "--no-patch", "--format=%ct", commit).strip()
             command = ["build", "--wheel", "--python", sys.executable]
             command += ["--out-dir", scratch, str(copy / inside)]
-            done = uv(command, _BUILD_TIMEOUT_S, {"SOURCE_DATE_EPOCH": time})
+            # And without the bytecode that a build leaves beside the modules it imports.
+            more = {"SOURCE_DATE_EPOCH": time, "PYTHONDONTWRITEBYTECODE": "1"}
+            done = uv(command, _BUILD_TIMEOUT_S, more)
             made = sorted(Path(scratch).glob("*.whl"))
             if done.returncode and _NO_NETWORK.search(done.stderr):
                 raise InfrastructureError(f"--stack {self.word!r}: {_build_said(done.stderr)}")
