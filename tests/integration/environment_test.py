@@ -84,6 +84,7 @@ def test_the_context_names_the_engine_for_all(tmp_path: Path) -> None:
     assert f"{tmp_path}/nobody.sock (context wrong, DOCKER_CONTEXT)" in done.stderr
 
 
+@pytest.mark.root
 def test_an_engine_that_sees_other_files_has_them_brought_home(
     tmp_path: Path, client: DockerClient
 ) -> None:

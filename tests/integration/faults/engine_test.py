@@ -32,7 +32,8 @@ from tests.integration.faults.injection import (
 )
 
 # Several faults each, on a machine that may do much else.
-pytestmark = pytest.mark.timeout(900)
+# Each has an engine of its own.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.root]
 
 POOL = [
     *("--executor", "thread", "--thread-pool-max-workers", "2", "--ps-connector", "file"),

@@ -46,6 +46,7 @@ def small_disk() -> Iterator[Path]:
             subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
+@pytest.mark.root
 def test_the_disk_of_the_runs_is_full(small_disk: Path, client: DockerClient, table: Table) -> None:
     bench = start(small_disk, *PLAN, "--repeat", "3", "--cgroup-interval", "0.005")
     filler = small_disk / "filler"
@@ -75,6 +76,7 @@ def test_the_disk_of_the_runs_is_full(small_disk: Path, client: DockerClient, ta
         assert len(widths) == 1, path
 
 
+@pytest.mark.root
 def test_a_read_only_directory(small_disk: Path, table: Table) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     began = time.monotonic()
