@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _PIECE_BYTES = 1 << 20
+# Home takes no rows of a larger file.
+_MOST_BYTES = 16 << 30
 # Reports of samplers: as many as containers, none longer than this.
 _MOST_REPORTS = 2_000
 _WHOLE_BYTES = 4 << 20
@@ -105,7 +107,7 @@ class TopologyFolder:
     def _send_rows(self, name: str, size: int | None) -> None:
         sent = self._sent.get(name, 0)
         end = self.shared.size(name) if size is None else size
-        if end <= sent:
+        if not sent < end <= _MOST_BYTES:
             return
         try:
             descriptor = self.shared.open(name)
@@ -119,6 +121,9 @@ class TopologyFolder:
                     break
                 self._send({"file": self._name, "name": name, "at": sent}, piece)
                 sent += len(piece)
+                if len(piece) == _PIECE_BYTES and b"\n" not in piece:
+                    # No row is that long: home takes nothing more of this file.
+                    sent = _MOST_BYTES
         self._sent[name] = sent
 
     def _send_whole(self, name: str) -> None:

@@ -124,12 +124,27 @@ def test_outcomes_go_last_and_no_further_than_the_rows_that_were_there(
 
 def test_a_long_file_is_sent_in_pieces(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_module, "_PIECE_BYTES", 4)
-    volume.write("objects.csv", "0123456789")
+    volume.write("objects.csv", "01\n345\n789")
     assert volume.new() == [
-        ("objects.csv", 0, b"0123"),
-        ("objects.csv", 4, b"4567"),
+        ("objects.csv", 0, b"01\n3"),
+        ("objects.csv", 4, b"45\n7"),
         ("objects.csv", 8, b"89"),
     ]
+
+
+def test_what_are_no_rows_does_not_fill_the_disk_at_home(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "_PIECE_BYTES", 4)
+    volume.write("objects.csv", "01\n3456789012")
+    # Home sees that the line has no end, and is sent no more of it.
+    assert volume.new() == [("objects.csv", 0, b"01\n3"), ("objects.csv", 4, b"4567")]
+    volume.write("objects.csv", "\nrow\n")
+    assert volume.new() == []
+    # Larger than what home takes: nothing of it, however little of it there is.
+    with (volume.shared / "marks.csv").open("w") as file:
+        file.truncate(4 << 40)
+    assert volume.new() == []
 
 
 def test_a_file_that_was_cut_is_not_sent_again(volume: Volume) -> None:
