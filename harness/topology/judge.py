@@ -118,6 +118,9 @@ class Judge:
         return Ending(Outcome.MEMORY, f"{what} for lack of memory", name)
 
     def _of_deaths(self, died: Sequence[Event]) -> Ending:
+        # The engine may tell of these ends in any order. A service that loses its peer ends by
+        # itself; one that a signal ended is where it began.
+        died = sorted(died, key=lambda event: event.exit_code <= 128)
         names = list(dict.fromkeys(self._name_of(event) for event in died))
         first = f"{names[0]} ended (exit code {died[0].exit_code})"
         reason = f"{first}, and so did {', '.join(names[1:])}" if names[1:] else first

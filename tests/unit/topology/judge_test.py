@@ -130,6 +130,14 @@ def test_several_deaths_name_the_first_and_each_once(bench: Bench) -> None:
     assert bench.judge.of_events(seen) == Ending(Outcome.KILLED, reason, "worker-2")
 
 
+def test_the_one_that_a_signal_ended_is_named_whatever_the_engine_told_first(bench: Bench) -> None:
+    """A worker that loses its scheduler leaves with exit code 0, and may be told of before it."""
+    first, second = bench.workers
+    seen = [bench.died(second, 0), bench.died(bench.runner, 1), bench.died(first, 137)]
+    reason = "worker-1 ended (exit code 137), and so did worker-2"
+    assert bench.judge.of_events(seen) == Ending(Outcome.KILLED, reason, "worker-1")
+
+
 def test_a_container_that_the_judge_never_saw_is_named_by_its_event(bench: Bench) -> None:
     unseen = Event(Kind.DIED, "other", f"{PROJECT}-worker-9", "worker", 3)
     assert bench.judge.of_events([unseen]).service == "worker-9"
