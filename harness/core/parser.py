@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Any
 
 from harness.core.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line (exit code 2)."""
+    """An argument parser whose errors are one line (exit code 2).
+
+    Attributes:
+        foldable: the flags that a file may hold, by their names without dashes in front.
+        unfold: takes a command line, and returns the one that it stands for and who names the place
+            of a fault; None where every word stands for itself.
+    """
+
+    foldable: Mapping[str, argparse.Action] = MappingProxyType({})
+    unfold: Callable[[Sequence[str]], tuple[list[str], AbstractContextManager[None]]] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, once the command line is unfolded."""
+        if self.unfold is None or args is None:
+            return super().parse_known_args(args, namespace)
+        words, named = self.unfold(args)
+        with named:
+            return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> Any:
         """Raise the message as a usage error instead of printing the whole usage."""

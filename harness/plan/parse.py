@@ -4,24 +4,62 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
 
 from harness.connectors import connectors
 from harness.core.errors import UsageError
 from harness.core.flags import Parser, add_flags, from_args
 from harness.executors import executors
+from harness.plan import file as plan_file
 from harness.plan.options import MOST_UNTIL, General, Order, Topology
 from harness.plan.plan import Plan
 from harness.plan.workload import Workload
 
+_WRITE = "--write-plan"
 
-def add_plan_flags(parser: argparse.ArgumentParser, *, containers: bool) -> None:
-    """Add every flag of a plan to a parser.
+
+def add_plan_flags(parser: Parser, *, containers: bool) -> None:
+    """Add every flag of a plan to a parser, which then takes a plan file, too.
 
     Args:
         parser: the command's parser.
         containers: whether the plan gets a topology (``harness bench``).
     """
+    files = parser.add_argument_group(
+        "plan file",
+        f"A word that ends in {plan_file.ENDING} names a file that holds flags by their names"
+        ' (repeat = 3, stage-bytes-sizes = ["1MB", "1MB"]). Flags beside it override the file.',
+    )
+    files.add_argument(
+        _WRITE,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="write the plan file of this command line and start nothing; - is the terminal",
+    )
+    others = set(parser._option_string_actions)
+    _add_flags(parser, containers=containers)
+    parser.foldable = {
+        option[2:]: action
+        for option, action in parser._option_string_actions.items()
+        if option not in others
+    }
+    parser.unfold = partial(_unfold, parser)
+
+
+def _unfold(parser: Parser, argv: Sequence[str]) -> tuple[list[str], AbstractContextManager[None]]:
+    """Return a command line with the flags of its plan file in front, and who names the file."""
+    path, words = plan_file.file_of(parser, argv)
+    if path is None:
+        return words, nullcontext()
+    file = plan_file.PlanFile.read(path).without(plan_file.given(words))
+    return [*file.words(parser.foldable), *words], file.named()
+
+
+def _add_flags(parser: Parser, *, containers: bool) -> None:
     parser.add_argument(
         "--executor", choices=executors.names(), required=True, help="task executor"
     )
@@ -67,15 +105,37 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
 
 
 def parse_plan(parser: Parser, argv: Sequence[str], *, containers: bool) -> Plan:
-    """Parse a command line into a plan.
+    """Parse a command line into a plan; ``--write-plan`` ends the command here, as --help does.
 
     Raises:
-        UsageError: as :func:`plan_from_args`, and for unknown flags.
+        UsageError: as :func:`plan_from_args`, and for unknown flags and wrong plan files.
     """
-    args, unknown = parser.parse_known_args(argv)
-    if unknown:
-        known = [option for action in parser._actions for option in action.option_strings]
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f": did you mean {near[0]}?" if near else f" (see '{parser.prog} --help')"
-        raise UsageError(f"unknown flag or value {unknown[0]!r}{hint}")
-    return plan_from_args(args, containers=containers)
+    words, named = parser.unfold(argv) if parser.unfold else (list(argv), nullcontext())
+    with named:
+        args, unknown = parser.parse_known_args(words)
+        if unknown:
+            known = [option for action in parser._actions for option in action.option_strings]
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            hint = f": did you mean {near[0]}?" if near else f" (see '{parser.prog} --help')"
+            raise UsageError(f"unknown flag or value {unknown[0]!r}{hint}")
+        plan = plan_from_args(args, containers=containers)
+    if "write_plan" in args:
+        _write(args.write_plan, plan_file.text_of(words, parser.foldable, parser.prog))
+        raise SystemExit(0)
+    return plan
+
+
+def _write(path: str, text: str) -> None:
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    if not path.endswith(plan_file.ENDING):
+        raise UsageError(f"{_WRITE} {path}: the name of a plan file ends in {plan_file.ENDING}")
+    try:
+        with Path(path).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{_WRITE} {path}: is there already: name a new file") from None
+    except OSError as error:
+        raise UsageError(f"{_WRITE} {path}: {error.strerror}") from None
+    sys.stdout.write(f"wrote {path}\n")
