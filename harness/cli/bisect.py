@@ -35,18 +35,16 @@ from harness.topology import ownership
 from harness.topology.admission import admit
 from harness.topology.bench import Bench, LastTopology
 from harness.topology.bisect import (
-    SHORT,
     Asked,
     Bisection,
     Failure,
-    History,
-    Repository,
     Result,
     Step,
     steps_of,
 )
 from harness.topology.compose import image_stacks, plan_files, services
 from harness.topology.launch import variant_of
+from harness.topology.repository import SHORT, History, Repository, Siblings
 from harness.topology.resume import (
     clear_the_way,
     only_bench_of,
@@ -58,6 +56,7 @@ from harness.topology.turns import Turns
 FILE = "bisect.json"
 _SCHEMA_VERSION = 1
 _RESUME = "--resume"
+_SIBLING = "--sibling"
 # The fewest runs that, beside six of each end, are on one side by chance in 1 of 200 cases.
 _REPEAT = 3
 _MOST = 12
@@ -74,6 +73,7 @@ class _Question:
     """What a bisection was started with, all of which ``bisect.json`` keeps."""
 
     repository: Repository
+    siblings: Siblings
     words: tuple[str, str]
     asked: Asked
     metric: str
@@ -94,6 +94,7 @@ class _Question:
             "threshold": self.asked.threshold,
             "repeat": self.asked.repeat,
             "most": self.asked.most,
+            "siblings": [str(other.path) for other in self.siblings.others],
             "with": list(self.pins),
         }
 
@@ -105,7 +106,10 @@ def main(argv: Sequence[str]) -> int:
     question = _question(argv)
     warnings = admit(question.plan, question.plan.general.run_dir)
     place = create_named(question.plan.general.run_dir, "bisect", first_file=FILE)
-    for line in [*warnings, *question.repository.warnings(question.asked.bad)]:
+    repositories = question.repository.warnings(question.asked.bad)
+    for other in question.siblings.of(question.asked.bad):
+        repositories += other.repository.warnings(other.commit, _SIBLING)
+    for line in [*warnings, *repositories]:
         _say(line)
     return _run(place, question, (), [])
 
@@ -134,7 +138,21 @@ def _question(argv: Sequence[str]) -> _Question:
     good, bad = repository.ends(args.good, args.bad)
     asked = Asked(good, bad, plan.general.repeat, args.most, args.threshold)
     asked.check()
-    return _Question(repository, (args.good, args.bad), asked, args.metric, tuple(args.pins), plan)
+    siblings = _siblings(repository, args.siblings, (good, bad))
+    words, pins = (args.good, args.bad), tuple(args.pins)
+    return _Question(repository, siblings, words, asked, args.metric, pins, plan)
+
+
+def _siblings(main: Repository, places: Sequence[str], ends: Sequence[str]) -> Siblings:
+    """Return the repositories that move together with the one that is bisected.
+
+    Raises:
+        UsageError: one line that names the flag, if one of them is none, or begins too late.
+    """
+    siblings = Siblings(main, tuple(Repository.at(place, _SIBLING) for place in places))
+    for end in ends:
+        siblings.of(end)
+    return siblings
 
 
 def _parser() -> Parser:
@@ -186,6 +204,15 @@ def _parser() -> Parser:
         help="other packages of all commits, as --stack takes them, such as dask==2025.4.0",
     )
     group.add_argument(
+        _SIBLING,
+        dest="siblings",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a git repository of a package that moves together with that of --repo, such as"
+        " ../dask: each commit is run with the sibling's commit of its time; once for each",
+    )
+    group.add_argument(
         "--most",
         type=int,
         default=_MOST,
@@ -230,7 +257,7 @@ def read_bisect_file(place: Path) -> tuple[_Question, tuple[Step, ...], list[Ste
         ends, steps = tuple(steps_of(found["ends"])), steps_of(found["steps"])
         words = str(said["good"]["ref"]), str(said["bad"]["ref"])
         metric, pins = str(said["metric"]), tuple(map(str, said["with"]))
-        where = str(said["repo"])
+        where, others = str(said["repo"]), [str(each) for each in said.get("siblings", ())]
     except (ValueError, ValidationError, KeyError, TypeError):
         raise UsageError(
             f"{_RESUME} {place}: has no {FILE} of 'harness bisect': name its directory"
@@ -239,7 +266,8 @@ def read_bisect_file(place: Path) -> tuple[_Question, tuple[Step, ...], list[Ste
     repository.ends(*refs)
     asked.check()
     check_name("--metric", metric, services(plan_files(plan)))
-    return _Question(repository, words, asked, metric, pins, plan), ends, steps
+    siblings = _siblings(repository, others, refs)
+    return _Question(repository, siblings, words, asked, metric, pins, plan), ends, steps
 
 
 def _run(place: Path, question: _Question, ends: tuple[Step, ...], steps: list[Step]) -> int:
@@ -257,6 +285,7 @@ def _run(place: Path, question: _Question, ends: tuple[Step, ...], steps: list[S
             _print,
             lambda value: quantity(value, unit),
             lambda: _save(place, question, bisection),
+            lambda commit: [str(each) for each in question.siblings.of(commit)],
             ends,
             steps,
         )
@@ -390,14 +419,19 @@ def _plan_of(question: _Question, commit: str, runs: int) -> Plan:
     plan = question.plan
     assert plan.topology is not None
     # Not the clone's place, which is another one each time: locks are kept by what was asked for.
-    word = f"git+file://{quote(str(question.repository.path))}@{commit}"
-    stack = {"stack": [word, *question.pins], "fail_fast": True, "no_report": True}
+    words = [_word(question.repository, commit)]
+    words += [_word(each.repository, each.commit) for each in question.siblings.of(commit)]
+    stack = {"stack": [*words, *question.pins], "fail_fast": True, "no_report": True}
     return plan.model_copy(
         update={
             "topology": plan.topology.model_copy(update=stack),
             "general": plan.general.model_copy(update={"repeat": runs, "order": Order.GIVEN}),
         }
     )
+
+
+def _word(repository: Repository, commit: str) -> str:
+    return f"git+file://{quote(str(repository.path))}@{commit}"
 
 
 def _never() -> bool:

@@ -28,9 +28,9 @@ from uv import find_uv_bin
 from harness.core.errors import InfrastructureError, UsageError, missing_package
 from harness.core.text import one_line
 from harness.images import recipe
+from harness.images.programs import git, last_line, plain, run
 from harness.images.variant import WHEELS, Wheel, is_wheel_name, normal, sha256_of
 
-_GIT_TIMEOUT_S = 600
 _PIP_TIMEOUT_S = 30
 _BUILD_TIMEOUT_S = 600
 _NAMED = re.compile(
@@ -42,17 +42,6 @@ _SCHEMES = ("file", "git", "http", "https", "ssh")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REF = re.compile(r"\w[\w./-]*")
 _SHORT = 12
-# What a hook, or a shell that somebody set up, says of another repository.
-_OTHER_REPOSITORY = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-)
 _NO_NETWORK = re.compile(r"failed to fetch|error sending request|request failed", re.IGNORECASE)
 
 Say = Callable[[str], None]
@@ -227,7 +216,7 @@ class _Project:
             return self._built(copy, inside, head, "" if is_same else tree)
 
     def _top(self, path: Path) -> Path:
-        done = run(["git", "-C", str(path), "rev-parse", "--show-toplevel"], environment=_plain())
+        done = run(["git", "-C", str(path), "rev-parse", "--show-toplevel"], environment=plain())
         if done.returncode and "dubious ownership" in done.stderr:
             raise self.wrong(
                 f"{path} is another user's, which git does not trust: git config --global --add"
@@ -304,16 +293,16 @@ class _Project:
             # A pull request's, which no branch has.
             fetch = ["git", "-C", str(copy), "fetch", "--quiet", "origin", ref]
             is_name = _REF.fullmatch(ref) is not None
-            if is_name and not run(fetch, environment=_plain()).returncode:
+            if is_name and not run(fetch, environment=plain()).returncode:
                 return git(copy, "rev-parse", "FETCH_HEAD^{commit}").strip()
         raise self.wrong(f"the repository has no commit, tag or branch {one_line(ref)!r}")
 
     def _clone(self, place: str, copy: Path) -> None:
         command = ["git", "clone", "--quiet", "--no-checkout", "--", place, str(copy)]
-        done = run(command, environment=_plain())
+        done = run(command, environment=plain())
         if done.returncode:
             shown = place if place.startswith("/") else _without_login(place)
-            raise self.wrong(f"git cannot clone {shown}: {_last(done.stderr)}")
+            raise self.wrong(f"git cannot clone {shown}: {last_line(done.stderr)}")
 
     # --- building ---
 
@@ -474,63 +463,6 @@ def uv_failure(what: str, said: str) -> UsageError | InfrastructureError:
     return kind(f"{what}: {_said(said)}")
 
 
-def git(place: Path, *arguments: str, more: Mapping[str, str] = {}, fails: bool = False) -> str:
-    """Return what git says about a repository.
-
-    Args:
-        place: where it is.
-        arguments: of git.
-        more: added to its environment.
-        fails: whether it may fail, and say nothing.
-    """
-    done = run(["git", "-C", str(place), *arguments], environment=_plain() | dict(more))
-    if done.returncode and not fails:
-        raise InfrastructureError(f"--stack: git {arguments[0]} in {place}: {_last(done.stderr)}")
-    return "" if done.returncode else done.stdout
-
-
-def _plain() -> dict[str, str]:
-    """Return an environment in which git speaks English, asks nothing and changes nothing."""
-    there = {key: value for key, value in os.environ.items() if key not in _OTHER_REPOSITORY}
-    return there | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
-
-
-def run(
-    command: Sequence[str],
-    timeout_s: float = _GIT_TIMEOUT_S,
-    environment: Mapping[str, str] | None = None,
-    place: Path | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; its output keeps every byte.
-
-    Raises:
-        InfrastructureError: if it is not there, or takes too long.
-    """
-    program = Path(command[0]).name
-    try:
-        done = subprocess.run(
-            command,
-            cwd=place,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=timeout_s,
-        )
-    except FileNotFoundError:
-        raise InfrastructureError(f"--stack: needs {program}: install it") from None
-    except subprocess.TimeoutExpired:
-        raise InfrastructureError(f"--stack: {program} took longer than {timeout_s:g} s") from None
-    # Not as text, in which ends of lines are made the same.
-    out, errors = (os.fsdecode(stream) for stream in (done.stdout, done.stderr))
-    return subprocess.CompletedProcess(done.args, done.returncode, out, errors)
-
-
-def _last(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return one_line(lines[-1])[:300] if lines else "it said nothing"
-
-
 def _said(text: str) -> str:
     """Return what uv says, which is several lines with a drawing, as one."""
     words = " ".join(one_line(text).split())
@@ -545,4 +477,4 @@ def _build_said(text: str) -> str:
     backend = [line for line in lines[:place] if not line.startswith("Building ")]
     causes = [line.removeprefix("cause: ") for line in lines if line.startswith("cause: ")]
     found = [*backend[-1:], *causes[-1:]]
-    return one_line(": ".join(found))[:600] or _last(text)
+    return one_line(": ".join(found))[:600] or last_line(text)

@@ -7,13 +7,10 @@ has the rules in words.
 from __future__ import annotations
 
 import math
-import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.analysis import statistics
@@ -21,11 +18,9 @@ from harness.analysis.compare import Sample
 from harness.analysis.statistics import ALPHA
 from harness.analysis.verdicts import ANSWERS, Comparison, Rules, Sides, Verdict, compare
 from harness.core.errors import UNDECIDED, HarnessError, InfrastructureError, UsageError
-from harness.core.text import one_line
+from harness.core.text import listed, one_line
+from harness.topology.repository import SHORT, History, is_commit
 
-SHORT = 10
-"""Digits of a commit's name, in lines and names of folders."""
-_GIT_TIMEOUT_S = 600
 _ENDS = 2
 """The ends get so many times the runs of a step: every step is compared with them."""
 
@@ -122,6 +117,7 @@ class Step:
         values: one for each run, in the metric's unit.
         why: in words, where it was skipped.
         seconds: what it took.
+        siblings: commits of other repositories that it was run with, as people read them.
     """
 
     commit: str
@@ -130,6 +126,7 @@ class Step:
     values: tuple[float, ...] = ()
     why: str = ""
     seconds: float = 0.0
+    siblings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +179,7 @@ class Bisection:
         say: told one line for each commit.
         show: a value as people read it.
         changed: called when there is something new to be kept.
+        siblings: what a commit is run with, as people read it; or a UsageError.
 
     Attributes:
         ends: the good and the bad one, once they were told apart.
@@ -194,6 +192,7 @@ class Bisection:
     say: Callable[[str], None]
     show: Callable[[float], str]
     changed: Callable[[], object] = lambda: None
+    siblings: Callable[[str], Sequence[str]] = lambda _: ()
     ends: tuple[Step, ...] = ()
     steps: list[Step] = field(default_factory=list)
 
@@ -235,6 +234,7 @@ class Bisection:
     def _measure_ends(self) -> tuple[Step, ...]:
         began = time.monotonic()
         commits = (self.asked.good, self.asked.bad)
+        siblings = [tuple(self.siblings(commit)) for commit in commits]
         looks, alpha = self.asked.ends()
         rules = Rules(self.asked.threshold, alpha)
         for runs in looks:
@@ -245,9 +245,9 @@ class Bisection:
                 break
         seconds = time.monotonic() - began
         ends = tuple(
-            Step(commit, self.history.subject(commit), mark, sample.values, "", seconds / 2)
-            for commit, mark, sample in zip(
-                commits, (Mark.GOOD, Mark.BAD), (good, bad), strict=True
+            Step(commit, self.history.subject(commit), mark, found.values, "", seconds / 2, beside)
+            for commit, mark, found, beside in zip(
+                commits, (Mark.GOOD, Mark.BAD), (good, bad), siblings, strict=True
             )
         )
         for end in ends:
@@ -297,6 +297,10 @@ class Bisection:
 
     def _judged(self, commit: str) -> Step:
         step = Step(commit, self.history.subject(commit), Mark.SKIP)
+        try:
+            step = replace(step, siblings=tuple(self.siblings(commit)))
+        except UsageError as why:
+            return replace(step, why=str(why))
         good, bad = (end.values for end in self.ends)
         for runs in self.asked.looks():
             found = self.measure([commit], runs)[commit]
@@ -330,7 +334,8 @@ class Bisection:
             runs = f"{len(step.values)} run{'' if len(step.values) == 1 else 's'}"
             found.append(f"{self.show(statistics.median(step.values))} ({runs})")
         found += [f"{step.mark}{f' ({step.why})' if step.why else ''}", f"{step.seconds:.0f} s"]
-        return f"{named(step)}: {', '.join(found)}"
+        beside = f" (with {listed(step.siblings)})" if step.siblings else ""
+        return f"{named(step)}{beside}: {', '.join(found)}"
 
     # --- what came of it ----------------------------------------------------------------------
 
@@ -421,192 +426,11 @@ def steps_of(found: Any) -> list[Step]:
             values=tuple(float(value) for value in each["values"]),
             why=one_line(str(each["why"])),
             seconds=float(each["seconds"]),
+            siblings=tuple(one_line(str(name)) for name in each.get("siblings", ())),
         )
         for each in found
     ]
-    odd = next((s.commit for s in steps if not _is_name(s.commit)), "")
+    odd = next((s.commit for s in steps if not is_commit(s.commit)), "")
     if odd:
         raise ValueError(f"{odd!r} is no commit")
     return steps
-
-
-def _is_name(commit: str) -> bool:
-    return len(commit) in (40, 64) and all(digit in "0123456789abcdef" for digit in commit)
-
-
-# --- git --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A user's repository, which is only read.
-
-    Attributes:
-        path: its top folder, or itself where it is bare.
-    """
-
-    path: Path
-
-    @classmethod
-    def at(cls, place: str) -> Repository:
-        """Return the repository that a path is in.
-
-        Raises:
-            UsageError: one line that names ``--repo``, if there is none, or only half of one.
-        """
-        path = Path(place).expanduser().absolute()
-        if not path.is_dir():
-            raise UsageError(f"--repo {place}: there is no such directory; name a git checkout")
-        code, said, why = _git(path, "rev-parse", "--is-shallow-repository", "--git-common-dir")
-        if code:
-            raise UsageError(f"--repo {place}: is no git repository ({_last(why)})")
-        shallow, common = said.splitlines()
-        if shallow == "true":
-            raise UsageError(
-                f"--repo {place}: is a shallow clone, without its older commits; 'git fetch"
-                " --unshallow' brings them"
-            )
-        code, top, _ = _git(path, "rev-parse", "--show-toplevel")
-        return cls(Path(top.strip()) if not code else (path / common).resolve())
-
-    def ends(self, good: str, bad: str) -> tuple[str, str]:
-        """Return the whole names of two commits of which the first is an ancestor of the other.
-
-        Raises:
-            UsageError: one line that names the flag and the remedy.
-        """
-        older, newer = self._commit("--good", good), self._commit("--bad", bad)
-        if older == newer:
-            raise UsageError(f"--good {good}, --bad {bad}: are the same commit; name two")
-        if _git(self.path, "merge-base", "--is-ancestor", older, newer)[0]:
-            _, base, _ = _git(self.path, "merge-base", older, newer)
-            if base.strip() == newer:
-                remedy = (
-                    "swap them: --good is the older one, whichever needs more (the bad end may be"
-                    " the lower one)"
-                )
-            else:
-                remedy = (
-                    f"name one that is, such as {base.strip()[:SHORT]}, where they part"
-                    if base
-                    else "they have no commit in common"
-                )
-            raise UsageError(f"--good {good}: is no ancestor of --bad {bad}: {remedy}")
-        return older, newer
-
-    def _commit(self, flag: str, ref: str) -> str:
-        code, said, _ = _git(self.path, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-        if code or not _is_name(said.strip()):
-            raise UsageError(
-                f"{flag} {ref}: {self.path} has no such commit, tag or branch; 'git fetch --tags'"
-                " may bring it"
-            )
-        return said.strip()
-
-    def warnings(self, bad: str) -> list[str]:
-        """Return what may go wrong with these commits, one line each."""
-        if _git(self.path, "describe", "--tags", bad)[0]:
-            return [
-                f"warning: --repo {self.path}: no tag before {bad[:SHORT]}: versions that are made"
-                " of tags will be wrong; 'git fetch --tags' brings them"
-            ]
-        return []
-
-
-class History:
-    """``git bisect`` in a clone without files, which shares the user's objects.
-
-    Args:
-        source: the user's repository, which is only read.
-        scratch: an empty folder.
-
-    Raises:
-        InfrastructureError: if git cannot clone; and from all methods, if it cannot go on.
-    """
-
-    def __init__(self, source: Repository, scratch: Path) -> None:
-        self._place = scratch / "bisect.git"
-        self._run(scratch, "clone", "--quiet", "--bare", "--shared", str(source.path), "bisect.git")
-
-    def start(self, good: str, bad: str) -> None:
-        """Begin with the ends."""
-        self._run(self._place, "bisect", "start", "--no-checkout", bad, good)
-
-    def mark(self, mark: Mark, commit: str) -> None:
-        """Tell what a commit is."""
-        code, _, said = _git(self._place, "bisect", str(mark), commit)
-        # 2: nothing but skipped commits is left.
-        if code and not (code == 2 and self._answers()):
-            raise InfrastructureError(f"git bisect {mark} {commit[:SHORT]}: {_last(said)}")
-
-    def waiting(self) -> str | None:
-        """Return the commit to be measured next; None if there is an answer."""
-        if self._answers():
-            return None
-        return self._run(self._place, "rev-parse", "BISECT_HEAD").strip()
-
-    def candidates(self) -> list[str]:
-        """Return the first bad commit, or all that may be it, oldest first."""
-        found = self._answers()
-        if len(found) == 1:
-            return found
-        command = ("rev-list", "--no-walk", "--topo-order", "--reverse", *found)
-        return self._run(self._place, *command).split()
-
-    def between(self, good: str, bad: str) -> int:
-        """Return how many commits may be the first bad one."""
-        return int(self._run(self._place, "rev-list", "--count", f"{good}..{bad}"))
-
-    def subject(self, commit: str) -> str:
-        """Return the first line of a commit's message."""
-        command = ("show", "--no-patch", "--no-show-signature", "--format=%s", commit)
-        return one_line(self._run(self._place, *command).strip())[:100]
-
-    def parents(self, commit: str) -> list[str]:
-        """Return the commits that a commit is made on."""
-        return self._run(self._place, "rev-list", "--parents", "--no-walk", commit).split()[1:]
-
-    def _answers(self) -> list[str]:
-        """Return what git's log of the bisection says at its end, in comments."""
-        # As 'git bisect log' shows it.
-        lines = (self._place / "BISECT_LOG").read_text("utf-8", "replace").split("\n")
-        for begins in ("# first bad commit: [", "# possible first bad commit: ["):
-            found = [
-                line[len(begins) :].partition("]")[0] for line in lines if line.startswith(begins)
-            ]
-            if found:
-                return found
-        return []
-
-    def _run(self, place: Path, *arguments: str) -> str:
-        code, said, why = _git(place, *arguments)
-        if code:
-            raise InfrastructureError(f"git {arguments[0]} in {place}: {_last(why)}")
-        return said
-
-
-def _git(place: Path, *arguments: str) -> tuple[int, str, str]:
-    """Run git; return its exit code, its output, and what it says about errors."""
-    # What names another repository here, as in a hook, must not be bisected.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(place), *arguments],
-            env={**clean, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=_GIT_TIMEOUT_S,
-        )
-    except FileNotFoundError:
-        raise InfrastructureError("bisect: needs git: install it") from None
-    except subprocess.TimeoutExpired:
-        raise InfrastructureError(f"git {arguments[0]} took longer than 600 s") from None
-    return done.returncode, done.stdout, done.stderr
-
-
-def _last(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return one_line(lines[-1])[:300] if lines else "git said nothing"

@@ -17,6 +17,7 @@ from harness.results.directory import RunDirectory
 from harness.results.rows import OutcomeRow, RowWriter
 from harness.topology.bisect import Failure
 from harness.topology.resume import write_bench_file
+from tests.repositories import line, repository
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000
@@ -145,6 +146,7 @@ def test_it_finds_the_commit_and_keeps_every_step(
         "threshold": 0.05,
         "repeat": 3,
         "most": 12,
+        "siblings": [],
         "with": ["dask==2025.4.0"],
     }
     assert [end["mark"] for end in kept["ends"]] == ["good", "bad"]
@@ -154,6 +156,26 @@ def test_it_finds_the_commit_and_keeps_every_step(
     # The place is quoted, as an address needs it; others are pinned for all commits alike.
     word = f"git+file://{tmp_path}/some%20%40%20repo%231@{names[0]}"
     assert world.words[0] == [word, "dask==2025.4.0"]
+
+
+def test_each_commit_is_run_with_the_siblings_commit_of_its_time(
+    repo: Path, tmp_path: Path, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sibling = tmp_path / "dask"
+    (beside,) = repository(sibling, line(1))
+    world.stops_before = commits(repo)[3]
+    assert run(repo, tmp_path, "--sibling", str(sibling), "--with", "numpy") == 130
+    world.stops_before = ""
+    assert main.main(["bisect", "--resume", str(place_of(tmp_path))]) == 0
+    out = capsys.readouterr().out
+    assert f"Commit 4 (with dask {beside[:10]}): 150 MB (3 runs), bad, " in out
+    assert f"Commit 0 (with dask {beside[:10]}): 100 MB (6 runs), good, " in out
+    assert {tuple(words[1:]) for words in world.words} == {
+        (f"git+file://{sibling}@{beside}", "numpy")
+    }
+    kept = json.loads((place_of(tmp_path) / "bisect.json").read_text())
+    assert kept["asked"]["siblings"] == [str(sibling)]
+    assert {tuple(step["siblings"]) for step in kept["steps"]} == {(f"dask {beside[:10]}",)}
 
 
 def test_each_run_has_a_topology_and_the_first_failure_ends_a_commit(
@@ -242,6 +264,7 @@ def test_ends_that_were_measured_are_read_after_an_interruption(
         (["--keep"], "--keep: leave it out: "),
         (["--most", "2"], "--most 2: is less than --repeat 3"),
         (["--most", "1", "--repeat", "1"], "--most 1: so few runs say nothing; take 2 or more"),
+        (["--sibling", "/nowhere"], "--sibling /nowhere: there is no such directory"),
         (["--repo", "/nowhere"], "--repo /nowhere: there is no such directory"),
         (["--mots", "3"], "unknown flag or value '--mots': did you mean --most?"),
     ],

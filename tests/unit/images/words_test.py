@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from harness.core.errors import InfrastructureError, UsageError
-from harness.images import words
+from harness.images import programs, words
 from harness.images.words import Source, source
 from tests.stacks import built_from, commit, git, repository, sha256, write_project, write_wheel
 
@@ -544,8 +544,8 @@ def test_what_cannot_be_built(spoil: Callable[[Path], object], why: str, place: 
 def test_another_program_that_is_missing_or_hangs(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InfrastructureError, match=r"--stack: sleep took longer than 0.01 s"):
-        words.run(["sleep", "5"], 0.01)
+    with pytest.raises(InfrastructureError, match=r"sleep took longer than 0.01 s"):
+        programs.run(["sleep", "5"], 0.01)
     monkeypatch.setenv("PATH", "/none")
-    with pytest.raises(InfrastructureError, match="--stack: needs git: install it"):
+    with pytest.raises(InfrastructureError, match="git is needed: install it"):
         found(place)

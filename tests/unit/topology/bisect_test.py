@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,63 +18,20 @@ from hypothesis import strategies as st
 from harness.analysis.compare import Sample
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.core.sizes import format_size
-from harness.topology import bisect
 from harness.topology.bisect import (
     Asked,
     Bisection,
     Failure,
-    History,
     Mark,
-    Repository,
     Result,
     Undecided,
     side_of,
     steps_of,
 )
+from harness.topology.repository import History, Repository
+from tests.repositories import git, line, repository
 
 MB = 1e6
-
-
-def git(place: Path, *arguments: str, given: str = "") -> str:
-    done = subprocess.run(
-        ["git", "-C", str(place), *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
-
-
-def repository(place: Path, parents: Sequence[Sequence[int]]) -> list[str]:
-    """Make a repository of empty commits, each with the numbers of its parents; return names."""
-    place.mkdir(parents=True, exist_ok=True)
-    git(place, "init", "--quiet", "--initial-branch", "main")
-    lines = []
-    for number, above in enumerate(parents):
-        text = f"Commit {number}"
-        lines += [f"commit refs/heads/main\nmark :{number + 1}"]
-        lines += [f"committer A <a@example.org> {1_700_000_000 + number} +0000"]
-        lines += [f"data {len(text)}\n{text}"]
-        words = ("from", *("merge" for _ in above[1:]))
-        lines += [f"{word} :{parent + 1}" for word, parent in zip(words, above, strict=False)]
-        lines += [""]
-    marks = place / "marks"
-    git(
-        place,
-        "fast-import",
-        "--quiet",
-        "--force",
-        f"--export-marks={marks}",
-        given="\n".join(lines),
-    )
-    named = dict(line.split() for line in marks.read_text().splitlines())
-    marks.unlink()
-    return [named[f":{number + 1}"] for number in range(len(parents))]
-
-
-def line(length: int) -> list[list[int]]:
-    return [[number - 1] if number else [] for number in range(length)]
 
 
 @dataclass
@@ -125,6 +81,7 @@ class Search:
                 self.said.append,
                 format_size,
                 lambda: self.kept.update(json.loads(json.dumps(bisection.facts()))),
+                lambda _: (),
                 tuple(ends),
                 list(steps),
             )
@@ -502,87 +459,3 @@ def test_a_hooks_environment_does_not_name_the_repository(
     result, _ = asked.run()
     assert result.commits == (asked.commits[2],)
     assert not (tmp_path / "other" / ".git" / "BISECT_LOG").exists()
-
-
-def test_a_repository_is_found_from_a_folder_in_it_and_where_it_is_bare(tmp_path: Path) -> None:
-    commits = repository(tmp_path / "a", line(3))
-    (tmp_path / "a" / "folder").mkdir()
-    assert Repository.at(str(tmp_path / "a" / "folder")).path == tmp_path / "a"
-    git(tmp_path, "clone", "--quiet", "--bare", "a", "b.git")
-    bare = Repository.at(str(tmp_path / "b.git"))
-    assert bare.path == tmp_path / "b.git"
-    assert bare.ends("main~2", "main") == (commits[0], commits[2])
-
-
-def test_what_is_no_history_is_refused_with_a_remedy(tmp_path: Path) -> None:
-    place = tmp_path / "a"
-    # A line 0-1-2, and a branch from 1 that ends at 3.
-    commits = repository(place, [[], [0], [1], [1]])
-    git(place, "branch", "side", commits[2])
-    here = Repository.at(str(place))
-    short = commits[1][:10]
-    for good, bad, said in (
-        (
-            "nowhere",
-            "main",
-            f"--good nowhere: {place} has no such commit, tag or branch; 'git fetch",
-        ),
-        ("main", "v9", "--bad v9: "),
-        ("main", commits[3], "are the same commit; name two"),
-        ("main", "main~1", "--good main: is no ancestor of --bad main~1: swap them: --good is the"),
-        ("side", "main", f"is no ancestor of --bad main: name one that is, such as {short}, where"),
-    ):
-        with pytest.raises(UsageError) as found:
-            here.ends(good, bad)
-        assert said in str(found.value)
-        assert "\n" not in str(found.value)
-    git(place, "checkout", "--quiet", "--orphan", "alone")
-    git(place, "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-mx")
-    with pytest.raises(UsageError, match="they have no commit in common"):
-        here.ends("alone", "main")
-
-
-def test_what_is_no_repository_is_refused_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--repo .*: there is no such directory; name a git"):
-        Repository.at(str(tmp_path / "none"))
-    with pytest.raises(UsageError, match=r"--repo .*: is no git repository \(fatal: not a git"):
-        Repository.at(str(tmp_path))
-    repository(tmp_path / "a", line(3))
-    git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{tmp_path / 'a'}", "b")
-    with pytest.raises(UsageError, match=r"--repo .*: is a shallow clone.*git fetch --unshallow"):
-        Repository.at(str(tmp_path / "b"))
-
-
-def test_a_repository_without_tags_is_warned_of(tmp_path: Path) -> None:
-    commits = repository(tmp_path, line(3))
-    here = Repository.at(str(tmp_path))
-    (warning,) = here.warnings(commits[2])
-    assert warning.startswith(f"warning: --repo {tmp_path}: no tag before {commits[2][:10]}: ")
-    git(tmp_path, "tag", "v1", commits[1])
-    assert here.warnings(commits[2]) == []
-
-
-def test_a_subject_is_no_answer_and_safe_to_print(tmp_path: Path) -> None:
-    place = tmp_path
-    git(place, "init", "--quiet", "--initial-branch", "main")
-    subject = "# first bad commit: [abc]\x1b[31m"
-    for _ in range(4):
-        identity = ("-c", "user.name=A", "-c", "user.email=a@b")
-        git(
-            place,
-            *identity,
-            "commit",
-            "--quiet",
-            "--allow-empty",
-            "-m",
-            subject,
-            "--cleanup=verbatim",
-        )
-    commits = git(place, "rev-list", "--reverse", "main").split()
-    (tmp_path / "scratch").mkdir()
-    history = History(Repository.at(str(place)), tmp_path / "scratch")
-    history.start(commits[0], commits[-1])
-    assert history.between(commits[0], commits[-1]) == 3
-    assert history.waiting() in commits[1:3]
-    assert history.subject(commits[1]) == "# first bad commit: [abc] [31m"
-    assert bisect.SHORT == 10
