@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,14 +45,14 @@ class _TakingDown:
     """
 
     def __init__(self, topology: LaunchedTopology) -> None:
-        self._topology = topology
+        self.topology = topology
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._close, name=f"down {topology.name}")
         self._thread.start()
 
     def _close(self) -> None:
         try:
-            self._topology.close()
+            self.topology.close()
         except BaseException as error:  # noqa: BLE001  # raised again by wait()
             self._error = error
 
@@ -66,8 +66,13 @@ class _TakingDown:
 
 @dataclass
 class LastTopology:
-    """The topology that is being taken down, of whichever bench it is: there is one at most."""
+    """The topology that is being taken down, of whichever bench it is: there is one at most.
 
+    Attributes:
+        benches: those that share it, while their sessions are open.
+    """
+
+    benches: list[Bench] = field(default_factory=list)
     _going: _TakingDown | None = None
 
     def take_down(self, topology: LaunchedTopology) -> None:
@@ -81,8 +86,22 @@ class LastTopology:
             going, self._going = self._going, None
             going.wait()
 
+    def wait_for(self, topologies: Sequence[LaunchedTopology]) -> None:
+        """Wait until it is down, if it is one of these. Raises as :meth:`wait`."""
+        if self._going is not None and any(self._going.topology is each for each in topologies):
+            self.wait()
 
-@dataclass
+    @contextmanager
+    def shared_with(self, bench: Bench) -> Iterator[None]:
+        """Know a bench while its session is open; a second signal ends all that are open."""
+        self.benches.append(bench)
+        try:
+            yield
+        finally:
+            self.benches.remove(bench)
+
+
+@dataclass(eq=False)
 class Bench:
     """Runs a plan in containers.
 
@@ -122,7 +141,7 @@ class Bench:
     def session(self) -> Iterator[Iterator[None]]:
         """Make ready, and provide an iterator of which each step runs one topology.
 
-        On the way out everything is taken down.
+        On the way out everything is taken down. There may be another session later, which goes on.
 
         Raises:
             MeasuredFailure: if runs did not end well; those after them were done all the same,
@@ -157,6 +176,7 @@ class Bench:
                 stack.callback(ownership.give_to_user, self.directory.path, launch.owner)
                 stack.callback(collect_reports, self.directory)
                 stack.callback(keep_sources, files, self.directory.path / "compose" / "sources")
+                stack.enter_context(self.last.shared_with(self))
                 stack.enter_context(interrupt.second_ends(self._end_at_once))
                 stack.enter_context(keep_reserve(self.directory.reserve))
                 self._agent = launch.agent
@@ -201,7 +221,7 @@ class Bench:
             self.say("Taking the topology down")
         finally:
             with interrupt.shielded():
-                self.last.wait()
+                self.last.wait_for(self._running)
                 for topology in self._running:
                     # Nothing, unless a signal came between its end and its being taken down.
                     topology.close()
@@ -335,7 +355,9 @@ class Bench:
         return projects
 
     def _end_at_once(self) -> None:
-        clean_in_background(self.projects(), self.say)
+        # Benches that take turns end together.
+        projects = [name for bench in self.last.benches for name in bench.projects()]
+        clean_in_background(projects, self.say)
 
     def _say_how_to_look(self, topology: LaunchedTopology) -> None:
         agent = self._agent

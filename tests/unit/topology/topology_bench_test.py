@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,7 +22,8 @@ from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome
 from harness.results.rows import OutcomeRow, RowWriter, read_rows
 from harness.topology import bench, ownership
-from harness.topology.bench import Bench
+from harness.topology.bench import Bench, LastTopology
+from harness.topology.launch import LaunchedTopology
 from tests.bench_plans import bench_plan
 
 RUNS = ("0001-none-1", "0002-none-2", "0003-default-proxy-1", "0004-default-proxy-2")
@@ -498,3 +499,57 @@ def test_what_was_enough_is_asked_first_when_it_is_resumed(
     assert case.run() is None
     assert len(case.rows) == 2 * 5
     assert [what for what in case.happened if what.startswith("up")] == []
+
+
+def test_a_second_session_goes_on_and_the_manifest_has_the_topologies_of_both(case: Case) -> None:
+    case.plan = bench_plan(isolate="run")
+    own = Bench(case.plan, case.directory, case.said.append, lambda _: None)
+    for steps in (1, 2, 10):
+        with own.session() as topologies:
+            for _ in zip(range(steps), topologies, strict=False):
+                pass
+    assert [run for run, _, _ in case.rows] == list(RUNS)
+    assert [each["runs"] for each in case.manifest["topologies"]] == [[n, n] for n in range(1, 5)]
+    assert case.script.happened.count("agent") == case.script.happened.count("end of agent") == 3
+
+
+def test_a_session_ends_without_waiting_for_another_benchs_topology(
+    case: Case, tmp_path: Path
+) -> None:
+    last = LastTopology()
+    case.plan = bench_plan(isolate="run")
+    first, second = (
+        Bench(case.plan, RunDirectory(place), case.said.append, lambda _: None, last=last)
+        for place in (tmp_path / "a", tmp_path / "b")
+    )
+    for each in (first, second):
+        each.directory.path.mkdir()
+    with second.session() as others:
+        with first.session() as mine:
+            next(mine)
+            next(others)
+            going = last._going
+        # It is still there, to be waited for before the next one's first run.
+        assert going is not None
+        assert last._going is going
+    assert last._going is None
+
+
+def test_a_second_signal_leaves_the_projects_of_all_to_somebody_else(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[list[str]] = []
+    monkeypatch.setattr(bench, "clean_in_background", lambda projects, _: left.append(projects))
+    last = LastTopology()
+    both = [
+        Bench(case.plan, case.directory, case.said.append, lambda _: None, last=last)
+        for _ in range(2)
+    ]
+    for number, each in enumerate(both):
+        launch = SimpleNamespace(plan=case.plan, directory=case.directory)
+        topology = FakeTopology(case.script, launch, number, range(1))
+        each._running = [cast("LaunchedTopology", topology)]
+    with last.shared_with(both[0]), last.shared_with(both[1]):
+        both[1]._end_at_once()
+    both[1]._end_at_once()
+    assert left == [["topology-0", "topology-1"], []]
