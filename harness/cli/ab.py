@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, redirect_stdout, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,18 @@ from harness.analysis.stopping import Look, look
 from harness.cli import compare, report
 from harness.core.errors import MeasuredFailure, UsageError
 from harness.core.flags import Parser
-from harness.images.variant import Variant, saved
+from harness.images.variant import Variant
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import LOOKS, MOST_UNTIL, Isolate, Order
 from harness.report.progress import Progress
-from harness.results.directory import RunDirectory, create_named
+from harness.results.directory import create_named
 from harness.results.documents import write_json
-from harness.results.repair import finished_runs
 from harness.topology import ownership
 from harness.topology.admission import admit
-from harness.topology.bench import Bench, LastTopology, is_over
+from harness.topology.bench import Bench, is_over
 from harness.topology.launch import variant_of
-from harness.topology.resume import (
-    clear_the_way,
-    only_bench_of,
-    read_bench_file,
-    require_images,
-)
+from harness.topology.resume import only_bench_of
+from harness.topology.sides import Side, benches, earlier_side, images_of, new_side
 from harness.topology.turns import Turns
 
 FILE = "ab.json"
@@ -43,16 +37,6 @@ _SIDES = "abcdef"
 _RESUME = "--resume"
 # The fewest runs of two sides that differ in all of them with a p of 0.1 %.
 _REPEAT = 6
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One version, and where its runs go."""
-
-    name: str
-    plan: Plan
-    directory: RunDirectory
-    variant: Variant | None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -80,17 +64,16 @@ def main(argv: Sequence[str]) -> int:
     plans = {side: _plan_of(plan, more) for side, more in words.items()}
     warnings = admit(plan, plan.general.run_dir)
     variants = {side: variant_of(each, _say) for side, each in plans.items()}
+    images = {side: images_of(each, variants[side], _say) for side, each in plans.items()}
     place = create_named(plan.general.run_dir, "ab", first_file=FILE)
     named = {side: _called(variant) for side, variant in variants.items()}
     write_json(place / FILE, {"schema_version": 1, "sides": named, "options": options})
     for line in [*warnings, *(f"side {side}: {name}" for side, name in named.items())]:
         _say(line)
-    sides = []
-    for side, each in plans.items():
-        (place / side).mkdir()
-        directory = RunDirectory(place / side, each.general.csv_file, each.general.log_file)
-        directory.log.touch()
-        sides.append(_Side(side, each, directory, variants[side]))
+    sides = [
+        new_side(side, place / side, each, variants[side], images[side])
+        for side, each in plans.items()
+    ]
     return _run(place, sides, options)
 
 
@@ -175,67 +158,64 @@ def _resume(argv: Sequence[str]) -> int:
         ) from None
     sides = []
     for side in names:
-        plan, images = read_bench_file(RunDirectory(place / side).bench)
-        directory = RunDirectory(place / side, plan.general.csv_file, plan.general.log_file)
-        require_images(images)
-        clear_the_way(directory, _say)
-        done = finished_runs(directory, _say)
-        _say(f"side {side}: {len(done)} of {plan.run_count} runs are done")
-        sides.append(_Side(side, plan, directory, saved(place / side)))
+        earlier, done = earlier_side(side, place / side, _say)
+        _say(f"side {side}: {done} of {earlier.plan.run_count} runs are done")
+        sides.append(earlier)
     return _run(place, sides, options)
 
 
-def _run(place: Path, sides: Sequence[_Side], options: Mapping[str, Any]) -> int:
+def _run(place: Path, sides: Sequence[Side], options: Mapping[str, Any]) -> int:
     began = time.monotonic()
-    last = LastTopology()
-    finished = dict.fromkeys((side.name for side in sides), 0)
     failure: MeasuredFailure | None = None
     with ExitStack() as stack:
         for side in sides:
             stack.enter_context(only_bench_of(side.directory.path, "--run-dir"))
-        progress = stack.enter_context(
-            Progress(sum(side.plan.run_count for side in sides), sys.stderr)
-        )
-
-        def bench(side: _Side) -> Bench:
-            def done(runs: int) -> None:
-                finished[side.name] = max(runs, finished[side.name])
-                progress.done(sum(finished.values()))
-
-            def say(line: str) -> None:
-                progress.say(f"{side.name}: {line}")
-
-            return Bench(side.plan, side.directory, say, done, None, side.variant, last)
-
-        benches = [bench(side) for side in sides]
+        total = sum(side.plan.run_count for side in sides)
+        progress = stack.enter_context(Progress(total, sys.stderr))
+        taking = benches(sides, progress.say, progress.done)
 
         def enough() -> bool:
-            return _is_enough(benches, options, began, progress.say)
+            return _is_enough(taking, options, began, progress.say)
 
+        turns = Turns(taking, sides[0].plan.workload.seed, enough)
         try:
-            Turns(benches, sides[0].plan.workload.seed, enough).run()
+            turns.run()
         except MeasuredFailure as error:
             # What did go through can still be compared.
             failure = error
     ownership.give_to_user(place, ownership.current_owner())
     code = _compare(place, sides, options)
+    _note_cost(place, time.monotonic() - began, turns.topologies_s)
     if failure is not None:
         raise failure
     return code
 
 
+def _note_cost(place: Path, whole_s: float, topologies_s: float) -> None:
+    """Say what this command took beside the topologies, which a bench of each side has, too."""
+    found = json.loads((place / FILE).read_bytes())
+    seconds = {"whole": round(whole_s, 1), "topologies": round(topologies_s, 1)}
+    write_json(place / FILE, found | {"seconds": seconds})
+    if topologies_s:
+        own_s = whole_s - topologies_s
+        _say(
+            f"Topologies took {topologies_s:.0f} s; taking turns, comparing and the page"
+            f" {own_s:.0f} s more ({own_s / topologies_s * 100:.1f} %)"
+        )
+
+
 def _is_enough(
-    benches: Sequence[Bench], options: Mapping[str, Any], began: float, say: Callable[[str], None]
+    taking: Sequence[Bench], options: Mapping[str, Any], began: float, say: Callable[[str], None]
 ) -> bool:
     """Return whether the runs so far answer ``--until``, or its budget is spent."""
     until = options["until"]
-    done = {len(bench.done()) for bench in benches}
-    of_each, more = divmod(min(done), len(benches[0].plan.workload.modes))
+    done = {len(bench.done()) for bench in taking}
+    of_each, more = divmod(min(done), len(taking[0].plan.workload.modes))
     if until is None or len(done) > 1 or more or of_each not in LOOKS:
         return False
     # What the last topology left is read only now that nothing is measured.
-    benches[0].last.wait()
-    base, *others = [read_session(bench.directory.path) for bench in benches]
+    taking[0].last.wait()
+    base, *others = [read_session(bench.directory.path) for bench in taking]
     found = [look(other, until, base) for other in others]
     said = "; ".join(f"{o.path.name}: {each.said}" for o, each in zip(others, found, strict=True))
     enough = all(each.enough for each in found)
@@ -244,12 +224,12 @@ def _is_enough(
     spent = "; the --budget is spent" if over and not enough else ""
     say(f"--until {until * 100:.4g}%: after {of_each} runs of each mode: {said}{spent}")
     if enough or over:
-        for bench in benches:
+        for bench in taking:
             bench.stop_after(of_each, Look(enough, said))
     return enough or over
 
 
-def _compare(place: Path, sides: Sequence[_Side], options: Mapping[str, Any]) -> int:
+def _compare(place: Path, sides: Sequence[Side], options: Mapping[str, Any]) -> int:
     """Print the verdict of each side beside the first, write the page, return the worst code."""
     for side in sides:
         write_quality(side.directory)

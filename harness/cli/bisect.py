@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,8 +20,6 @@ from harness.core.errors import UNDECIDED, HarnessError, InfrastructureError, Us
 from harness.core.flags import Parser
 from harness.core.parser import share
 from harness.core.text import one_line
-from harness.images import ensure
-from harness.images.variant import Variant
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import Isolate, Order
 from harness.report.comparison import quantity
@@ -29,11 +27,9 @@ from harness.report.progress import Progress
 from harness.results.directory import RunDirectory, create_named
 from harness.results.documents import read_json, write_json
 from harness.results.outcomes import Outcome
-from harness.results.repair import finished_runs
 from harness.results.rows import OutcomeRow, read_table
 from harness.topology import ownership
 from harness.topology.admission import admit
-from harness.topology.bench import Bench, LastTopology
 from harness.topology.bisect import (
     Asked,
     Bisection,
@@ -42,15 +38,11 @@ from harness.topology.bisect import (
     Step,
     steps_of,
 )
-from harness.topology.compose import image_stacks, plan_files, services
+from harness.topology.compose import plan_files, services
 from harness.topology.launch import variant_of
 from harness.topology.repository import SHORT, History, Repository, Siblings
-from harness.topology.resume import (
-    clear_the_way,
-    only_bench_of,
-    read_bench_file,
-    require_images,
-)
+from harness.topology.resume import only_bench_of
+from harness.topology.sides import Side, benches, earlier_side, images_of, new_side
 from harness.topology.turns import Turns
 
 FILE = "bisect.json"
@@ -337,36 +329,26 @@ class _Runs:
 
     place: Path
     question: _Question
-    last: LastTopology = field(default_factory=LastTopology)
     _mine: set[str] = field(default_factory=set)
 
     def __call__(self, commits: Sequence[str], runs: int) -> Mapping[str, Sample | Failure]:
-        benches: list[Bench] = []
         error: HarnessError | None = None
+        sides: list[Side] = []
         with ExitStack() as stack:
             progress = stack.enter_context(Progress(runs * len(commits), sys.stderr))
-            done = dict.fromkeys(commits, 0)
             for commit in commits:
-                say = _prefixed(progress, commit)
-                plan = _plan_of(self.question, commit, runs)
-                # What cannot be built or resolved is the commit's fault.
-                try:
-                    variant = variant_of(plan, say)
-                except HarnessError as why:
-                    return {commit: Failure(_short(why, plan, commit))}
-                bench = self._bench(commit, plan, variant, say, _counter(progress, done, commit))
-                stack.enter_context(only_bench_of(bench.directory.path, "--run-dir"))
-                if len(bench.done()) >= runs:
-                    continue
-                # Images now: what keeps one from being built must be told from what ends a run.
-                stacks = sorted(set(image_stacks(plan_files(plan)).values()))
-                try:
-                    bench.images = bench.images or ensure(stacks, say, variant=variant)
-                except InfrastructureError as why:
-                    return {commit: Failure(_short(why, plan, commit), machine=True)}
-                benches.append(bench)
+                found = self._side(commit, runs, _prefixed(progress, commit))
+                if isinstance(found, Failure):
+                    return {commit: found}
+                stack.enter_context(only_bench_of(found.directory.path, "--run-dir"))
+                sides.append(found)
+            taking = benches(sides, progress.say, progress.done)
             try:
-                Turns(benches, self.question.plan.workload.seed, _never).run()
+                Turns(
+                    [bench for bench in taking if len(bench.done()) < runs],
+                    self.question.plan.workload.seed,
+                    _never,
+                ).run()
             except HarnessError as why:
                 error = why
         return {commit: self._read(commit, runs, error) for commit in commits}
@@ -375,24 +357,24 @@ class _Runs:
         general = self.question.plan.general
         return RunDirectory(self.place / commit[:SHORT], general.csv_file, general.log_file)
 
-    def _bench(
-        self,
-        commit: str,
-        plan: Plan,
-        variant: Variant | None,
-        say: Callable[[str], None],
-        done: Callable[[int], None],
-    ) -> Bench:
-        directory, images = self._directory(commit), None
+    def _side(self, commit: str, runs: int, say: Callable[[str], None]) -> Side | Failure:
+        """Make a commit ready to be measured; or say why it cannot be."""
+        plan, directory = _plan_of(self.question, commit, runs), self._directory(commit)
+        # What cannot be built or resolved is the commit's fault.
+        try:
+            variant = variant_of(plan, say)
+        except HarnessError as why:
+            return Failure(_short(why, plan, commit))
         if directory.bench.exists() and commit not in self._mine:
-            _, images = read_bench_file(directory.bench)
-            require_images(images)
-            clear_the_way(directory, say)
-            finished_runs(directory, say)
-        directory.path.mkdir(exist_ok=True)
-        directory.log.touch()
+            side, _ = earlier_side(commit[:SHORT], directory.path, say)
+            self._mine.add(commit)
+            return replace(side, plan=plan)
+        try:
+            images = images_of(plan, variant, say)
+        except InfrastructureError as why:
+            return Failure(_short(why, plan, commit), machine=True)
         self._mine.add(commit)
-        return Bench(plan, directory, say, done, images, variant, self.last)
+        return new_side(commit[:SHORT], directory.path, plan, variant, images)
 
     def _read(self, commit: str, runs: int, error: HarnessError | None) -> Sample | Failure:
         """Return what the runs in a directory say, or why they say nothing."""
@@ -440,14 +422,6 @@ def _never() -> bool:
 
 def _prefixed(progress: Progress, commit: str) -> Callable[[str], None]:
     return lambda line: progress.say(f"{commit[:SHORT]}: {line}")
-
-
-def _counter(progress: Progress, done: dict[str, int], commit: str) -> Callable[[int], None]:
-    def count(runs: int) -> None:
-        done[commit] = max(runs, done[commit])
-        progress.done(sum(done.values()))
-
-    return count
 
 
 def _short(error: HarnessError, plan: Plan, commit: str) -> str:

@@ -21,10 +21,10 @@ from harness.analysis.verdicts import Rules
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.core.flags import Parser
 from harness.core.parser import share
-from harness.images import Image, ensure, recipe
+from harness.images import recipe
 from harness.images.releases import LATEST, Chosen, Every, choose, released
 from harness.images.resolve import supported
-from harness.images.variant import Variant, kept_words, normal, saved
+from harness.images.variant import kept_words, normal
 from harness.images.variant import versions as locked
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import Isolate, Order
@@ -32,34 +32,17 @@ from harness.report.history import DOCUMENT, SCHEMA_VERSION, Asked, terminal, wr
 from harness.report.progress import Progress
 from harness.results.directory import RunDirectory, absolute
 from harness.results.documents import read_document, write_json
-from harness.results.repair import finished_runs
 from harness.topology import ownership
 from harness.topology.admission import admit
-from harness.topology.bench import Bench, LastTopology
 from harness.topology.compose import image_stacks, plan_files
 from harness.topology.launch import variant_of
-from harness.topology.resume import (
-    clear_the_way,
-    only_bench_of,
-    read_bench_file,
-    require_images,
-)
+from harness.topology.resume import only_bench_of
+from harness.topology.sides import Side, benches, earlier_side, images_of, new_side
 from harness.topology.turns import Turns
 
 _PAGE_ONLY = "--page-only"
 # The fewest runs of two versions that differ in all of them with a p of 0.1 %.
 _REPEAT = 6
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One version that has runs to do, and where they go."""
-
-    version: str
-    plan: Plan
-    directory: RunDirectory
-    variant: Variant | None
-    images: Mapping[str, Image]
 
 
 @dataclass
@@ -301,58 +284,36 @@ def _measure(place: Path, plan: Plan, record: _Record, versions: Sequence[str]) 
     record.write(place)
     if not sides:
         return
-    last, finished = LastTopology(), dict.fromkeys((side.version for side in sides), 0)
     with ExitStack() as stack:
         total = sum(side.plan.run_count for side in sides)
         progress = stack.enter_context(Progress(total, sys.stderr))
-
-        def bench(side: _Side) -> Bench:
-            def done(runs: int) -> None:
-                finished[side.version] = max(runs, finished[side.version])
-                progress.done(sum(finished.values()))
-
-            def say(line: str) -> None:
-                progress.say(f"{side.version}: {line}")
-
-            return Bench(side.plan, side.directory, say, done, side.images, side.variant, last)
-
+        taking = benches(sides, progress.say, progress.done)
         try:
-            Turns([bench(side) for side in sides], plan.workload.seed, lambda: False).run()
+            Turns(taking, plan.workload.seed, lambda: False).run()
         finally:
             for side in sides:
                 with suppress(HarnessError, OSError):
                     write_quality(side.directory)
 
 
-def _side(path: Path, plan: Plan, package: str, version: str) -> _Side | None:
+def _side(path: Path, plan: Plan, package: str, version: str) -> Side | None:
     """Make a version ready to be measured; None if all of its runs are there.
 
     Raises:
         UsageError, InfrastructureError: if the version cannot be had, in one line.
     """
-    directory = RunDirectory(path, plan.general.csv_file, plan.general.log_file)
-    stacks = sorted(set(image_stacks(plan_files(plan)).values()))
 
     def say(line: str) -> None:
         _say(f"{version}: {line}")
 
-    if directory.bench.is_file():
-        earlier, images = read_bench_file(directory.bench)
-        clear_the_way(directory, say)
-        if len(finished_runs(directory, say)) >= earlier.run_count:
-            return None
-        variant = saved(path)
-        ensure(stacks, say, variant=variant)
-        require_images(images)
-        return _Side(version, earlier, directory, variant, images)
+    if RunDirectory(path).bench.is_file():
+        side, done = earlier_side(version, path, say)
+        return side if done < side.plan.run_count else None
     assert plan.topology is not None
     words = {"stack": [*plan.topology.stack, f"{package}=={version}"]}
     own = plan.model_copy(update={"topology": plan.topology.model_copy(update=words)})
     variant = variant_of(own, say)
-    images = ensure(stacks, say, variant=variant)
-    path.mkdir(exist_ok=True)
-    directory.log.touch()
-    return _Side(version, own, directory, variant, images)
+    return new_side(version, path, own, variant, images_of(own, variant, say))
 
 
 # --- showing ----------------------------------------------------------------------------------

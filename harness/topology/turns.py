@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,11 +24,15 @@ class Turns:
         benches: with the same runs; they share one ``LastTopology``.
         seed: of the order.
         enough: asked after each turn whether that settles it.
+
+    Attributes:
+        topologies_s: how long topologies came up, ran and were waited for; the rest is the turns'.
     """
 
     benches: Sequence[Bench]
     seed: int
     enough: Callable[[], bool]
+    topologies_s: float = 0.0
     _open: dict[Bench, _Session] = field(default_factory=dict)
     _failure: MeasuredFailure | None = None
 
@@ -62,7 +67,11 @@ class Turns:
             whole.push(session.stack)
             session.begin()
         self._open[bench] = session
-        return session.step()
+        began = time.monotonic()
+        try:
+            return session.step()
+        finally:
+            self.topologies_s += time.monotonic() - began
 
     def _close(self, bench: Bench) -> None:
         try:

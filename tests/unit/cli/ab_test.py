@@ -16,6 +16,7 @@ from harness.core.errors import MeasuredFailure
 from harness.images.variant import Variant
 from harness.plan import Plan
 from harness.plan.options import Isolate, Order
+from harness.topology import sides
 from harness.topology.bench import Bench
 from harness.topology.resume import write_bench_file
 
@@ -53,6 +54,7 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     class FakeTurns:
         def __init__(self, benches: list[Bench], seed: int, enough: Callable[[], bool]) -> None:
             case.benches, case.seed, case.enough = benches, seed, enough
+            self.topologies_s = 1.0
 
         def run(self) -> None:
             for bench in case.benches:
@@ -74,8 +76,8 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.setattr(ab, "Turns", FakeTurns)
     monkeypatch.setattr(ab, "variant_of", variant_of)
     monkeypatch.setattr(ab, "admit", lambda *_: [])
-    monkeypatch.setattr(ab, "require_images", lambda *_: None)
-    monkeypatch.setattr(ab, "clear_the_way", lambda *_: None)
+    for name in ("ensure", "require_images", "clear_the_way"):
+        monkeypatch.setattr(sides, name, lambda *_, **__: {})
     monkeypatch.setattr(ab, "write_quality", lambda _: {})
     monkeypatch.setattr(compare, "main", compared)
     return case
@@ -101,6 +103,16 @@ def test_sides_have_one_plan_and_their_own_stacks(case: Case) -> None:
     assert [bench.directory.path for bench in case.benches] == [place / side for side in "abc"]
     found = json.loads((place / "ab.json").read_text())
     assert found["sides"]["b"] == "y, dask==2, x, Python 3.13"
+
+
+def test_what_it_costs_beside_the_topologies_is_said_and_kept(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert case.call("--a", "dask==1", "--b", "dask==2") == 0
+    seconds = json.loads((case.directory / "ab.json").read_text())["seconds"]
+    assert seconds["topologies"] == 1.0
+    assert seconds["whole"] < 1
+    assert "Topologies took 1 s; taking turns, comparing and the page" in capsys.readouterr().err
 
 
 def test_a_side_without_words_is_the_checkouts_own(case: Case) -> None:

@@ -15,6 +15,7 @@ from harness.cli import bisect, main
 from harness.core.errors import InfrastructureError, UsageError
 from harness.results.directory import RunDirectory
 from harness.results.rows import OutcomeRow, RowWriter
+from harness.topology import sides
 from harness.topology.bisect import Failure
 from harness.topology.resume import write_bench_file
 from tests.repositories import line, repository
@@ -97,11 +98,10 @@ class World:
 def world(repo: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     found = World(dict(zip(commits(repo), [100, 100, 100, 100, 150, 150], strict=True)))
     monkeypatch.setattr(bisect, "variant_of", found.variant_of)
-    monkeypatch.setattr(bisect, "ensure", lambda *_a, **_k: {})
     monkeypatch.setattr(bisect, "Turns", found.turns)
     monkeypatch.setattr(bisect, "admit", lambda *_: [])
-    monkeypatch.setattr(bisect, "clear_the_way", lambda *_: None)
-    monkeypatch.setattr(bisect, "require_images", lambda *_: None)
+    for name in ("ensure", "require_images", "clear_the_way"):
+        monkeypatch.setattr(sides, name, lambda *_, **__: {})
     return found
 
 

@@ -15,6 +15,7 @@ from harness.core.errors import InfrastructureError, UsageError
 from harness.images.variant import Variant
 from harness.plan import Plan
 from harness.report.history import DOCUMENT, PAGE
+from harness.topology import sides
 from harness.topology.bench import Bench
 from harness.topology.resume import write_bench_file
 from tests.rundirs import MANIFEST, write_run_directory
@@ -40,14 +41,13 @@ class Machine:
             "released": lambda _name: [Version(each) for each in self.releases],
             "admit": lambda *_: [],
             "variant_of": self.variant_of,
-            "ensure": lambda *_, **__: {},
-            "clear_the_way": nothing,
-            "require_images": nothing,
             "write_quality": nothing,
             "Turns": lambda benches, _seed, _enough: _Turns(self, benches),
         }
         for name, value in replaced.items():
             monkeypatch.setattr(history, name, value)
+        for name in ("ensure", "require_images", "clear_the_way"):
+            monkeypatch.setattr(sides, name, lambda *_, **__: {})
 
     def variant_of(self, plan: Plan, _say: object) -> Variant | None:
         assert plan.topology is not None
