@@ -21,6 +21,7 @@ from harness.core.errors import UsageError
 
 ENDING = ".toml"
 EXTENDS = "extends"
+SWEEP = "sweep"
 # A plan file is written by hand.
 _MOST_BYTES = 2**20
 _MOST_FILES = 20
@@ -33,10 +34,12 @@ class PlanFile:
     Attributes:
         values: flag, without dashes in front, to its value.
         places: flag to the file that says it.
+        sweep: the table of what varies; None without one.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, Path] = field(default_factory=dict)
+    sweep: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, path: Path) -> PlanFile:
@@ -53,6 +56,10 @@ class PlanFile:
             chain.append(place.resolve())
             values = _toml(place)
             base = values.pop(EXTENDS, None)
+            sweep = values.pop(SWEEP, None)
+            if sweep is not None and not isinstance(sweep, dict):
+                raise UsageError(f"{place}: {SWEEP}: is a table: [{SWEEP}]")
+            whole.sweep = sweep if whole.sweep is None else whole.sweep
             for name, value in values.items():
                 if name not in whole.values:
                     whole.values[name], whole.places[name] = value, place
@@ -65,7 +72,7 @@ class PlanFile:
     def without(self, names: Iterable[str]) -> PlanFile:
         """Return it without some flags."""
         left = {name: value for name, value in self.values.items() if name not in set(names)}
-        return PlanFile(left, self.places)
+        return PlanFile(left, self.places, self.sweep)
 
     def words(self, flags: Mapping[str, argparse.Action]) -> list[str]:
         """Return the command line that it stands for.
@@ -216,7 +223,12 @@ def _toml_scalar(word: str, action: argparse.Action) -> str:
 def schema_of(flags: Mapping[str, argparse.Action]) -> dict[str, Any]:
     """Return the JSON Schema of plan files: what an editor checks and completes by."""
     properties: dict[str, Any] = {
-        EXTENDS: {"type": "string", "description": "the plan file that this one changes"}
+        EXTENDS: {"type": "string", "description": "the plan file that this one changes"},
+        SWEEP: {
+            "type": "object",
+            "description": "what varies, for harness sweep: flags or variables, and their values",
+            "additionalProperties": {"type": ["array", "object"]},
+        },
     }
     for name, action in flags.items():
         properties[name] = {"description": (action.help or "").replace("%%", "%")}

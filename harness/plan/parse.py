@@ -56,6 +56,10 @@ def _unfold(parser: Parser, argv: Sequence[str]) -> tuple[list[str], AbstractCon
     if path is None:
         return words, nullcontext()
     file = plan_file.PlanFile.read(path).without(plan_file.given(words))
+    if file.sweep is not None:
+        raise UsageError(
+            f"{path}: [{plan_file.SWEEP}]: is for 'harness sweep {path}'; for one plan leave it out"
+        )
     return [*file.words(parser.foldable), *words], file.named()
 
 

@@ -23,7 +23,7 @@ class Turns:
     Args:
         benches: with the same runs; they share one ``LastTopology``.
         seed: of the order.
-        enough: asked after each turn whether that settles it.
+        enough: asked after each topology whether that settles it.
 
     Attributes:
         topologies_s: how long topologies came up, ran and were waited for; the rest is the turns'.
@@ -45,11 +45,13 @@ class Turns:
         order = random.Random(self.seed)
         waiting = list(self.benches)
         with ExitStack() as whole:
+            turn: list[Bench] = []
             while waiting:
-                for bench in order.sample(waiting, len(waiting)):
-                    if not self._step(bench, whole):
-                        waiting.remove(bench)
-                        self._close(bench)
+                turn = turn or order.sample(waiting, len(waiting))
+                bench = turn.pop(0)
+                if not self._step(bench, whole):
+                    waiting.remove(bench)
+                    self._close(bench)
                 if waiting and self.enough():
                     break
         if self._failure is not None:
