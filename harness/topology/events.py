@@ -100,6 +100,8 @@ def events(project: ComposeProject) -> Iterator[queue.SimpleQueue[Event]]:
                     found.put(event)
         except STREAM_ERRORS:
             pass  # closed below, or the engine is gone
+        # Here, where nobody reads from it any more, however late that is.
+        _close_answer(stream)
         found.put(Event(Kind.LOST))
 
     streams = (containers, networks)
@@ -112,12 +114,10 @@ def events(project: ComposeProject) -> Iterator[queue.SimpleQueue[Event]]:
     try:
         yield found
     finally:
-        for stream, listener in zip(streams, listeners, strict=True):
+        for stream in streams:
             stream.close()
-            # Its answer is closed when nobody reads from it any more.
+        for listener in listeners:
             listener.join(_LISTENER_END_S)
-            if not listener.is_alive():
-                _close_answer(stream)
         client.close()
 
 
