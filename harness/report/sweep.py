@@ -19,7 +19,7 @@ from harness.core.files import write_whole
 from harness.core.sizes import format_size
 from harness.report.charts import BYTES, Chart
 from harness.report.comparison import comparison_json, quantity
-from harness.report.page import lead, rendered
+from harness.report.page import rendered
 from harness.report.palette import Look, mode_looks
 from harness.report.story import circumstances
 from harness.report.tables import NOTHING, Cell, Table, as_text, between
@@ -68,7 +68,7 @@ def _contest_line(panel: Panel, contest: Contest) -> str:
     said = ", ".join(_stretch_words(panel, stretch) for stretch in contest.stretches)
     if contest.crossing is not None:
         said += f"; the medians cross near {_on_axis(panel, contest.crossing)}"
-    label = contest.metric.label
+    label = contest.metric.label.capitalize()
     return f"{label}, {contest.mode_b} beside {contest.mode_a}: {said}."
 
 
@@ -115,11 +115,15 @@ def headline(swept: Swept) -> str:
             if contest.metric.name != "net_peak" or last.verdict is not Verdict.BETTER:
                 continue
             whole = len(contest.stretches) == 1
-            first = "at every value" if whole else f"from {panel.labels[last.first]} on"
+            first = (
+                f"at every value of {axis}"
+                if whole
+                else f"from {axis} {panel.labels[last.first]} on"
+            )
             others = f" ({_of(panel)})" if len(swept.panels) > 1 else ""
             said = (
-                f"{contest.mode_b} needs less memory at the peak than {contest.mode_a} {first}"
-                f" of {axis}{others}"
+                f"{contest.mode_b} needs less memory at the peak than {contest.mode_a}"
+                f" {first}{others}"
             )
             if change is not None:
                 said += f"; {-change:.0%} less at {panel.labels[last.last]}".replace("%", " %")
@@ -284,7 +288,7 @@ def _page(swept: Swept) -> str:
         found,
         title=f"A sweep over {', '.join(swept.points[0].values)}",
         story=headline(swept),
-        lead=lead(sessions),
+        lead=_lead(swept),
         circumstances=list(dict.fromkeys(circumstances(sessions)))[:1],
         shown=shown,
         more=f"{left} more panels are in {CSV}." if left > 0 else "",
@@ -294,6 +298,16 @@ def _page(swept: Swept) -> str:
         contents=[(metric.name, metric.label.capitalize()) for metric, _ in shown]
         + [("tables", "Tables")],
     )
+
+
+def _lead(swept: Swept) -> str:
+    """Return in one line what varied."""
+    values: dict[str, dict[str, None]] = {}
+    for point in swept.points:
+        for name, value in point.values.items():
+            values.setdefault(name, {})[value] = None
+    said = "; ".join(f"{name} {', '.join(each)}" for name, each in values.items())
+    return f"{len(swept.points)} cells: {said}."
 
 
 def document(swept: Swept) -> dict[str, Any]:

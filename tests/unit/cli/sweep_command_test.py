@@ -71,7 +71,7 @@ def test_the_terminal_says_from_where_on_a_mode_needs_less(
     assert main.main(["sweep", "--page-only", str(place)]) == 0
     out = capsys.readouterr().out
     said = re.search(
-        r"net peak, owned-proxy beside none: more from 1MB to 10MB \(\+(\d+) % at 1MB\), less at"
+        r"Net peak, owned-proxy beside none: more from 1MB to 10MB \(\+(\d+) % at 1MB\), less at"
         r" 100MB \(-(\d+) %\); the medians cross near (\d+\.\d) MB\.",
         out,
     )
@@ -81,8 +81,8 @@ def test_the_terminal_says_from_where_on_a_mode_needs_less(
     assert less == pytest.approx(100 - 100 * 150 / 230, abs=2)
     # Straight between the measured points, over a logarithmic axis.
     assert 10 < crossing < 20
-    assert "owned-proxy needs less memory at the peak than none from 100MB on of bytes; 35 %" in out
-    assert "makespan, owned-proxy beside none: as much from 1MB to 100MB." in out
+    assert "owned-proxy needs less memory at the peak than none from bytes 100MB on; 35 %" in out
+    assert "Makespan, owned-proxy beside none: as much from 1MB to 100MB." in out
 
 
 def test_page_and_files_hold_the_same(place: Path) -> None:
@@ -113,7 +113,7 @@ def test_each_value_of_the_other_parameters_has_a_panel(
     place = write_sweep(tmp_path, workers=("2", "4"))
     assert main.main(["sweep", "--page-only", str(place)]) == 0
     out = capsys.readouterr().out
-    assert out.count("net peak, owned-proxy beside none: more from 1MB to 10MB") == 2
+    assert out.count("Net peak, owned-proxy beside none: more from 1MB to 10MB") == 2
     assert "dask-workers 2:" in out
     assert "dask-workers 4:" in out
     assert main.main(["sweep", "--page-only", str(place), "--axis", "dask-workers"]) == 0
