@@ -27,12 +27,8 @@ from harness.report.tables import Table, connector, ledger, outcomes, services, 
 _FILES = files("harness.report") / "page_files"
 _PLOTLY = "vendor/plotly-basic.min.js"
 
-# All run charts together: what keeps the page far below the 8 MB that a browser opens at once.
-_MOST_POINTS = 240_000
 _POINTS_OF_A_RUN = 2400
 _FEWEST_POINTS = 300
-_MOST_RUNS = 240
-_MOST_TASKS = 10_000
 _FEWEST_TASKS = 40
 
 _MARKED = {
@@ -43,6 +39,27 @@ _MARKED = {
     Verdict.UNDECIDED.value: "unsure",
     Verdict.NOT_COMPARABLE.value: "unsure",
 }
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much of single runs a page shows.
+
+    Attributes:
+        runs: run charts in all.
+        points: of all their lines together.
+        tasks: that are drawn in all.
+    """
+
+    runs: int
+    points: int
+    tasks: int
+
+
+FULL = Detail(240, 240_000, 10_000)
+"""Far below the 8 MB that a browser opens at once."""
+TYPICAL = Detail(0, 8_000, 400)
+"""The run of each mode whose net peak is the median, in some 100 KB."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,9 @@ def write_page(
     groups: Sequence[Group],
     comparisons: Table | None,
     looks: Mapping[str, Look],
+    *,
+    library: str = "",
+    detail: Detail = FULL,
 ) -> None:
     """Write the page.
 
@@ -69,6 +89,8 @@ def write_page(
         groups: their runs by mode.
         comparisons: the table of comparisons, if there is more than one group.
         looks: how each group is drawn.
+        library: where the charting library is, as seen from the page; it is in the page if empty.
+        detail: how much of single runs there is.
     """
     found: dict[str, Any] = {
         "ranked": charts.ranked_chart(groups),
@@ -76,12 +98,13 @@ def write_page(
         "peaks": charts.peaks_chart(groups, looks),
         "makespans": charts.makespan_chart(groups, looks),
     }
-    runs, more = _run_charts(groups)
+    runs, more = _run_charts(groups, detail)
     write_whole(
         path,
         rendered(
             "page.html.j2",
             {name: chart for name, chart in (found | more).items() if chart is not None},
+            library=library,
             title=_title(sessions),
             story=story(groups),
             lead=lead(sessions),
@@ -103,12 +126,15 @@ def write_page(
     )
 
 
-def rendered(template: str, data: Mapping[str, charts.Chart], **parts: Any) -> str:
+def rendered(
+    template: str, data: Mapping[str, charts.Chart], *, library: str = "", **parts: Any
+) -> str:
     """Return a page with all that it needs in it: style, script, library, its charts' data.
 
     Args:
         template: its file in ``page_files``.
         data: the charts by the names that the template has for them.
+        library: where the charting library is, as seen from the page; it is in the page if empty.
         parts: what else the template shows; ``title``, ``story``, ``contents`` and ``problems`` in
             any.
     """
@@ -117,15 +143,21 @@ def rendered(template: str, data: Mapping[str, charts.Chart], **parts: Any) -> s
         .get_template(template)
         .render(
             version=__version__,
-            css=Markup(_text("page.css")),  # noqa: S704
-            script=Markup(_text("page.js")),  # noqa: S704
-            plotly=Markup(_text(_PLOTLY)),  # noqa: S704
+            css=Markup(page_file("page.css")),  # noqa: S704
+            script=Markup(page_file("page.js")),  # noqa: S704
+            library=library,
+            plotly=Markup("" if library else charting_library()),  # noqa: S704
             charts_json=_json(dict(data)),
             dark_json=_json(dark_colors()),
             marked=_MARKED,
             **parts,
         )
     )
+
+
+def charting_library() -> str:
+    """Return the charting library that pages have in them, or beside them."""
+    return page_file(_PLOTLY)
 
 
 def _environment() -> Environment:
@@ -138,7 +170,8 @@ def _environment() -> Environment:
     )
 
 
-def _text(name: str) -> str:
+def page_file(name: str) -> str:
+    """Return a file of ``page_files``."""
     return (_FILES / name).read_text(encoding="utf-8")
 
 
@@ -148,17 +181,18 @@ def _json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704
 
 
-def _run_charts(groups: Sequence[Group]) -> tuple[list[RunCharts], dict[str, Any]]:
+def _run_charts(groups: Sequence[Group], detail: Detail) -> tuple[list[RunCharts], dict[str, Any]]:
     """Return the groups' run charts and the charts by key, thinned to what a page can hold."""
-    most = max(_MOST_RUNS // max(len(groups), 1), 1)
+    most = detail.runs // max(len(groups), 1)
     shown = {group.label: group.runs[:most] for group in groups}
-    tasks = max(_MOST_TASKS // max(sum(map(len, shown.values())), 1), _FEWEST_TASKS)
+    in_all = max(sum(map(len, shown.values())), len(groups), 1)
+    tasks = max(detail.tasks // in_all, _FEWEST_TASKS)
     lines = sum(
-        len(runs) * (len(group.session.memory.services) + 1)
+        max(len(runs), 1) * (len(group.session.memory.services) + 1)
         for group, runs in zip(groups, shown.values(), strict=True)
         if group.session.memory is not None
     )
-    points = min(max(_MOST_POINTS // max(lines, 1), _FEWEST_POINTS), _POINTS_OF_A_RUN)
+    points = min(max(detail.points // max(lines, 1), _FEWEST_POINTS), _POINTS_OF_A_RUN)
     found: list[RunCharts] = []
     by_key: dict[str, Any] = {}
     for number, group in enumerate(groups):

@@ -53,7 +53,7 @@ _SYMBOLS = (
 )
 _HATCHES = ("", "/", ".", "x", "-", "\\", "|", "+")
 
-_MODES = {"none": 0, "default-proxy": 1, "manual-proxy": 2, "owned-proxy": 3}
+MODES = {"none": 0, "default-proxy": 1, "manual-proxy": 2, "owned-proxy": 3}
 
 MATPLOTLIB_DASHES = {
     "solid": "-",
@@ -132,10 +132,10 @@ def mode_looks(labels_and_modes: list[tuple[str, str]]) -> dict[str, Look]:
         labels_and_modes: (label, mode) of each group; a mode's further groups get other looks.
     """
     found: dict[str, Look] = {}
-    free = [n for n in range(len(_COLORS)) if n >= len(_MODES)]
+    free = [n for n in range(len(_COLORS)) if n >= len(MODES)]
     used: set[int] = set()
     for label, mode in labels_and_modes:
-        number = _MODES.get(mode)
+        number = MODES.get(mode)
         if number is None or number in used:
             number = free[0] if free else len(found)
             free = free[1:]
