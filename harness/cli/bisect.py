@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from harness.analysis.compare import PRIMARY, Sample, check_name, sample
 from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
+from harness.cli.compare import add_threshold
 from harness.core.errors import UNDECIDED, HarnessError, InfrastructureError, UsageError
 from harness.core.flags import Parser
-from harness.core.parser import share
 from harness.core.text import one_line
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import Isolate, Order
@@ -179,13 +179,7 @@ def _parser() -> Parser:
         default=PRIMARY,
         help=f"what changed, such as net_peak:runner (default: {PRIMARY})",
     )
-    group.add_argument(
-        "--threshold",
-        type=share,
-        default=0.05,
-        metavar="SHARE",
-        help="the ends must differ by more than this (default: 5%%)",
-    )
+    add_threshold(group, "the ends must differ by more than this")
     group.add_argument(
         "--with",
         dest="pins",

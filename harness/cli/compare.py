@@ -64,13 +64,7 @@ def question_parser() -> Parser:
         help=f"the metric that decides the exit code (default: {PRIMARY}; of a service:"
         f" {PRIMARY}:runner)",
     )
-    parser.add_argument(
-        "--threshold",
-        type=share,
-        default=Rules.threshold,
-        metavar="SHARE",
-        help="differences up to this never matter: 5%% or 0.05 (default: 5%%)",
-    )
+    add_threshold(parser, "differences up to this never matter")
     parser.add_argument(
         "--alpha",
         type=share,
@@ -93,6 +87,22 @@ def question_parser() -> Parser:
         help="exit with 0 instead of 5 where the primary metric has no answer",
     )
     return parser
+
+
+def add_threshold(parser: argparse._ActionsContainer, what: str) -> None:
+    """Add ``--threshold`` to a command that judges.
+
+    Args:
+        parser: or a group of it.
+        what: the flag says.
+    """
+    parser.add_argument(
+        "--threshold",
+        type=share,
+        default=Rules.threshold,
+        metavar="SHARE",
+        help=f"{what}: 5%% or 0.05 (default: 5%%)",
+    )
 
 
 def _parser() -> Parser:

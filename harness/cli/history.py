@@ -18,9 +18,9 @@ from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
+from harness.cli.compare import add_threshold
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.core.flags import Parser
-from harness.core.parser import share
 from harness.images import recipe
 from harness.images.releases import LATEST, Chosen, Every, choose, released
 from harness.images.resolve import supported
@@ -41,6 +41,7 @@ from harness.topology.sides import Side, benches, earlier_side, images_of, new_s
 from harness.topology.turns import Turns
 
 _PAGE_ONLY = "--page-only"
+_THRESHOLD = "changes up to this are none"
 # The fewest runs of two versions that differ in all of them with a p of 0.1 %.
 _REPEAT = 6
 
@@ -170,7 +171,7 @@ def _parser() -> Parser:
         help="the directory of this history, new or an earlier one's; a run directory for each"
         " version is made in it (default: runs/history-PACKAGE)",
     )
-    _add_threshold(group)
+    add_threshold(group, _THRESHOLD)
     group.add_argument(
         _PAGE_ONLY,
         nargs="+",
@@ -179,16 +180,6 @@ def _parser() -> Parser:
     )
     parser.set_defaults(repeat=_REPEAT, isolate=Isolate.RUN, order=Order.INTERLEAVED)
     return parser
-
-
-def _add_threshold(group: Any) -> None:
-    group.add_argument(
-        "--threshold",
-        type=share,
-        default=Rules.threshold,
-        metavar="SHARE",
-        help="changes up to this are none (default: 5%%)",
-    )
 
 
 def _package(word: str, plan: Plan) -> str:
@@ -324,7 +315,7 @@ def _page_only(argv: Sequence[str]) -> int:
     parser.add_argument(_PAGE_ONLY, dest="places", nargs="+", metavar="DIR", type=Path)
     parser.add_argument("--stack", dest="package", metavar="PACKAGE")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path)
-    _add_threshold(parser)
+    add_threshold(parser, _THRESHOLD)
     args = parser.parse_args(argv)
     places: list[Path] = args.places
     of_history = [place for place in places if (place / DOCUMENT).is_file()]

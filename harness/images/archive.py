@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import IO, Any, BinaryIO
 
 from harness.core.errors import InfrastructureError
 from harness.images.oci import Layer, OciImage, file_digest
+from harness.images.programs import last_line, run
 
 
 def files_tar(files: Mapping[str, bytes], epoch: int) -> bytes:
@@ -140,6 +140,7 @@ def _canonical_info(path: str, member: tarfile.TarInfo, epoch: int) -> tarfile.T
 
 _GZIP = b"\x1f\x8b"
 _COPY_BYTES = 1 << 20
+_SAVE_S = 3600
 
 
 def save(references: Sequence[str], directory: Path) -> list[OciImage]:
@@ -154,16 +155,10 @@ def save(references: Sequence[str], directory: Path) -> list[OciImage]:
             configuration says.
     """
     with tempfile.NamedTemporaryFile(dir=directory, prefix="save-", suffix=".tar") as archive:
-        done = subprocess.run(
-            ["docker", "save", "--output", archive.name, *references],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run(["docker", "save", "--output", archive.name, *references], _SAVE_S)
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            raise InfrastructureError(f"docker could not save {', '.join(references)}: {lines[-1]}")
+            said = last_line(done.stderr)
+            raise InfrastructureError(f"docker could not save {', '.join(references)}: {said}")
         return read_docker_archive(Path(archive.name), references, directory)
 
 

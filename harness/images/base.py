@@ -195,6 +195,10 @@ def mmdebstrap_command(recipe: BaseRecipe, mirror: str, target: Path) -> list[st
     command += [f"--dpkgopt=path-include={path}" for path in recipe.path_include]
     # Device nodes: a container's /dev is made by the engine, and rootless engines refuse them.
     command += ["--skip=output/dev", f"--customize-hook={recipe.customize}"]
+    # The list of a release that is still being made is valid for a week only. That of a dated
+    # archive is older, and so may a mirror's be. Whose list it is is checked all the same.
+    command += ['--aptopt=Acquire::Check-Valid-Until "false"']
+    command += ['--customize-hook=rm "$1/etc/apt/apt.conf.d/99mmdebstrap"']
     return [*command, recipe.suite, str(target), mirror]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from harness.images.archive import save
 from harness.images.build import wanted
 from harness.images.lock import FILE, ImagesLock
 from harness.images.oci import write_archive
+from harness.images.programs import last_line, run
 from harness.images.recipe import EPOCH
 from harness.images.store import Image, build_lock, ensure, present, stacks_files
 
@@ -128,13 +128,7 @@ def _verified(registry: str) -> str:
 
 
 def _skopeo(*arguments: str) -> None:
-    done = subprocess.run(
-        ["skopeo", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(["skopeo", *arguments], _TRANSFER_S)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise InfrastructureError(f"skopeo could not copy to {arguments[-1]}: {lines[-1]}")
+        said = last_line(done.stderr)
+        raise InfrastructureError(f"skopeo could not copy to {arguments[-1]}: {said}")

@@ -207,6 +207,9 @@ def test_base_command_follows_the_recipe() -> None:
     assert command[-3:] == ["trixie", "raw.tar", "http://mirror.example/debian"]
     assert "--include=python3,python3-venv,ca-certificates" in command
     assert "--dpkgopt=path-include=/usr/share/doc/*/copyright" in command
+    # A dated archive's lists are out of date; what says so is not in the image.
+    assert '--aptopt=Acquire::Check-Valid-Until "false"' in command
+    assert command[-4].endswith('rm "$1/etc/apt/apt.conf.d/99mmdebstrap"')
 
 
 def test_locks_pin_hashes_and_name_no_index() -> None:
