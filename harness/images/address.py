@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from harness.core.command import run_command
 from harness.core.errors import InfrastructureError
+from harness.core.text import one_line
 
 _DEFAULT = "unix:///var/run/docker.sock"
 _TIMEOUT_S = 20.0
@@ -77,23 +78,28 @@ def _forward(host: str) -> Path:
     """Have ssh forward a socket of this machine to an engine's; it ends with this process.
 
     Raises:
-        InfrastructureError: if that does not work; ssh's own message is above.
+        InfrastructureError: if that does not work, with what ssh says.
     """
     url = urlsplit(host)
     folder = Path(tempfile.mkdtemp(prefix="harness-ssh-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     here, there = folder / "docker.sock", url.path or _REMOTE
     port = ["-p", str(url.port)] if url.port else []
-    user = f"{url.username}@" if url.username else ""
-    # What runs there ends with its standard input, and so with this process, however that ends.
-    words = ["-T", "-o", "ExitOnForwardFailure=yes", *port, "-L", f"{here}:{there}"]
+    whom = f"{url.username}@{url.hostname}" if url.username else f"{url.hostname}"
+    # Nobody could answer a question: it has no terminal.
+    options = ["-T", "-o", "ExitOnForwardFailure=yes", "-o", "BatchMode=yes", *port]
+    said = folder / "said.txt"
     try:
-        process = subprocess.Popen(
-            ["ssh", *words, "--", f"{user}{url.hostname}", "cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with said.open("wb") as output:
+            # What runs there ends with its standard input, and so with this process, however that
+            # ends.
+            process = subprocess.Popen(
+                ["ssh", *options, "-L", f"{here}:{there}", "--", whom, "cat"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+                start_new_session=True,
+            )
     except FileNotFoundError:
         raise InfrastructureError(
             f"{host}: ssh: command not found: install an ssh client"
@@ -103,8 +109,11 @@ def _forward(host: str) -> Path:
     while not here.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
+            lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            why = one_line(lines[-1])[:200] if lines else f"no answer in {_TIMEOUT_S:.0f} s"
             raise InfrastructureError(
-                f"{host}: ssh forwards no socket to {there} there: try 'ssh {user}{url.hostname}'"
+                f"{host}: ssh forwards no socket to {there} there ({why}):"
+                f" 'ssh {' '.join([*port, whom])}' must work without a question"
             )
         time.sleep(_LOOK_S)
     return here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,13 +29,21 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     client.chmod(0o755)
     monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+    variables = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+    for name in (*variables, "HARNESS_ENGINE_BEHIND_SSH"):
         # Set first, so that what is set in the test is taken back after it.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     address.settle.cache_clear()
     yield tmp_path
     address.settle.cache_clear()
+
+
+def stand_in_for_ssh(machine: Path, script: str) -> None:
+    """Put a command ``ssh`` on PATH."""
+    path = machine / "bin" / "ssh"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
 
 
 def test_without_a_word_it_is_this_machines_engine() -> None:
@@ -86,3 +95,41 @@ def test_an_engine_that_does_not_answer_is_named(
         connect(2)
     assert str(caught.value).startswith(f"no Docker engine answers at {host} (DOCKER_HOST): ")
     assert "\n" not in str(caught.value)
+
+
+def test_ssh_forwards_a_socket_that_everybody_takes(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atexit.register", lambda *_, **__: None)
+    stand_in_for_ssh(
+        machine,
+        f'echo "$@" >{machine}/words; shift 8; touch "${{1%%:*}}"; cat',
+    )
+    monkeypatch.setenv("DOCKER_HOST", "ssh://me@there:2222/run/its.sock")
+    assert address.settle() == "ssh://me@there:2222/run/its.sock (DOCKER_HOST)"
+    here = os.environ["DOCKER_HOST"].removeprefix("unix://")
+    assert Path(here).exists()
+    shutil.rmtree(Path(here).parent)
+    words = (machine / "words").read_text().split()
+    assert words[-7:] == ["-p", "2222", "-L", f"{here}:/run/its.sock", "--", "me@there", "cat"]
+    assert "BatchMode=yes" in words
+
+
+def test_what_ssh_says_is_in_the_one_line(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_for_ssh(machine, "echo noise >&2; echo me@there: Permission denied >&2; exit 255")
+    monkeypatch.setenv("DOCKER_HOST", "ssh://me@there:2222")
+    with pytest.raises(InfrastructureError) as caught:
+        address.settle()
+    assert str(caught.value) == (
+        "ssh://me@there:2222: ssh forwards no socket to /var/run/docker.sock there"
+        " (me@there: Permission denied): 'ssh -p 2222 me@there' must work without a question"
+    )
+
+
+def test_a_machine_without_ssh_is_told_to_have_it(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(machine / "bin"))
+    monkeypatch.setenv("DOCKER_HOST", "ssh://there")
+    with pytest.raises(InfrastructureError, match="ssh: command not found: install an ssh client"):
+        address.settle()
