@@ -7,6 +7,7 @@ the engine alone: it asks for the locked digest, and both it and the registry ch
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -128,7 +129,12 @@ def _verified(registry: str) -> str:
 
 
 def _skopeo(*arguments: str) -> None:
-    done = run(["skopeo", *arguments], _TRANSFER_S)
+    variables = dict(os.environ)
+    with tempfile.TemporaryDirectory() as folder:
+        # Without a session's folder skopeo looks for logins in one that may be root's, and gives up
+        # there. Those of `docker login` it takes all the same.
+        variables.setdefault("XDG_RUNTIME_DIR", folder)
+        done = run(["skopeo", *arguments], _TRANSFER_S, variables)
     if done.returncode:
         said = last_line(done.stderr)
         raise InfrastructureError(f"skopeo could not copy to {arguments[-1]}: {said}")
