@@ -125,7 +125,7 @@ def _of_the_engine(client: DockerClient, needs: Estimate | None, place: Path) ->
     offset_s = _offset_s(str(info.get("SystemTime", "")))
     yield Check("engine", Verdict.OK, str(engine))
     yield checks.api(engine.api_version)
-    yield _limits(info)
+    yield _limits(info, engine.cgroup_driver)
     available = available_bytes(client, engine.memory_bytes, place)
     yield checks.memory(available, needs.peak_bytes if needs else None)
     root = Path(str(info.get("DockerRootDir", "")))
@@ -136,10 +136,12 @@ def _of_the_engine(client: DockerClient, needs: Estimate | None, place: Path) ->
     yield _leftovers(client)
 
 
-def _limits(info: dict[str, Any]) -> Check:
+def _limits(info: dict[str, Any], driver: str) -> Check:
     missing = [name for name in ("MemoryLimit", "SwapLimit", "PidsLimit") if not info.get(name)]
     if missing:
         remedy = "boot the kernel with cgroup_enable=memory swapaccount=1"
+        if driver == "none":
+            remedy = "boot with cgroup v2: on v1 an engine without root has no limits"
         return Check("limits", Verdict.WARN, f"the engine lacks {', '.join(missing)}", remedy)
     return Check("limits", Verdict.OK, "memory, swap, processes")
 

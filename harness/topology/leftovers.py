@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +56,7 @@ class Leftover:
         record: its note, if there is one.
         containers, networks, volumes: names.
         cgroups: directories.
-        owner: the process whose it is, as its containers have it.
+        owner: the process whose it is, by a label.
     """
 
     project: str
@@ -151,18 +151,26 @@ def _find_in_engine(client: DockerClient, found: dict[str, Leftover]) -> None:
         entry = _entry(found, container.labels.get(RUN_LABEL, ""))
         if entry is not None:
             entry.containers.append(str(container.name))
-            entry.owner = container.labels.get(OWNER_LABEL, "")
-            process = BenchProcess.parse(entry.owner)
-            if entry.state == State.UNKNOWN and process is not None:
-                entry.state = process.state()
+            _note_owner(entry, container.labels)
     for kind, things in (
         ("networks", client.networks.list(filters=filters)),
         ("volumes", client.volumes.list(filters=filters)),
     ):
         for thing in things:
-            entry = _entry(found, (thing.attrs.get("Labels") or {}).get(RUN_LABEL, ""))
+            labels = thing.attrs.get("Labels") or {}
+            entry = _entry(found, labels.get(RUN_LABEL, ""))
             if entry is not None:
                 getattr(entry, kind).append(str(thing.attrs["Name"]))
+                _note_owner(entry, labels)
+
+
+def _note_owner(entry: Leftover, labels: Mapping[str, str]) -> None:
+    owner = labels.get(OWNER_LABEL, "")
+    process = BenchProcess.parse(owner)
+    if process is not None:
+        entry.owner = owner
+        if entry.state == State.UNKNOWN:
+            entry.state = process.state()
 
 
 def _entry(found: dict[str, Leftover], project: str) -> Leftover | None:

@@ -18,7 +18,7 @@ from harness.results.rows import OutcomeRow, columns, csv_line
 from harness.results.shared import SharedFolder
 from harness.sampling.report import FRAGMENTS
 from harness.topology import leftovers, ownership, records
-from harness.topology.engine import RUN_LABEL
+from harness.topology.engine import OWNER_LABEL, RUN_LABEL
 from harness.topology.records import BenchProcess, Record, State
 from tests.fake_engine import PROJECT, FakeClock, FakeEngine
 
@@ -95,11 +95,13 @@ def test_what_this_process_has_started_is_not_left_over(engine: FakeEngine) -> N
 
 def test_an_agents_volume_comes_after_the_topologies_that_used_it(engine: FakeEngine) -> None:
     agents = "wmh00000000"
-    engine.add_thing("volume", f"{agents}-node", {RUN_LABEL: agents})
+    engine.add_thing("volume", f"{agents}-node", {RUN_LABEL: agents, OWNER_LABEL: ENDED})
     fill(engine, OTHER)
     fill(engine, PROJECT)
-    found = [entry.project for entry in leftovers.find(engine.client)]
-    assert found == [PROJECT, OTHER, agents]
+    found = leftovers.find(engine.client)
+    assert [entry.project for entry in found] == [PROJECT, OTHER, agents]
+    # Its container is gone; the volume says whose it was.
+    assert found[-1].state == State.ENDED
 
 
 @pytest.mark.parametrize("project", FOREIGN)
