@@ -20,7 +20,9 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
-from harness.topology.engine import RUN_LABEL
+from harness.topology.agent import AGENT_ROLE
+from harness.topology.engine import OWNER_LABEL, ROLE_LABEL, RUN_LABEL
+from harness.topology.records import BenchProcess
 
 EXAMPLE = [
     *("--executor", "dask", "--dask-workers", "4"),
@@ -79,6 +81,28 @@ def containers_of(client: DockerClient, project: str) -> list[Container]:
     """Return the project's containers that run. Others' benches may run on this machine too."""
     filters: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={project}"}
     return client.containers.list(filters=filters, ignore_removed=True)
+
+
+def agents_projects(client: DockerClient, pid: int) -> set[str]:
+    """Return the project of the container that is the agent of a bench's process, if one is.
+
+    Args:
+        client: the engine.
+        pid: process number of the bench, which may have ended.
+    """
+    filters: dict[str, str | list[str] | bool] = {"label": OWNER_LABEL}
+    labels = [
+        *(c.labels for c in client.containers.list(all=True, filters=filters, ignore_removed=True)),
+        *(volume.attrs["Labels"] for volume in client.volumes.list(filters=filters)),
+    ]
+    owners = [(found, BenchProcess.parse(found[OWNER_LABEL])) for found in labels]
+    return {
+        found[RUN_LABEL]
+        for found, owner in owners
+        if owner is not None
+        and owner.pid == pid
+        and found.get(ROLE_LABEL, AGENT_ROLE) == AGENT_ROLE
+    }
 
 
 def left_behind(client: DockerClient, project: str) -> set[str]:

@@ -20,13 +20,18 @@ SHORT = (
     " --stage-task-counts 1 --stage-bytes-sizes 1KB 1KB --task-sleep 0 --no-report"
 )
 
+PLUGINS = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker"), "cli-plugins")
 BARE = {
-    "HOME": "/nonexistent",
-    "TMPDIR": "/nonexistent",
+    # Where root cannot make one either.
+    "HOME": "/proc/nonexistent",
+    "TMPDIR": "/proc/nonexistent",
     "LC_ALL": "C",
     "PYTHONUTF8": "0",
     "PYTHONCOERCECLOCALE": "0",
 }
+# Where an ordinary user has compose whose system has none.
+if PLUGINS.is_dir():
+    BARE["DOCKER_CONFIG"] = str(PLUGINS.parent)
 
 
 def harness(

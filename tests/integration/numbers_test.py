@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from harness.sampling.agent.parents import remove_cgroups
-from harness.topology.compose import ComposeProject, topology_files
 from tests.integration.conftest import (
     EXAMPLE,
     Bench,
+    agents_projects,
     left_behind,
     project_of,
     run_bench,
@@ -131,9 +130,10 @@ def test_killing_the_harness_loses_at_most_a_second(tmp_path: Path, client: Dock
         last_ns = last_time(inside, "t_mono_ns")
         assert last_ns >= killed_ns - 2_000_000_000
     finally:
-        ComposeProject(project, topology_files("dask", "file"), {}).down(client)
-        remove_cgroups(project)
-    assert left_behind(client, project) == set()
+        projects = [project, *agents_projects(client, process.pid)]
+        clean = [sys.executable, "-m", "harness", "clean", *projects]
+        subprocess.run(clean, capture_output=True, timeout=120, check=True)
+    assert not any(left_behind(client, project) for project in projects)
 
 
 def last_time(path: Path, column: str) -> int:

@@ -19,6 +19,7 @@ from docker.models.containers import Container
 from harness.results.rows import OutcomeRow, read_rows
 from harness.topology.compose import role
 from harness.topology.engine import RUN_LABEL
+from tests.integration.conftest import agents_projects
 
 # Two seconds or so each; payloads small, so that a fault is what shows.
 PLAN = [
@@ -160,16 +161,21 @@ def _popen(words: list[str], env: dict[str, str] | None) -> subprocess.Popen[str
     )
 
 
+def projects(bench: RunningBench) -> set[str]:
+    """Return the compose projects of all topologies that a bench has had."""
+    return {
+        line.split()[1]
+        for path in (bench.directory / "compose").glob("project*.yaml")
+        for line in path.read_text().splitlines()
+        if line.startswith("name: ")
+    }
+
+
 def containers(client: DockerClient, bench: RunningBench) -> list[Container]:
-    """Return the containers of a bench's topology that runs now."""
-    label = f"{bench.directory}/"
+    """Return the containers of a bench's topologies that run now."""
     found = client.containers.list(filters={"label": RUN_LABEL}, ignore_removed=True)
-    return [
-        c
-        for c in found
-        if any(str(mount["Source"]).startswith(label) for mount in c.attrs["Mounts"])
-        and c.status == "running"
-    ]
+    ours = projects(bench)
+    return [c for c in found if c.labels[RUN_LABEL] in ours and c.status == "running"]
 
 
 def services(client: DockerClient, bench: RunningBench, name: str) -> list[Container]:
@@ -210,8 +216,10 @@ def inject(
     return row
 
 
-def sampler_of(bench: RunningBench) -> int:
-    """Return the process number of a bench's host sampler."""
+def kill_sampler(client: DockerClient, bench: RunningBench) -> None:
+    """Kill what samples a bench from outside: its agent, whatever form that has."""
+    for project in agents_projects(client, bench.process.pid):
+        return client.containers.get(f"{project}-agent").kill()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
@@ -219,23 +227,18 @@ def sampler_of(bench: RunningBench) -> int:
                 parent == bench.process.pid
                 and b"harness.sampling.agent" in (path / "cmdline").read_bytes()
             ):
-                return int(path.name)
+                return kill_host_process(int(path.name))
         except (OSError, ValueError):
             continue
-    raise AssertionError("the bench has no host sampler")
+    raise AssertionError("the bench has no agent")
 
 
 def left_of(client: DockerClient, bench: RunningBench) -> list[str]:
     """Return all that is left of every topology of a bench."""
     found: list[str] = []
-    projects = {
-        line.split()[1]
-        for path in (bench.directory / "compose").glob("project*.yaml")
-        for line in path.read_text().splitlines()
-        if line.startswith("name: ")
-    }
-    assert projects
-    for project in projects:
+    ours = projects(bench)
+    assert ours
+    for project in ours | agents_projects(client, bench.process.pid):
         filters: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={project}"}
         found += [
             str(c.name)
