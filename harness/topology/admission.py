@@ -37,6 +37,11 @@ def admit(plan: Plan, run_dir: Path | str) -> list[str]:
     place = doctor.existing(run_dir)
     client = connect()
     engine = describe(client)
+    if plan.topology.worker_memory_limit is not None and not engine.limits_and_counts:
+        raise InfrastructureError(
+            f"--worker-memory-limit: {engine} limits nothing on cgroup v{engine.cgroup_version}:"
+            " boot with cgroup v2, or leave the flag out"
+        )
     ahead = look_ahead(plan)
     needs = ahead.estimate
     available = available_bytes(client, engine.memory_bytes, place)

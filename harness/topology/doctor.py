@@ -35,7 +35,7 @@ from harness.topology.agent import (
 from harness.topology.ahead import Ahead, available_bytes, look_ahead
 from harness.topology.checks import Check, Verdict
 from harness.topology.compose import new_project_name
-from harness.topology.engine import OWNER_LABEL, RUN_LABEL, connect, describe
+from harness.topology.engine import OWNER_LABEL, RUN_LABEL, Engine, connect, describe
 from harness.topology.records import BenchProcess, State
 
 _CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
@@ -125,7 +125,7 @@ def _of_the_engine(client: DockerClient, needs: Estimate | None, place: Path) ->
     offset_s = _offset_s(str(info.get("SystemTime", "")))
     yield Check("engine", Verdict.OK, str(engine))
     yield checks.api(engine.api_version)
-    yield _limits(info, engine.cgroup_driver)
+    yield _limits(info, engine)
     available = available_bytes(client, engine.memory_bytes, place)
     yield checks.memory(available, needs.peak_bytes if needs else None)
     root = Path(str(info.get("DockerRootDir", "")))
@@ -136,11 +136,11 @@ def _of_the_engine(client: DockerClient, needs: Estimate | None, place: Path) ->
     yield _leftovers(client)
 
 
-def _limits(info: dict[str, Any], driver: str) -> Check:
+def _limits(info: dict[str, Any], engine: Engine) -> Check:
     missing = [name for name in ("MemoryLimit", "SwapLimit", "PidsLimit") if not info.get(name)]
     if missing:
         remedy = "boot the kernel with cgroup_enable=memory swapaccount=1"
-        if driver == "none":
+        if not engine.limits_and_counts:
             remedy = "boot with cgroup v2: on v1 an engine without root has no limits"
         return Check("limits", Verdict.WARN, f"the engine lacks {', '.join(missing)}", remedy)
     return Check("limits", Verdict.OK, "memory, swap, processes")

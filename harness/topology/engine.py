@@ -30,7 +30,7 @@ class Engine:
         version: server version.
         api_version: the API's.
         cgroup_version: 1 or 2.
-        cgroup_driver: ``cgroupfs`` or ``systemd``.
+        cgroup_driver: ``cgroupfs`` or ``systemd``; ``none`` if it manages no cgroups.
         storage_driver: e.g. ``overlay2``.
         memory_bytes: memory the engine's machine has.
         cpus: CPUs it has.
@@ -47,6 +47,11 @@ class Engine:
     cpus: int
     name: str = "Docker"
     rootless: bool = False
+
+    @property
+    def limits_and_counts(self) -> bool:
+        """Whether it limits the memory of its containers, and tells of it."""
+        return self.cgroup_driver != "none"
 
     def __str__(self) -> str:
         """Return it as a line for people."""

@@ -262,7 +262,7 @@ class LaunchedTopology:
             written.result()
         containers = project.containers(launch.client)
         self.malloc = {role(container): _malloc_settings(container) for container in containers}
-        sampling.follow(view, project, containers)
+        sampling.follow(view, project, containers, launch.engine)
         before_first_run()
         intake = self._intake = self._known(project, containers)
         with sampling.cgroup_view(

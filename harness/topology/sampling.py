@@ -19,7 +19,7 @@ from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig
 from harness.sampling.docker_stats import DockerView
 from harness.topology.agent import Agent, Places
 from harness.topology.compose import ComposeProject, role, service_counts
-from harness.topology.engine import STREAM_ERRORS, connect
+from harness.topology.engine import STREAM_ERRORS, Engine, connect
 
 # A reading from inside costs 0.2 ms of a core, most of it for waking up. Sixty a second, from all
 # containers together, are what the documented example's six make at the default interval.
@@ -52,14 +52,16 @@ def docker_view(directory: RunDirectory, marks: Path, shift_ns: int) -> Iterator
         yield view
 
 
-def follow(view: DockerView, project: ComposeProject, containers: Sequence[Container]) -> None:
+def follow(
+    view: DockerView, project: ComposeProject, containers: Sequence[Container], engine: Engine
+) -> None:
     """Start following the containers' stats streams, each on a connection of its own."""
     client = connect(connections=len(containers) + 1)
     for container in containers:
-        view.follow(
-            project.short_name(container),
-            _stats(client, str(container.id)),
-        )
+        # Without cgroups an engine tells the whole machine's figures as each container's.
+        told = engine.limits_and_counts
+        stream = _stats(client, str(container.id)) if told else ()
+        view.follow(project.short_name(container), stream)
 
 
 def _stats(client: DockerClient, container_id: str) -> Iterator[dict[str, Any]]:

@@ -93,6 +93,18 @@ def test_what_cannot_work_is_refused(sections: Any, said: str, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("engine")
+def test_a_limit_that_the_engine_would_drop_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = Engine("28.0", "1.48", 1, "none", "overlay2", 2**36, 4, rootless=True)
+    monkeypatch.setattr(admission, "describe", lambda _: facts)
+    monkeypatch.setattr(admission, "services", lambda _: ["worker"])
+    admission.admit(plan(), tmp_path)
+    with pytest.raises(InfrastructureError, match=r"^--worker-memory-limit: .*cgroup v2"):
+        admission.admit(plan(topology={"worker_memory_limit": 2**30}), tmp_path)
+
+
+@pytest.mark.usefixtures("engine")
 def test_only_force_starts_what_does_not_fit(tmp_path: Path) -> None:
     big = {"stage_bytes_sizes": [10**12, 1]}
     admission.admit(plan(workload=big, topology={"force": True}), tmp_path)
