@@ -40,7 +40,7 @@ def seen(directory: Path) -> list[str]:
         _peaks(directory, "topology"),
         "yes" if any(_column(directory / "ledger.csv", "pss_bytes")) else "no",
         counter if any(_column(inside, "rss_sum_bytes")) else "none",
-        "yes" if _column(directory / "memory-docker.csv", "usage_bytes") else "no",
+        "yes" if any(_column(directory / "memory-docker.csv", "usage_bytes")) else "no",
         manifest["agent"]["clock"],
     ]
 

@@ -23,6 +23,7 @@ import docker
 import pytest
 from docker import DockerClient
 
+from harness.images import ensure
 from tests.checkout_copy import copy_checkout
 from tests.engines_table import seen, write_row
 from tests.integration.conftest import left_behind
@@ -171,18 +172,13 @@ def elsewhere() -> Iterator[Elsewhere]:
     Elsewhere.call("up", "overlay2", "elsewhere")
     try:
         engine = Elsewhere()
-        names = [
-            tag
-            for image in docker.from_env().images.list("workflow-memory-harness/*")
-            for tag in image.tags
-            if re.search(r"/(dask|redis):", tag)
-        ]
+        images = ensure(["dask", "redis"], print).values()
         socket = engine.client.api.base_url
         assert socket
         subprocess.run(
             [
                 *("bash", "-c", 'docker save "$@" | DOCKER_HOST="$HOST" docker load', "copy"),
-                *names,
+                *(image.reference for image in images),
             ],
             env=os.environ
             | {"HOST": f"unix:///var/lib/workflow-memory-harness/engine-{engine.name}/docker.sock"},
@@ -210,6 +206,17 @@ def test_an_engine_elsewhere_is_watched_there_and_its_files_come_home(
     # All views are of one clock: rows of the engine's stream lie in the runs, too.
     with (directory / "memory-docker.csv").open() as file:
         assert any(row["run_id"] for row in csv.DictReader(file))
+    assert nothing_left(elsewhere.client)
+
+
+def test_an_engine_behind_ssh_is_elsewhere_too(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    path, host = re.findall(r"(?:DOCKER_HOST|PATH)=(\S+)", elsewhere.call("env", "ssh"))[::-1]
+    names = {"DOCKER_HOST": host, "PATH": os.path.expandvars(path)}
+    done = bench(tmp_path, "--data-management", "owned-proxy", env=names)
+    assert done.returncode == 0, done.stderr
+    directory = only(tmp_path / "runs")
+    check_row("Docker elsewhere, by ssh (cgroup v1)", directory)
+    assert outcomes(directory) == ["ok"]
     assert nothing_left(elsewhere.client)
 
 
