@@ -55,15 +55,9 @@ engine: ## install and start a Docker engine with compose and buildx, unless one
 bench: need-executor setup ## run the benchmark in containers: make bench EXECUTOR=dask
 	@$(HARNESS) bench --executor $(EXECUTOR) $(BENCH_ARGS) $(ARGS)
 
-# Large enough that the modes differ for all to see, small enough for a laptop.
-DEMO_ARGS = $(EXECUTOR_ARGS) --ps-connector redis \
-  --data-management none default-proxy manual-proxy owned-proxy \
-  --stage-task-counts 4 4 4 1 --stage-bytes-sizes 10MB 10MB 10MB 10MB 1MB --task-sleep 0.2 \
-  --repeat 5 --warmup 1
-
 demo: EXECUTOR ?= dask
 demo: setup ## where to begin: payloads of 10 MB, all four modes, under two minutes
-	@$(HARNESS) bench --executor $(EXECUTOR) $(DEMO_ARGS) $(ARGS)
+	@$(HARNESS) demo --executor $(EXECUTOR) $(ARGS)
 
 run: EXECUTOR_ARGS = $(or $(file <compose/$(EXECUTOR)-run.args),$(file <compose/$(EXECUTOR).args))
 run: need-executor full ## the same in this machine's processes, without Docker

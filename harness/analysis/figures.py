@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from harness.analysis.kinds import KINDS, shares_at
 from harness.analysis.series import HOST, MIN_COVERAGE, TOPOLOGY, Memory, coverage
 from harness.analysis.session import Run, Session, distinct_names
 from harness.results.conversation import AFTER_START, RUN_END, RUN_START, STOP
@@ -95,6 +97,8 @@ class RunFigures:
         absent: why there are no figures of memory; empty if there are.
         coverage: share of the run with samples of all containers, 0 to 1.
         at_peak: net use of each service at the sample at which all together used most.
+        kinds_at_peak: which share of that is of which kind of memory, by service; services are
+            missing of which that was not read.
     """
 
     run: Run
@@ -103,6 +107,7 @@ class RunFigures:
     absent: str = ""
     coverage: float = 0.0
     at_peak: Mapping[str, float] = field(default_factory=dict)
+    kinds_at_peak: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def topology(self) -> ScopeFigures | None:
@@ -193,6 +198,23 @@ class Group:
         return {name: size * scale for name, size in sizes.items()}
 
     @property
+    def kinds_at_peak(self) -> dict[str, dict[str, float]]:
+        """Of what kinds :attr:`at_peak` is: kind to bytes, by service; the kind "" is not known."""
+        found: dict[str, dict[str, float]] = {}
+        for name, size in self.at_peak.items():
+            known = [f.kinds_at_peak[name] for f in self.figures if name in f.kinds_at_peak]
+            medians = {
+                k: float(np.median([each.get(k, 0.0) for each in known])) for k in KINDS if known
+            }
+            total = sum(medians.values())
+            found[name] = (
+                {kind: size * share / total for kind, share in medians.items() if share}
+                if total
+                else {"": size}
+            )
+        return found
+
+    @property
     def topology(self) -> ScopeSummary | None:
         """Memory of all services at once."""
         return next((scope for scope in self.scopes if scope.scope == TOPOLOGY), None)
@@ -250,7 +272,14 @@ def run_figures(session: Session, run: Run, ledger: Ledger) -> RunFigures:
         for scope in (*services, TOPOLOGY)
         if window.coverage(scope) >= MIN_COVERAGE
     }
-    return RunFigures(run, end_ns, found, coverage=share, at_peak=window.at_peak(found))
+    return RunFigures(
+        run,
+        end_ns,
+        found,
+        coverage=share,
+        at_peak=window.at_peak(found),
+        kinds_at_peak=window.kinds_at_peak(found),
+    )
 
 
 def _end_ns(session: Session, run: Run) -> int | None:
@@ -331,13 +360,34 @@ class _Window:
 
     def at_peak(self, scopes: Mapping[str, ScopeFigures]) -> dict[str, float]:
         """Return each service's net use at the sample at which all together used most."""
-        stretch = self.memory.window(self.start_ns, self.end_ns)
-        place = int(np.nanargmax(self.memory.total[stretch]))
+        place = self._fullest
         return {
-            name: float(self.memory.services[name][stretch][place]) - figures.baseline_bytes
+            name: float(self.memory.services[name][place]) - figures.baseline_bytes
             for name, figures in scopes.items()
             if name in self.memory.services
         }
+
+    def kinds_at_peak(self, scopes: Iterable[str]) -> dict[str, dict[str, float]]:
+        """Return of which kinds each service's net use is at that sample."""
+        memory = self.memory
+        at_ns = memory.start_ns + self._fullest * memory.tick_ns
+        # Of a whole session, the readings of this run's own containers.
+        until_ns = self.end_ns + memory.tick_ns
+        found = {}
+        for name in scopes:
+            of_run = [each.between(self.start_ns, until_ns) for each in memory.parts.get(name, ())]
+            of_run = [each for each in of_run if len(each.t_ns)]
+            if len(of_run) == self.containers(name):
+                shares = shares_at(of_run, at_ns, self._row(name, RUN_START))
+                if shares:
+                    found[name] = shares
+        return found
+
+    @cached_property
+    def _fullest(self) -> int:
+        """The tick at which all together used most."""
+        stretch = self.memory.window(self.start_ns, self.end_ns)
+        return int(stretch.start) + int(np.nanargmax(self.memory.total[stretch]))
 
     def _row(self, scope: str, mark: str) -> Mapping[str, float | None]:
         """Return the ledger's row of a mark; it is the cgroup view's too."""

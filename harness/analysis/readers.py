@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.csvfile import INTEGER, REAL, WORD, Rows, read_csv
-from harness.analysis.figures import uncovered
+from harness.analysis.figures import CGROUP, uncovered
+from harness.analysis.kinds import COLUMNS, KINDS, PartReadings
 from harness.analysis.runs import PSBENCH, Records, read_records
 from harness.analysis.series import HOST, MIN_COVERAGE, Memory, Times, build, service_of
 from harness.analysis.session import Run, Session, distinct_names
@@ -153,12 +154,38 @@ def _view(
     path: Path, view: str, column: str, moments: Sequence[int], problems: list[str]
 ) -> Memory | None:
     columns = {"container": WORD, "t_mono_ns": INTEGER, column: INTEGER}
+    if view == CGROUP:
+        columns |= dict.fromkeys(COLUMNS, INTEGER)
     table = read_csv(path, columns, ("container", "t_mono_ns"))
     problems += table.problems
     if column not in table.rows.columns:
         problems.append(f"{path}: row 1: no column {column}; nothing of it used")
         return None
-    return build(view, _containers(table.rows, column), moments)
+    memory = build(view, _containers(table.rows, column), moments)
+    if memory is None or view != CGROUP:
+        return memory
+    return dataclasses.replace(memory, parts=_parts(table.rows))
+
+
+def _parts(rows: Rows) -> dict[str, list[PartReadings]]:
+    """Return the readings that told more than the use, by service."""
+    told = [name for name in COLUMNS if name in rows.columns]
+    if not told:
+        return {}
+    rows = rows.where(np.logical_or.reduce([rows[name].there for name in told]))
+    times, containers = rows["t_mono_ns"].values, rows["container"]
+    parts = np.zeros((len(times), len(KINDS)), np.int64)
+    for place, names in enumerate(KINDS.values()):
+        for name in names:
+            if name in told:
+                parts[:, place] += np.where(rows[name].there, rows[name].values, 0)
+    found: dict[str, list[PartReadings]] = {}
+    for code, name in enumerate(containers.words):
+        of_it = np.flatnonzero(containers.values == code)
+        of_it = of_it[np.argsort(times[of_it], kind="stable")]
+        if len(of_it):
+            found.setdefault(service_of(name), []).append(PartReadings(times[of_it], parts[of_it]))
+    return found
 
 
 def _containers(rows: Rows, column: str) -> Iterator[tuple[str, str, Times, npt.NDArray[np.int64]]]:

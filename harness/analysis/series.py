@@ -11,12 +11,14 @@ How much of a run its samples cover: what a figure of memory must say of itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from harness.analysis.kinds import PartReadings
 
 Levels = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
@@ -43,6 +45,8 @@ class Memory:
         read: number of the service's containers that were read at each tick.
         before: the services' last readings before single moments, in bytes: exact where a tick,
             which may hold readings of both sides of a moment, is not.
+        parts: the readings of each of a service's containers that told its parts; empty in views
+            that tell none.
     """
 
     view: str
@@ -51,6 +55,7 @@ class Memory:
     services: Mapping[str, Levels]
     read: Mapping[str, Counts]
     before: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    parts: Mapping[str, Sequence[PartReadings]] = field(default_factory=dict)
 
     @cached_property
     def total(self) -> Levels:

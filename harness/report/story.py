@@ -6,23 +6,29 @@ The terminal and the page say the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import combinations
 from typing import Any
 
 from harness.analysis.compare import Question, Row, compare_groups, resolution_bytes
 from harness.analysis.figures import Group
 from harness.analysis.session import Session
+from harness.analysis.statistics import least_runs
 from harness.analysis.verdicts import Rules, Verdict
 from harness.core.sizes import format_size
 from harness.core.text import listed, one_line
+from harness.report.tables import between
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NEARLY_ALL = 0.8
 
 
 def story(groups: Sequence[Group], rules: Rules | None = None) -> str:
     """Return who needs how much memory at the peak, by how much more, and where it sits.
 
-    Modes of one session are compared with the one that needs least. Empty without memory.
+    Modes of one session are compared with the one that needs least. Modes that the verdicts do not
+    tell apart stand together, and nothing ranks them. Empty without memory.
     """
     rules = rules or Rules()
     said = [_of_session(each, rules) for each in _by_session(groups)]
@@ -35,34 +41,104 @@ def _by_session(groups: Sequence[Group]) -> list[list[Group]]:
 
 
 def _of_session(groups: Sequence[Group], rules: Rules) -> str:
-    ranked = sorted((g for g in groups if g.figures and g.topology), key=_net_peak)
-    if not ranked:
+    measured = [g for g in groups if g.figures and g.topology]
+    if not measured:
         return ""
-    least = ranked[0]
-    resolved = resolution_bytes(least.session)
-    if _net_peak(ranked[-1]) <= resolved:
-        needs = "The run needs" if len(ranked) == 1 else "No mode needs"
-        more = "no more than" if len(ranked) == 1 else "more than"
+    resolved = resolution_bytes(measured[0].session)
+    if max(map(_net_peak, measured)) <= resolved:
+        needs = "The run needs" if len(measured) == 1 else "No mode needs"
+        more = "no more than" if len(measured) == 1 else "more than"
         return (
             f"{needs} {more} {format_size(resolved)} above its baseline: that is less than can be"
             " told apart here."
         )
-    rows = compare_groups([(least, g) for g in ranked[1:]], Question(rules, services=False))
-    beside = [next(row for row in of_pair if row.primary) for of_pair in rows]
-    as_much = [
-        g.label
-        for g, row in zip(ranked[1:], beside, strict=True)
-        if row.verdict in (Verdict.EQUIVALENT, Verdict.TOO_SMALL)
+    ranked = _ranked(measured, rules)
+    return " ".join(filter(None, [_sizes(ranked), _where(ranked), _how_sure(ranked)]))
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """What the verdicts say of the modes beside the one with the least median.
+
+    Attributes:
+        groups: all of them, in the order of the plan.
+        alike: those not known to need more than the least, in the order of the plan.
+        more: those that need more, by their medians, with the row that says so.
+        open: rows of those in ``alike`` of which the runs do not say that they need as much.
+        needed: with fewer runs of each, nothing can be said.
+    """
+
+    groups: tuple[Group, ...]
+    alike: tuple[Group, ...]
+    more: tuple[tuple[Group, Row], ...]
+    open: tuple[tuple[Group, Row], ...]
+    needed: int
+
+    @property
+    def fewest(self) -> int:
+        """How many runs there are of the mode with the fewest."""
+        return min(len(group.figures) for group in self.groups)
+
+
+def _ranked(groups: Sequence[Group], rules: Rules) -> _Ranked:
+    by_median = sorted(groups, key=_net_peak)
+    least = by_median[0]
+    # Which mode has the least median, and in which direction the others differ, is found in the
+    # same runs: chance has all pairs and both directions to choose from.
+    pairs = list(combinations(by_median, 2))
+    strict = replace(rules, alpha=rules.alpha / 2)
+    question = Question(strict, services=False)
+    rows = compare_groups(pairs, question)
+    beside = [
+        (b, next(row for row in of_pair if row.primary))
+        for (a, b), of_pair in zip(pairs, rows, strict=True)
+        if a is least
     ]
-    first = [least.label, *as_much]
-    verb = "needs" if len(first) == 1 else "need"
-    sentences = [
-        f"At its peak {listed(first)} {verb} {format_size(_net_peak(least))} above the baseline"
-        + "".join(_more(g, row) for g, row in zip(ranked[1:], beside, strict=True))
-        + "."
-    ]
-    sentences += filter(None, [_where(ranked), _how_sure(ranked, beside)])
-    return " ".join(sentences)
+    more = tuple((g, row) for g, row in beside if row.verdict is Verdict.WORSE)
+    further = {g.label for g, _ in more}
+    answered = (Verdict.WORSE, Verdict.EQUIVALENT, Verdict.TOO_SMALL)
+    return _Ranked(
+        tuple(groups),
+        tuple(g for g in groups if g.label not in further),
+        more,
+        tuple((g, row) for g, row in beside if row.verdict not in answered),
+        least_runs(strict.alpha),
+    )
+
+
+def _sizes(ranked: _Ranked) -> str:
+    """Return who needs how much; what is not known to differ stands together, without an order."""
+    undecided = {g.label for g, _ in ranked.open}
+    if ranked.more:
+        # Those that nothing is known of are told apart from those that need the least.
+        alike = [g for g in ranked.alike if g.label not in undecided]
+        said = f"At its peak {_need(alike)}"
+        said += "".join(f", {_more(g, row)}" for g, row in ranked.more)
+        rest = [f"{g.label} ({format_size(_net_peak(g))})" for g, _ in ranked.open]
+        return said + (f"; of {listed(rest)} the runs do not say." if rest else ".")
+    if len(ranked.alike) == 1:
+        return f"At its peak {_need(ranked.alike)}."
+    if undecided and ranked.fewest < ranked.needed:
+        first, *others = ranked.alike
+        sizes = [f"{first.label} needs {format_size(_net_peak(first))}"]
+        sizes += [f"{g.label} {format_size(_net_peak(g))}" for g in others]
+        return (
+            f"At its peak {listed(sizes)} above the baseline: too few runs to tell the modes apart."
+        )
+    if undecided:
+        return f"The modes do not differ by more than chance: at its peak {_need(ranked.alike)}."
+    return f"The modes do not differ: at its peak {_need(ranked.alike)}."
+
+
+def _need(groups: Sequence[Group]) -> str:
+    verb = "needs" if len(groups) == 1 else "need"
+    names = listed([group.label for group in groups])
+    return f"{names} {verb} {_between([_net_peak(g) for g in groups])} above the baseline"
+
+
+def _between(sizes: Sequence[float]) -> str:
+    low, high = format_size(min(sizes)), format_size(max(sizes))
+    return low if low == high else between(low, high)
 
 
 def _net_peak(group: Group) -> float:
@@ -71,38 +147,61 @@ def _net_peak(group: Group) -> float:
 
 
 def _more(group: Group, row: Row) -> str:
-    found = row.comparison
-    if row.verdict in (Verdict.EQUIVALENT, Verdict.TOO_SMALL):
-        return ""
     size = f"{group.label} {format_size(_net_peak(group))}"
-    if found is None or row.verdict is not Verdict.WORSE or found.change is None:
-        return f", {size} (not decided)"
-    times = 1 + found.change
-    more = f"{times:.1f} times as much" if times >= 2 else f"{found.change:+.0%}"
-    return f", {size} ({more.replace('%', ' %')})"
+    change = row.comparison.change if row.comparison else None
+    if change is None:
+        return size
+    more = f"{1 + change:.1f} times as much" if change >= 1 else f"{change:+.0%}"
+    return f"{size} ({more.replace('%', ' %')})"
 
 
-def _where(ranked: Sequence[Group]) -> str:
-    """Return which service holds most of the mode's peak that needs most."""
-    group = ranked[-1]
-    held = sorted(group.at_peak.items(), key=lambda item: -item[1])
-    if len(held) == 1 or not held or held[0][1] <= 0:
+def _where(ranked: _Ranked) -> str:
+    """Return which service, and which kind of memory, most of the peak is.
+
+    Of the mode that needs most; where none is known to need more: if it is the same in all.
+    """
+    groups = [ranked.more[-1][0]] if ranked.more else list(ranked.alike)
+    holders = {_holder(group) for group in groups}
+    if len(holders) > 1 or "" in holders:
         return ""
-    name, size = held[0]
+    size = _between([max(group.at_peak.values()) for group in groups])
+    said = f"{holders.pop()} {size} of it{_kind(groups)}."
+    if ranked.more:
+        return f"In {groups[0].label}, {said}"
+    return said[0].upper() + said[1:]
+
+
+def _holder(group: Group) -> str:
+    """Return the service that holds most of a peak, with its verb; empty if there is one only."""
+    held = sorted(group.at_peak.items(), key=lambda item: -item[1])
+    if len(held) < 2 or held[0][1] <= 0:
+        return ""
+    name = held[0][0]
     count = next((s.containers for s in group.scopes if s.scope == name), 1)
-    who = f"the {count} {name} containers hold" if count > 1 else f"the {name} holds"
-    said = f"{who} {format_size(size)} of it."
-    return f"In {group.label}, {said}" if len(ranked) > 1 else said[0].upper() + said[1:]
+    return f"the {count} {name} containers hold" if count > 1 else f"the {name} holds"
 
 
-def _how_sure(ranked: Sequence[Group], rows: Sequence[Row]) -> str:
-    runs = sorted({len(group.figures) for group in ranked})
+def _kind(groups: Sequence[Group]) -> str:
+    """Return of which kind nearly all of that is, if it is of one kind in all groups."""
+    found = set()
+    for group in groups:
+        name, size = max(group.at_peak.items(), key=lambda item: item[1])
+        kinds = group.kinds_at_peak[name]
+        kind = max(kinds, key=lambda each: kinds[each])
+        found.add(kind if kinds[kind] >= _NEARLY_ALL * size else "")
+    kind = found.pop() if len(found) == 1 else ""
+    return f" as {kind}" if kind else ""
+
+
+def _how_sure(ranked: _Ranked) -> str:
+    runs = sorted({len(group.figures) for group in ranked.groups})
     many = " to ".join(_number(n) for n in (runs[0], runs[-1])[: len(runs)])
-    of_each = f"{many} run{'' if runs == [1] else 's'}{' of each' if len(ranked) > 1 else ''}"
-    undecided = [row for row in rows if row.verdict is Verdict.UNDECIDED]
-    if undecided:
-        return f"{of_each.capitalize()}: it would take {undecided[-1].needs}."
-    return f"{of_each.capitalize()}."
+    many += f" run{'' if runs == [1] else 's'}{' of each' if len(ranked.groups) > 1 else ''}"
+    if ranked.open:
+        return f"{many.capitalize()}: to be sure it would take {ranked.open[-1][1].needs}."
+    if ranked.more:
+        return f"{many.capitalize()}: more than chance explains."
+    return f"{many.capitalize()}."
 
 
 def _number(number: int) -> str:

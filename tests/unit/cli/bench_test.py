@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import demo
 from harness.cli.bench import main
 from harness.core.errors import UsageError
 
@@ -54,3 +55,14 @@ def test_only_a_benchs_directory_can_be_resumed(tmp_path: Path) -> None:
         main(["--resume", str(tmp_path)])
     with pytest.raises(UsageError, match="leave out --repeat"):
         main(["--resume", str(tmp_path), "--repeat", "2"])
+
+
+def test_the_demo_is_a_bench_of_all_modes_and_takes_its_flags(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert demo.main(["--dry-run", "--repeat", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "Runs: 8\n" in printed
+    assert "worker x 4" in printed
+    for mode in ("none", "default-proxy", "manual-proxy", "owned-proxy"):
+        assert f"-{mode}-2 in topology" in printed

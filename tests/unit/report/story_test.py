@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
-from harness.analysis.figures import Group, group_runs
+from harness.analysis.figures import Group, RunFigures, ScopeFigures, group_runs
 from harness.analysis.readers import read_session
+from harness.analysis.series import TOPOLOGY
+from harness.analysis.session import Run, Session
 from harness.report.story import circumstances, story
 from tests.rundirs import write_run_directory
 
@@ -33,18 +36,83 @@ def test_who_needs_how_much_more_where_and_how_sure(tmp_path: Path) -> None:
         },
     )
     assert story(found) == (
-        "At its peak manual-proxy and owned-proxy need 100 MB above the baseline, default-proxy"
-        " 124 MB (+24 %), none 300 MB (3.0 times as much). In none, the redis holds 300 MB of it."
-        " Five runs of each."
+        "At its peak manual-proxy and owned-proxy need 100 to 101 MB above the baseline,"
+        " default-proxy 124 MB (+24 %), none 300 MB (3.0 times as much). In none, the redis holds"
+        " 300 MB of it. Five runs of each: more than chance explains."
     )
 
 
 def test_what_is_not_decided_says_what_it_would_take(tmp_path: Path) -> None:
     found = groups(tmp_path / "run", {"none": around(200, 2), "owned-proxy": around(100, 2)})
     assert story(found) == (
-        "At its peak owned-proxy needs 100 MB above the baseline, none 200 MB (not decided)."
-        " In none, the redis holds 200 MB of it. Two runs of each: it would take 1 more run of"
-        " each."
+        "At its peak none needs 200 MB and owned-proxy 100 MB above the baseline: too few runs to"
+        " tell the modes apart. The redis holds 100 to 200 MB of it. Two runs of each: to be sure"
+        " it would take 2 more runs of each."
+    )
+
+
+def test_noise_ranks_no_mode(tmp_path: Path) -> None:
+    noise = {
+        "none": [109 * MB, 92 * MB, 101 * MB, 117 * MB, 88 * MB],
+        "default-proxy": [95 * MB, 120 * MB, 86 * MB, 103 * MB, 112 * MB],
+        "owned-proxy": [97 * MB, 84 * MB, 105 * MB, 115 * MB, 93 * MB],
+    }
+    said = story(groups(tmp_path / "run", noise))
+    assert said.startswith(
+        "The modes do not differ by more than chance: at its peak none, default-proxy and"
+        " owned-proxy need 97.0 to 103 MB above the baseline."
+    )
+    assert "%)" not in said
+    assert "Five runs of each: to be sure it would take" in said
+
+
+def test_chance_names_a_difference_in_at_most_5_of_100_benches() -> None:
+    chance = random.Random(1)
+    named = 0
+    modes = ("none", "default-proxy", "manual-proxy", "owned-proxy")
+    for _ in range(200):
+        peaks = {mode: [chance.gauss(100, 15) * MB for _ in range(5)] for mode in modes}
+        said = story(in_memory(peaks))
+        assert said.startswith(("At its peak ", "The modes do not differ"))
+        named += "The modes do not differ" not in said
+    assert named / 200 <= 0.05
+
+
+def in_memory(peaks: dict[str, list[float]]) -> list[Group]:
+    """Return groups of runs that were never written."""
+    runs = [
+        (Run(f"{place:04d}-{mode}-{n}", mode, n, makespan_s=1.0), peak)
+        for mode, each in peaks.items()
+        for place, (n, peak) in enumerate(enumerate(each, 1))
+    ]
+    session = Session(Path("run"), "harness", None, tuple(run for run, _ in runs), None)
+    figures = [
+        RunFigures(
+            run,
+            None,
+            {
+                TOPOLOGY: ScopeFigures(
+                    TOPOLOGY, "cgroup", 1.0, 2, 0.0, peak, "max_usage", 0, 0.0, None, None, {}
+                )
+            },
+        )
+        for run, peak in runs
+    ]
+    return [Group(m, session, m, tuple(f for f in figures if f.run.mode == m)) for m in peaks]
+
+
+def test_what_the_runs_do_not_say_of_one_mode_is_not_said_of_the_others(tmp_path: Path) -> None:
+    found = groups(
+        tmp_path / "run",
+        {
+            "none": around(300),
+            "default-proxy": [95 * MB, 120 * MB, 100 * MB, 103 * MB, 130 * MB],
+            "owned-proxy": around(100),
+        },
+    )
+    assert story(found).startswith(
+        "At its peak owned-proxy needs 100 MB above the baseline, none 300 MB (3.0 times as much);"
+        " of default-proxy (103 MB) the runs do not say. In none, the redis holds 300 MB of it."
     )
 
 

@@ -1,0 +1,41 @@
+"""Begin here: payloads of 10 MB through Redis in all four modes, in two minutes."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+
+from harness.cli import bench
+from harness.core.parser import Parser
+from harness.topology.compose import COMPOSE_DIR
+
+# Large enough that the modes differ for all to see, small enough for a laptop; five runs of each
+# are the fewest with which a verdict on four modes does not need differences without any overlap.
+FLAGS = (
+    *("--ps-connector", "redis"),
+    *("--data-management", "none", "default-proxy", "manual-proxy", "owned-proxy"),
+    *("--stage-task-counts", "4", "4", "4", "1"),
+    *("--stage-bytes-sizes", "10MB", "10MB", "10MB", "10MB", "1MB"),
+    *("--task-sleep", "0.2", "--repeat", "5", "--warmup", "1"),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Bench the demo's plan, with whatever flags of ``bench`` are given besides."""
+    parser = Parser(
+        prog="harness demo",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        description=f"{__doc__}\n\nThe same as 'harness bench --executor dask' with these flags:\n"
+        f"{shlex.join(FLAGS)}\nFlags of 'harness bench' that are given besides win over these.",
+    )
+    parser.add_argument("--executor", default="dask", help="task executor (default: dask)")
+    args, others = parser.parse_known_args(argv)
+    return bench.main(["--executor", args.executor, *_workers(args.executor), *FLAGS, *others])
+
+
+def _workers(executor: str) -> list[str]:
+    """Return the executor's own flags in examples, as ``make bench`` has them."""
+    path = COMPOSE_DIR / f"{executor}.args"
+    return shlex.split(path.read_text(encoding="utf-8")) if path.is_file() else []
