@@ -188,6 +188,21 @@ def _parts(rows: Rows) -> dict[str, list[PartReadings]]:
     return found
 
 
+def container_readings(
+    path: Path, column: str
+) -> Iterator[tuple[str, str, Times, npt.NDArray[np.int64]]]:
+    """Yield (container, service, times, bytes) of a view's file; nothing where it has none.
+
+    Args:
+        path: ``memory-cgroup.csv`` or ``memory-inside.csv``.
+        column: which of its columns.
+    """
+    columns = {"container": WORD, "t_mono_ns": INTEGER, column: INTEGER}
+    rows = read_csv(path, columns, ("container", "t_mono_ns")).rows
+    if column in rows.columns:
+        yield from _containers(rows, column)
+
+
 def _containers(rows: Rows, column: str) -> Iterator[tuple[str, str, Times, npt.NDArray[np.int64]]]:
     """Yield each container's readings, in the order of their times."""
     rows = rows.where(rows[column].there)

@@ -14,7 +14,7 @@ from harness.analysis.figures import Group, RunFigures
 from harness.analysis.series import TOPOLOGY, Levels
 from harness.analysis.timeline import Boundary, Step, TaskBar, boundaries, steps, task_bars
 from harness.core.sizes import format_size
-from harness.report.palette import INK, Look, look, service_look, service_looks
+from harness.report.palette import INK, Look, service_looks, stage_color
 
 Chart = dict[str, Any]
 
@@ -108,42 +108,6 @@ def _band_traces(group: Group, found: Band, style: Look, *, net: bool) -> list[d
     return [low, high, median]
 
 
-def ranked_chart(groups: Sequence[Group]) -> Chart | None:
-    """Return what each mode needs at its peak as bars of its services, the least on top."""
-    ranked = [group for group in groups if group.figures and group.topology]
-    ranked.sort(key=lambda group: group.topology.net_peak.median if group.topology else 0.0)
-    shares = [group.at_peak for group in ranked]
-    names: dict[str, float] = {}
-    for held in shares:
-        for name, size in held.items():
-            names[name] = max(names.get(name, 0.0), size)
-    if not ranked or not names:
-        return None
-    traces = []
-    for name in sorted(names, key=lambda each: -names[each]):
-        style = service_look(name)
-        traces.append(
-            {
-                "type": "bar",
-                "orientation": "h",
-                "name": name,
-                "y": [group.label for group in ranked],
-                "x": [held.get(name, 0.0) for held in shares],
-                "marker": {
-                    "color": style.color,
-                    "pattern": {"shape": style.hatch, "fillmode": "overlay", "size": 6},
-                },
-                "hovertemplate": "%{x:.4s}B<extra>" + name + ", %{y}</extra>",
-            }
-        )
-    layout = {
-        "barmode": "stack",
-        "xaxis": {"title": {"text": "net peak"}, **BYTES},
-        "yaxis": {"type": "category", "autorange": "reversed", "automargin": True},
-    }
-    return {"data": traces, "layout": layout}
-
-
 def peaks_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | None:
     """Return the net peak of each service as bars, the runs' extremes as whiskers."""
     traces = []
@@ -182,50 +146,6 @@ def peaks_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | N
         "barmode": "group",
         "yaxis": {"title": {"text": "net peak"}, **BYTES},
         "xaxis": {"type": "category"},
-    }
-    return {"data": traces, "layout": layout}
-
-
-def makespan_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart:
-    """Return each run's makespan as a point, and the time of the tasks' sleep alone."""
-    traces = []
-    for group in groups:
-        style = looks[group.label]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": group.label,
-                "x": [group.label for _ in group.figures],
-                "y": [figures.run.makespan_s for figures in group.figures],
-                "text": [figures.run.run_id for figures in group.figures],
-                "marker": {"color": style.color, "symbol": style.symbol, "size": 10},
-                "hovertemplate": "%{text}: %{y:.3f} s<extra></extra>",
-            }
-        )
-    ideal = {g.session.workload.ideal_s for g in groups if g.session.workload}
-    shapes = [
-        {
-            "type": "line",
-            "xref": "paper",
-            "x0": 0,
-            "x1": 1,
-            "y0": t_s,
-            "y1": t_s,
-            "line": {"color": "#808080", "dash": "dot", "width": 1.5},
-            "label": {
-                "text": f"sleep alone: {t_s:g} s",
-                "textposition": "end",
-                "yanchor": "bottom",
-            },
-        }
-        for t_s in sorted(ideal)
-    ]
-    layout = {
-        "shapes": shapes,
-        "showlegend": False,
-        "xaxis": {"type": "category"},
-        "yaxis": {"title": {"text": "makespan"}, "ticksuffix": " s", "rangemode": "tozero"},
     }
     return {"data": traces, "layout": layout}
 
@@ -269,7 +189,7 @@ def run_chart(group: Group, figures: RunFigures, points: int, tasks: int) -> Cha
         "xaxis": {"title": {"text": SECONDS_TITLE}},
         "yaxis": {"title": {"text": "memory in use"}, **BYTES},
         "hovermode": "x unified",
-        "shapes": [_edge(end) for end in ends],
+        "shapes": _edges(ends),
         "annotations": _stage_labels(ends) if bars else [],
     }
     if bars:
@@ -277,7 +197,15 @@ def run_chart(group: Group, figures: RunFigures, points: int, tasks: int) -> Cha
         if len(bars) > tasks:
             layout["xaxis"]["title"]["text"] += f" (the first {tasks} of {len(bars)} tasks)"
         layout["yaxis"]["domain"] = [0.36, 1]
-        layout["yaxis2"] = {"domain": [0, 0.28], "type": "category"}
+        rows = _workers(bars, memory.containers)
+        layout["yaxis2"] = {
+            "domain": [0, 0.28],
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": rows,
+            # Rows of workers that did nothing are rows all the same.
+            "range": [len(rows) - 0.5, -0.5],
+        }
         layout["xaxis"]["anchor"] = "y2"
         layout["barmode"] = "overlay"
     return {"data": traces, "layout": layout}
@@ -328,10 +256,25 @@ def _predicted(must: Sequence[Step], baseline: float) -> list[dict[str, Any]]:
     return traces
 
 
-def _edge(end: Boundary) -> dict[str, Any]:
-    line = {"color": "rgba(128,128,128,0.6)", "width": 1, "dash": "dot"}
-    position = {"x0": end.t_s, "x1": end.t_s, "y0": 0, "y1": 1, "yref": "paper"}
-    return {"type": "line", "line": line, "layer": "below", **position}
+def _edges(ends: Sequence[Boundary]) -> list[dict[str, Any]]:
+    """Return a dotted line where a stage ends, a solid one where a cycle does."""
+    last = {end.cycle: end.stage for end in ends}
+    cycles = len(last) > 1
+    found = []
+    for end in ends:
+        dash = "solid" if cycles and end.stage == last[end.cycle] else "dot"
+        line = {"color": "rgba(128,128,128,0.6)", "width": 1, "dash": dash}
+        position = {"x0": end.t_s, "x1": end.t_s, "y0": 0, "y1": 1, "yref": "paper"}
+        found.append({"type": "line", "line": line, "layer": "below", **position})
+    return found
+
+
+def _workers(bars: Sequence[TaskBar], containers: Mapping[str, int]) -> list[str]:
+    """Return the rows of tasks in the order of the workers' numbers, those without tasks too."""
+    names = {bar.worker for bar in bars}
+    if all(name.startswith("worker-") for name in names):
+        names |= {f"worker-{n}" for n in range(1, containers.get("worker", 0) + 1)}
+    return sorted(names, key=lambda name: [(len(part), part) for part in name.split("-")])
 
 
 def _stage_labels(ends: Sequence[Boundary]) -> list[dict[str, Any]]:
@@ -378,7 +321,7 @@ def _task_traces(bars: Sequence[TaskBar]) -> list[dict[str, Any]]:
             "text": text,
             "textposition": "none",
             "marker": {
-                "color": [look(bar.stage).color for bar in shown],
+                "color": [stage_color(bar.stage) for bar in shown],
                 "pattern": {"shape": hatch, "fillmode": "overlay", "size": 4},
                 "line": {"width": 0.5, "color": "rgba(128,128,128,0.9)"},
             },
@@ -389,6 +332,17 @@ def _task_traces(bars: Sequence[TaskBar]) -> list[dict[str, Any]]:
             "showlegend": False,
         }
         for name, hatch, times in parts
+    ] + [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"tasks of stage {stage}",
+            "x": [None],
+            "y": [shown[0].worker],
+            "yaxis": "y2",
+            "marker": {"color": stage_color(stage), "symbol": "square", "size": 11},
+        }
+        for stage in sorted({bar.stage for bar in shown})[:_FEW_LABELS]
     ]
 
 

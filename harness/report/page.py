@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,14 +15,14 @@ from markupsafe import Markup
 
 from harness import __version__
 from harness.analysis.curves import typical_run
+from harness.analysis.failures import failures
 from harness.analysis.figures import Group, RunFigures
 from harness.analysis.session import OK, Session
 from harness.analysis.verdicts import Verdict
 from harness.core.files import write_whole
-from harness.core.sizes import format_size
-from harness.report import charts, evidence
+from harness.report import charts, evidence, failed, first_screen
 from harness.report.palette import Look, dark_colors
-from harness.report.story import circumstances, story
+from harness.report.story import circumstances, plan_in_words, short_names, story
 from harness.report.tables import Table, connector, ledger, outcomes, services, summary
 
 _FILES = files("harness.report") / "page_files"
@@ -93,23 +94,29 @@ def write_page(
         detail: how much of single runs there is.
     """
     found: dict[str, Any] = {
-        "ranked": charts.ranked_chart(groups),
+        "ranked": first_screen.ranked_chart(groups),
+        "makespans": first_screen.makespan_chart(groups, looks),
         "memory": charts.memory_chart(groups, looks),
         "peaks": charts.peaks_chart(groups, looks),
-        "makespans": charts.makespan_chart(groups, looks),
     }
     runs, more = _run_charts(groups, detail)
+    bad = failures(groups)
+    broken = {f"failed-{n}": failed.failure_chart(f) for n, f in enumerate(bad[: failed.MOST], 1)}
     write_whole(
         path,
         rendered(
             "page.html.j2",
-            {name: chart for name, chart in (found | more).items() if chart is not None},
+            {name: chart for name, chart in (found | broken | more).items() if chart is not None},
             library=library,
             title=_title(sessions),
             story=story(groups),
             lead=lead(sessions),
             circumstances=circumstances(sessions),
-            charts=found,
+            charts=found | broken,
+            legend=first_screen.legend(groups),
+            rows=len(first_screen.ranked(groups) or groups),
+            failures=[(failed.said(each), each) for each in bad[: failed.MOST]],
+            failures_note=failed.left_out(bad),
             runs=runs,
             runs_note=_runs_note(groups, runs),
             summary=summary(groups),
@@ -121,7 +128,7 @@ def write_page(
             connector=connector(groups),
             evidence=[_evidence(n, s) for n, s in enumerate(sessions, 1)],
             problems=[line for session in sessions for line in session.problems],
-            contents=_contents(sessions, groups, runs, comparisons),
+            contents=_contents(sessions, groups, runs, comparisons, failed=bool(bad)),
         ),
     )
 
@@ -161,13 +168,20 @@ def charting_library() -> str:
 
 
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("harness.report", "page_files"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = _unbroken
+    return environment
+
+
+def _unbroken(text: str) -> str:
+    """Return text in which no line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|[kMGT]?B\b)", "\N{NO-BREAK SPACE}", text)
 
 
 def page_file(name: str) -> str:
@@ -221,7 +235,10 @@ def _run_name(figures: RunFigures) -> str:
 
 def _runs_note(groups: Sequence[Group], runs: Sequence[RunCharts]) -> str:
     note = "Shown first is the run whose net peak is the median. A run that did not go through"
-    note += " says how it ended; it is drawn to its last sample."
+    note += " says how it ended; it is drawn to its last sample. Predicted: what must be in the"
+    note += " connector by the flags alone, on top of the baseline. Ideal: the least that any"
+    note += " implementation must hold. Solid lines end a cycle, dotted ones a stage; hatched tasks"
+    note += " are getting their inputs."
     if not any("tasks" in group.session.tables for group in groups):
         note += " Tasks and stage boundaries were not recorded."
     if sum(len(g.runs) for g in groups) > sum(len(group.charts) for group in runs):
@@ -230,29 +247,33 @@ def _runs_note(groups: Sequence[Group], runs: Sequence[RunCharts]) -> str:
 
 
 def _title(sessions: Sequence[Session]) -> str:
+    """Return what was run: the executor and what the data went through."""
+    names = {_ran(session) for session in sessions}
+    what = names.pop() if len(names) == 1 else ""
     if len(sessions) == 1:
-        return sessions[0].name
-    return f"{len(sessions)} sessions: {', '.join(session.name for session in sessions)}"
+        return what or sessions[0].name
+    return f"{what or 'Memory'}: {len(sessions)} sessions"
+
+
+def _ran(session: Session) -> str:
+    facts = session.workload
+    if facts is None:
+        return ""
+    executor, connector_name = short_names(facts)
+    return f"{executor} and {connector_name}" if connector_name else executor
 
 
 def lead(sessions: Sequence[Session]) -> str:
-    """Return in one line what was run, and what its memory is of."""
-    workload = next((session.workload for session in sessions if session.workload), None)
+    """Return in words what was run, and what its memory is of."""
     views = {session.memory.view for session in sessions if session.memory}
     memory = {
         frozenset({"host"}): "Memory is that of the whole host.",
         frozenset({"cgroup"}): "Memory is what the kernel charges to the containers.",
         frozenset({"inside"}): "Memory is as read inside the containers.",
     }.get(frozenset(views), "")
-    if workload is None:
-        return memory
-    repeat = f", {workload.repeat} times" if workload.repeat > 1 else ""
-    return (
-        f"{workload.executor}, {workload.connector or 'no connector'}; stages of"
-        f" {' '.join(map(str, workload.task_counts))} tasks{repeat};"
-        f" {format_size(workload.payload_bytes)} of payload a run;"
-        f" {workload.ideal_s:g} s of sleep. {memory}"
-    )
+    session = next((session for session in sessions if session.workload), None)
+    plan = plan_in_words(session) if session else ""
+    return " ".join(filter(None, (plan, memory)))
 
 
 def _evidence(number: int, session: Session) -> dict[str, Any]:
@@ -282,13 +303,15 @@ def _contents(
     groups: Sequence[Group],
     runs: Sequence[RunCharts],
     comparisons: Table | None,
+    *,
+    failed: bool,
 ) -> list[tuple[str, str]]:
     return [
-        ("summary", "Summary"),
+        *([("failed", "Runs that did not go through")] if failed else []),
         ("memory", "Memory over time"),
-        *([("runs", "By service")] if runs else []),
+        *([("runs", "Services and tasks")] if runs else []),
         ("services", "Peaks"),
-        ("makespans", "Makespans"),
+        ("summary", "Figures"),
         *([("comparisons", "Comparisons")] if comparisons else []),
         ("outcomes", "Outcomes"),
         *([("connector", "In the connector")] if connector(groups) else []),

@@ -85,6 +85,7 @@ def dark_colors() -> dict[str, str]:
     """Return what stands for each colour on a dark page, see-through ones by their beginning."""
     pairs = [*zip(_COLORS, _DARK, strict=True), (INK, _DARK_INK)]
     pairs += [*_SERVICES.values(), *_OTHER_SERVICES]
+    pairs += zip(_STAGES, _STAGES_DARK, strict=True)
     return dict(pairs) | {_rgb(light): _rgb(dark) for light, dark in pairs}
 
 
@@ -105,6 +106,21 @@ _SERVICES = {
     "interchange": ("#999933", "#D9D96B"),
 }
 _OTHER_SERVICES = (("#AA4499", "#DC9AD0"), ("#5C8AA8", "#A3C9E0"), ("#7A6A4F", "#C9B998"))
+
+
+# Tol's sunset (2021): an order, as stages have one, and neither modes nor services.
+_STAGES = ("#364B9A", "#6EA6CD", "#EAD9A0", "#FDB366", "#DD3D2D", "#A50026")
+_STAGES_DARK = ("#8193E0", "#8CC0E6", "#F4E9BD", "#FDC488", "#F0796C", "#E0566F")
+
+
+def stage_color(stage: int) -> str:
+    """Return the colour of a stage's tasks."""
+    return _STAGES[stage % len(_STAGES)]
+
+
+def dark_of(color: str) -> str:
+    """Return what stands for a colour on a dark page."""
+    return dark_colors().get(color, color)
 
 
 def service_look(name: str) -> Look:

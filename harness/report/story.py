@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.analysis.compare import Question, Row, compare_groups, resolution_bytes
 from harness.analysis.figures import Group
-from harness.analysis.session import Session
+from harness.analysis.session import Session, WorkloadFacts
 from harness.analysis.statistics import least_runs
 from harness.analysis.verdicts import Rules, Verdict
 from harness.core.sizes import format_size
@@ -208,6 +208,39 @@ def _number(number: int) -> str:
     return _NUMBERS[number] if number < len(_NUMBERS) else str(number)
 
 
+# What class names do not tell.
+_SAID = {"dask": "Dask", "globus": "Globus Compute", "parsl": "Parsl", "redis": "Redis"}
+_SAID |= {"process": "A process pool", "thread": "A thread pool", "file": "files"}
+
+
+def short_names(facts: WorkloadFacts) -> tuple[str, str]:
+    """Return what executor and connector are called; the latter empty without one."""
+    found = []
+    for name, kind in ((facts.executor, "Executor"), (facts.connector, "Connector")):
+        short = name.removesuffix(kind)
+        found.append(_SAID.get(short.removesuffix("Pool").lower(), short))
+    return found[0], found[1]
+
+
+def plan_in_words(session: Session) -> str:
+    """Return what one run was: its stages, sizes and sleep, how many modes and repetitions."""
+    facts = session.workload
+    if facts is None:
+        return ""
+    counts = sorted({len([r for r in session.runs if r.mode == m]) for m in session.modes})
+    modes, stages = len(session.modes), len(facts.task_counts)
+    runs = " to ".join(_number(n) for n in (counts[0], counts[-1])[: len(counts)])
+    cycles = f", {facts.repeat} times in a row" if facts.repeat > 1 else ""
+    return (
+        f"{_number(modes).capitalize()} mode{'s' if modes > 1 else ''}, {runs} run"
+        f"{'' if counts == [1] else 's'}{' of each' if modes > 1 else ''}. A run is a workflow of"
+        f" {_number(stages)} stage{'s' if stages > 1 else ''} of"
+        f" {listed(list(map(str, facts.task_counts)))} tasks{cycles}, which sleep"
+        f" {facts.sleep_s:g} s. Start data and each result have"
+        f" {_between(facts.bytes_sizes)}, {format_size(facts.payload_bytes)} in all."
+    )
+
+
 def circumstances(sessions: Sequence[Session]) -> list[str]:
     """Return a line for each session: when, how long, on which machine, with which engine."""
     return [line for line in map(_circumstance, sessions) if line]
@@ -223,7 +256,7 @@ def _circumstance(session: Session) -> str:
     if started:
         parts.append(started)
     if begun and ended:
-        parts.append(f"{(max(ended) - min(begun)) / 1e9:.0f} s")
+        parts.append(_duration((max(ended) - min(begun)) / 1e9))
     if machine.get("cpu_model"):
         memory = format_size(machine.get("memory_bytes") or 0)
         parts.append(f"{machine['cpu_model']}, {machine.get('cpus')} CPUs, {memory}")
@@ -232,7 +265,15 @@ def _circumstance(session: Session) -> str:
     engine = manifest.get("engine") or {}
     if engine.get("version"):
         parts.append(f"Docker {engine['version']}")
+    parts.append(session.name)
     return one_line(", ".join(parts))
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"
 
 
 def _started(session: Session) -> str:

@@ -84,11 +84,10 @@ def test_all_figures_are_there_and_the_console_is_silent(page: Page) -> None:
     titles = page.run("return [...document.querySelectorAll('h2')].map((h) => h.textContent)")
     assert titles == [
         "What each mode needs at its peak",
-        "Summary",
         "Memory over time",
         "Memory by service, and tasks",
         "Peaks by service",
-        "Makespans",
+        "Summary",
         "Comparisons with none",
         "Runs and outcomes",
         "In the connector",

@@ -27,7 +27,7 @@
       plot_bgcolor: css("--paper"),
       font: { color: css("--ink"), family: "system-ui, sans-serif", size: narrow.matches ? 11 : 13 },
       hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--ink") } },
-      legend: { orientation: "h", y: 1.04, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" },
+      legend: { orientation: "h", traceorder: "normal", y: 1.04, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: css("--link") },
       margin: { l: narrow.matches ? 8 : 64, r: 12, t: 24, b: 48 },
       dragmode: "zoom",
@@ -46,19 +46,19 @@
     annotations: (chart.layout.annotations ?? []).map(short),
   });
 
-  const config = {
+  const config = (place) => ({
     responsive: true,
     displaylogo: false,
-    displayModeBar: !narrow.matches,
+    displayModeBar: !narrow.matches && !place.classList.contains("rows"),
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"],
     toImageButtonOptions: { format: "svg" },
-  };
+  });
 
   function draw(place) {
     const chart = charts[place.dataset.chart];
     place.dataset.drawn = place.dataset.chart;
     delete place.dataset.ready;
-    return Plotly.react(place, chart.data, layoutOf(chart), config)
+    return Plotly.react(place, chart.data, layoutOf(chart), config(place))
       .then(() => (place.dataset.switch ? show(place) : place))
       .then(() => {
         place.dataset.ready = place.dataset.drawn;

@@ -9,8 +9,10 @@ import pytest
 
 from harness.analysis.figures import Group, group_runs
 from harness.analysis.readers import read_session
+from harness.analysis.timeline import task_bars
 from harness.report import charts
 from harness.report.charts import run_chart
+from harness.report.first_screen import makespan_chart
 from harness.report.palette import Look, dark_colors, look, mode_looks
 from tests.rundirs import write_run_directory
 
@@ -94,15 +96,18 @@ def test_of_many_tasks_the_first_are_shown_and_said(groups: list[Group]) -> None
     assert "the first 2 of 3 tasks" in chart["layout"]["xaxis"]["title"]["text"]
 
 
-def test_peaks_and_makespans_show_every_group(groups: list[Group]) -> None:
+def test_peaks_show_every_group(groups: list[Group]) -> None:
     peaks = charts.peaks_chart(groups, looks_of(groups))
     assert peaks is not None
     assert [trace["name"] for trace in peaks["data"]] == ["none", "owned-proxy"]
     assert peaks["data"][0]["y"] == [35 * MB, 0, 35 * MB]
     assert peaks["data"][0]["error_y"]["array"] == [5 * MB, 0, 5 * MB]
-    makespans = charts.makespan_chart(groups, looks_of(groups))
-    assert makespans["data"][0]["y"] == [2.0, 2.0]
-    assert makespans["layout"]["shapes"][0]["y0"] == 1.0
+
+
+def test_workers_are_sorted_by_number_and_idle_ones_are_rows(groups: list[Group]) -> None:
+    bars = task_bars(groups[0].session, groups[0].runs[0].run)
+    assert charts._workers([bars[0]], {"worker": 12})[8:] == [f"worker-{n}" for n in range(9, 13)]
+    assert charts._workers([], {}) == []
 
 
 def test_without_memory_there_are_makespans_only(tmp_path: Path) -> None:
@@ -112,7 +117,9 @@ def test_without_memory_there_are_makespans_only(tmp_path: Path) -> None:
     assert charts.memory_chart(found, looks_of(found)) is None
     assert charts.peaks_chart(found, looks_of(found)) is None
     assert run_chart(found[0], found[0].figures[0], 100, 100) is None
-    assert charts.makespan_chart(found, looks_of(found))["data"]
+    makespans = makespan_chart(found, looks_of(found))
+    assert makespans is not None
+    assert makespans["data"][0]["x"] == [2.0]
 
 
 def test_a_mode_looks_the_same_in_every_report_and_none_like_another() -> None:

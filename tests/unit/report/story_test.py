@@ -9,7 +9,7 @@ from harness.analysis.figures import Group, RunFigures, ScopeFigures, group_runs
 from harness.analysis.readers import read_session
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.session import Run, Session
-from harness.report.story import circumstances, story
+from harness.report.story import circumstances, plan_in_words, story
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000
@@ -131,7 +131,15 @@ def test_one_mode_of_the_host_alone() -> None:
     )
 
 
+def test_the_plan_in_words(tmp_path: Path) -> None:
+    found = groups(tmp_path / "run", {"none": around(100), "owned-proxy": around(100, 3)})
+    assert plan_in_words(found[0].session) == (
+        "Two modes, three to five runs of each. A run is a workflow of two stages of 2 and 1 tasks,"
+        " which sleep 0.5 s. Start data and each result have 100 KB to 1.00 MB, 3.10 MB in all."
+    )
+
+
 def test_where_and_when_it_was_run(tmp_path: Path) -> None:
     (group,) = groups(tmp_path / "run", {"none": around(100)})
     (line,) = circumstances([group.session])
-    assert line == "2023-11-14, 18 s, Linux 6.1, Docker 28.0"
+    assert line == "2023-11-14, 18 s, Linux 6.1, Docker 28.0, run"
