@@ -68,6 +68,7 @@ MAY_DIFFER: Mapping[tuple[str, str], str] = {
     ("topology", "until"): "as --repeat",
     ("topology", "budget"): "as --repeat",
     ("topology", "against"): "as --repeat",
+    ("general", "why"): "traced runs come after those that are compared",
     ("general", "run_dir"): "a name",
     ("general", "csv_file"): "a name",
     ("general", "log_file"): "a name",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from harness.analysis.quality import write_quality
@@ -13,10 +14,11 @@ from harness.core.flags import Parser
 from harness.images import Image
 from harness.images.variant import Variant, saved
 from harness.plan import Plan, add_plan_flags, parse_plan
+from harness.plan.options import Why
 from harness.report.ahead import ReportAhead
 from harness.report.dry_run import dry_run_text
 from harness.report.progress import Progress
-from harness.results.directory import RunDirectory, create
+from harness.results.directory import RunDirectory, create, traced_directory
 from harness.results.manifest import notes
 from harness.results.repair import finished_runs
 from harness.topology import ownership
@@ -29,6 +31,7 @@ from harness.topology.resume import (
     only_bench_of,
     read_bench_file,
     require_images,
+    write_bench_file,
 )
 
 _RESUME = "--resume"
@@ -105,6 +108,7 @@ def _resume(argv: Sequence[str]) -> int:
         done = finished_runs(directory, _say)
         left = plan.run_count - len(done)
         _say(f"{len(done)} of {plan.run_count} runs are done, {left} are left")
+        clear_the_way(traced_directory(directory), _say)
         return _bench(plan, directory, bool(left), images=images, variant=saved(path))
 
 
@@ -119,15 +123,17 @@ def _bench(
     report = ReportAhead(page=not plan.topology.no_report)
     total = plan.run_count
     try:
-        if anything:
+        if anything and plan.general.why != Why.ONLY:
             with Progress(total, sys.stderr) as progress:
 
                 def done(runs: int) -> None:
                     progress.done(runs)
-                    if runs >= total:
+                    if runs >= total and plan.general.why is None:
                         report.start()
 
                 Bench(plan, directory, progress.say, done, images, variant).run()
+        if plan.general.why is not None:
+            _trace(plan, directory, images, variant)
     except KeyboardInterrupt:
         _conclude(directory, ReportAhead(page=False))
         raise
@@ -138,6 +144,23 @@ def _bench(
     return 0
 
 
+def _trace(
+    plan: Plan,
+    directory: RunDirectory,
+    images: dict[str, Image] | None,
+    variant: Variant | None,
+) -> None:
+    """Run each mode once more under a trace, in a run directory of its own."""
+    traced, within = plan.traced(), traced_directory(directory)
+    within.path.mkdir(exist_ok=True)
+    if plan.general.why == Why.ONLY:
+        # The runs within are all there are, but it is this directory that is resumed.
+        write_bench_file(directory.bench, plan, {s: asdict(i) for s, i in (images or {}).items()})
+    _say(f"--why: each mode once more, traced, in {within.path}")
+    with Progress(traced.run_count, sys.stderr) as progress:
+        Bench(traced, within, progress.say, progress.done, images, variant).run()
+
+
 def _say(line: str) -> None:
     # Whoever read this may be gone; the bench goes on.
     with suppress(OSError):
@@ -146,6 +169,8 @@ def _say(line: str) -> None:
 
 def _conclude(directory: RunDirectory, report: ReportAhead) -> None:
     """Say what came of it, and write the report if one is wanted and there is anything."""
+    if not directory.outcomes.exists() and traced_directory(directory).outcomes.exists():
+        directory = traced_directory(directory)
     quality = write_quality(directory)
     tables, place = report.write(directory.path) if directory.outcomes.exists() else ("", "")
     if tables:

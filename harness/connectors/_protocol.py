@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar, Self
@@ -48,6 +48,21 @@ class ServerMemory:
 
     used_bytes: int
     rss_bytes: int
+
+
+@dataclass(frozen=True)
+class ServerParts:
+    """What a server's memory is made of; the columns of ``server.csv`` that are not times."""
+
+    used_bytes: int
+    rss_bytes: int
+    dataset_bytes: int
+    query_buffer_bytes: int
+    output_buffer_bytes: int
+    other_bytes: int
+    clients: int
+    readers: int
+    writers: int
 
 
 class ConnectorConfig(BaseModel):
@@ -122,6 +137,13 @@ class ConnectorConfig(BaseModel):
     def server_memory(self, connector: Connector[Any]) -> ServerMemory | None:  # noqa: ARG002
         """Return what the server behind it says of its memory; None without one that does."""
         return None
+
+    def server_parts(
+        self,
+        connector: Connector[Any],  # noqa: ARG002
+    ) -> AbstractContextManager[Callable[[], ServerParts] | None]:
+        """Return a context of what asks the server behind it; of None without one that says it."""
+        return nullcontext(None)
 
     def trim(self, connector: Connector[Any]) -> tuple[str, ...]:  # noqa: ARG002
         """Let the servers behind it give free memory back; it fails nothing.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from proxystore.connectors.protocols import Connector
 from pydantic import Field
 
-from harness.connectors._protocol import ConnectorConfig, Held, ServerMemory, connectors
+from harness.connectors._protocol import (
+    ConnectorConfig,
+    Held,
+    ServerMemory,
+    ServerParts,
+    connectors,
+)
 from harness.core.errors import InfrastructureError
 from harness.core.flags import Flag
 
@@ -22,6 +28,10 @@ TOPOLOGY_PASSWORD = "/harness/secrets/redis"  # noqa: S105  # the name of a file
 _TOPOLOGY_PATIENCE_S = 60.0
 # A string of Redis; a serialised payload is a little larger than the payload.
 _LARGEST_VALUE_BYTES = 512 * 2**20 - 4096
+
+# What is less is a buffer that any client has.
+_LARGE_OUTPUT = 16 * 1024
+_LARGE_QUERY = 64 * 1024
 
 
 @connectors.register("redis")
@@ -122,6 +132,27 @@ class RedisConfig(ConnectorConfig):
             found: Any = client.info("memory")
         return ServerMemory(int(found["used_memory"]), int(found["used_memory_rss"]))
 
+    @contextmanager
+    def _server_parts(self) -> Iterator[Callable[[], ServerParts]]:
+        with self._client() as client:
+            # Both questions in one go, or the answers are of different moments.
+            pipe = client.pipeline(transaction=False)
+
+            def parts() -> ServerParts:
+                pipe.info("memory")
+                pipe.client_list()
+                memory, clients = pipe.execute()
+                return parts_of(memory, clients)
+
+            yield parts
+
+    def server_parts(
+        self,
+        connector: Connector[Any],  # noqa: ARG002
+    ) -> AbstractContextManager[Callable[[], ServerParts] | None]:
+        """Ask ``INFO memory`` and ``CLIENT LIST``."""
+        return self._server_parts()
+
     def trim(self, connector: Connector[Any]) -> tuple[str, ...]:  # noqa: ARG002
         """Let the server's allocator give its dirty pages back (``MEMORY PURGE``)."""
         import redis  # noqa: PLC0415
@@ -137,3 +168,28 @@ class RedisConfig(ConnectorConfig):
     def for_topology(cls) -> Self:
         """Use the topology's ``redis`` service."""
         return cls(host="redis", port=6379, password_file=TOPOLOGY_PASSWORD)
+
+
+def parts_of(memory: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> ServerParts:
+    """Return what a server's memory is made of, from ``INFO memory`` and ``CLIENT LIST``.
+
+    Redis counts every buffer of its clients as overhead, by sums that it renews now and then: the
+    data set that it tells has what these sums have missed.
+    """
+    query = [int(c["qbuf"]) + int(c["qbuf-free"]) for c in clients]
+    output = [int(c["omem"]) for c in clients]
+    used, told = int(memory["used_memory"]), int(memory["used_memory_dataset"])
+    known = int(memory.get("mem_clients_normal", 0))
+    missed = max(0, sum(query) + sum(output) - known)
+    dataset = max(0, told - missed)
+    return ServerParts(
+        used_bytes=used,
+        rss_bytes=int(memory["used_memory_rss"]),
+        dataset_bytes=dataset,
+        query_buffer_bytes=sum(query),
+        output_buffer_bytes=sum(output),
+        other_bytes=used - dataset - sum(query) - sum(output),
+        clients=len(clients),
+        readers=sum(size >= _LARGE_OUTPUT for size in output),
+        writers=sum(size >= _LARGE_QUERY for size in query),
+    )

@@ -41,6 +41,7 @@ class Flag:
         repeats: given several times, its values add up.
         place: it says where something is (an address, a port, a folder), and not what is done: runs
             with another one compare. Whether there is one, and how many, still counts.
+        bare: the value of the flag alone, for one that may go without.
         secret: it names a secret: nothing about it is other work.
     """
 
@@ -53,6 +54,7 @@ class Flag:
     share: bool = False
     repeats: bool = False
     place: bool = False
+    bare: str | None = None
     secret: bool = False
 
     @property
@@ -133,7 +135,8 @@ def _add_flag(group: argparse._ArgumentGroup, field: FieldInfo, flag: Flag) -> N
     group.add_argument(
         flag.name,
         type=scalar,
-        nargs="+" if is_list else None,
+        nargs="+" if is_list else "?" if flag.bare else None,
+        const=flag.bare,
         action="extend" if flag.repeats else "store",
         choices=flag.choices,
         metavar=flag.metavar,

@@ -26,6 +26,18 @@ from harness.images.words import Say, Source, keep, source, uv, uv_failure
 # Another one resolves anew.
 _FORMAT = "2"
 _RESOLVE_TIMEOUT_S = 300
+_SCREENS = frozenset(
+    {
+        "linkify-it-py",
+        "markdown-it-py",
+        "mdit-py-plugins",
+        "mdurl",
+        "platformdirs",
+        "pygments",
+        "textual",
+        "uc-micro-py",
+    }
+)
 _PLATFORMS = {"x86_64": "x86_64-manylinux_2_36", "aarch64": "aarch64-manylinux_2_36"}
 # As uv writes a package that it was given as a file.
 _FILE_ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._-]+) @ ")
@@ -162,6 +174,10 @@ class _Locks:
             command += ["--python-platform", _PLATFORMS.get(machine, machine)]
             # Of what is asked for by a range, or by its name alone, the newest is meant.
             command += [word for name in sorted(asked) for word in ("--upgrade-package", name)]
+            # An image's lock leaves out what only memray's screens need; so do its variants'.
+            own = versions(self._file(stack, "lock").read_bytes())
+            left_out = sorted(_SCREENS - own.keys())
+            command += [word for name in left_out for word in ("--no-emit-package", name)]
             command += ["--output-file", str(lock), str(given)]
             done = uv(command, _RESOLVE_TIMEOUT_S, {}, Path(scratch))
             if done.returncode:

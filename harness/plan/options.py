@@ -38,6 +38,13 @@ class Isolate(StrEnum):
     RUN = "run"
 
 
+class Why(StrEnum):
+    """Whether runs are traced, beside those that are measured or instead of them."""
+
+    AFTER = "after"
+    ONLY = "only"
+
+
 class General(FlagModel):
     """Where results go and how often things are done."""
 
@@ -142,6 +149,19 @@ class General(FlagModel):
             " warm-up runs do it anyway",
         ),
     ] = False
+
+    why: Annotated[
+        Why | None,
+        Flag(
+            "--why",
+            "after the measured runs, or with 'only' instead of them, run each mode once more and"
+            " trace who allocates what: in why/ of the run directory, and in no other figure",
+            choices=tuple(Why),
+            bare=Why.AFTER,
+        ),
+    ] = None
+    traced: bool = False
+    """Whether these are such runs; no flag says so."""
 
     @field_validator("csv_file", "log_file")
     @classmethod

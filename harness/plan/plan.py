@@ -12,7 +12,7 @@ from harness.connectors import ConnectorConfig, connectors
 from harness.core.errors import UsageError
 from harness.core.pairs import pair_refusal
 from harness.executors import ExecutorConfig, executors
-from harness.plan.options import General, Order, Topology
+from harness.plan.options import General, Isolate, Order, Topology
 from harness.plan.workload import FlagModel, Mode, Workload
 from harness.results.directory import name_refusal
 
@@ -70,6 +70,15 @@ class Plan(BaseModel):
         return self.model_copy(
             update={"general": self.general.model_copy(update={"repeat": repeat})}
         )
+
+    def traced(self) -> Plan:
+        """Return the plan of the traced runs (``--why``): each mode once, whatever is compared."""
+        general = {"why": None, "traced": True, "repeat": 1, "order": Order.GIVEN}
+        found: dict[str, Any] = {"general": self.general.model_copy(update=general)}
+        if self.topology is not None:
+            topology = {"until": None, "budget": None, "against": None, "isolate": Isolate.MODE}
+            found["topology"] = self.topology.model_copy(update=topology)
+        return self.model_copy(update=found)
 
     def with_stack(self, words: Sequence[str]) -> Plan:
         """Return the plan with other words for the same packages; only one with a topology."""

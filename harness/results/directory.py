@@ -126,6 +126,21 @@ class RunDirectory:
         return self.path / "storage.csv"
 
     @property
+    def server(self) -> Path:
+        """What the memory of the connector's server was made of during traced runs."""
+        return self.path / "server.csv"
+
+    @property
+    def traces(self) -> Path:
+        """A folder with a file for each process of the traced runs."""
+        return self.path / "traces"
+
+    @property
+    def why(self) -> Path:
+        """A run directory within: traced runs of the same plan."""
+        return self.path / "why"
+
+    @property
     def phases(self) -> Path:
         """How the phases around each run went."""
         return self.path / "phases.csv"
@@ -227,6 +242,11 @@ def create(parent: str, csv_name: str, log_name: str, now: datetime | None = Non
     """
     path = create_named(parent, BENCHMARK_NAME, now, log_name)
     return RunDirectory(path, csv_name, log_name)
+
+
+def traced_directory(directory: RunDirectory) -> RunDirectory:
+    """Return the run directory of the traced runs that belong to a bench (``--why``)."""
+    return RunDirectory(directory.why, directory.csv_name, directory.log_name)
 
 
 def absolute(parent: str | Path) -> Path:

@@ -18,6 +18,7 @@ from harness.results.schema import (
     PeakRow,
     PhaseRow,
     PredictionRow,
+    ServerRow,
     StorageRow,
     TaskRow,
     TruthRow,
@@ -40,6 +41,7 @@ SCHEMAS: dict[str, type[Any]] = {
     _FILES.tasks.name: TaskRow,
     _FILES.predictions.name: PredictionRow,
     _FILES.storage.name: StorageRow,
+    _FILES.server.name: ServerRow,
     _FILES.workers.name: WorkerRow,
     _FILES.truth.name: TruthRow,
 }
@@ -62,10 +64,11 @@ of the **host**, as psutil reads them. The paper's "used" is total - available.
 JSON files: `manifest.json` (what was run, with what, where), `plan.json` (the plan as the runner
 executes it), `bench.json` (the plan as given and the images, for `--resume`), `sampling.json` (how
 each sampler kept its clock and what it cost; a name that ends in `@2` is of the second topology),
-`quality.json` (clocks, gaps, the largest deviation of usage from the sum of its parts, disagreement
-of the views, baselines that were not flat). `calibration.json` of `harness calibrate` is beside the
-run directories. `harness report` adds `report.html`, `figures/` and `summary.json` (all its
-figures; has a `schema_version`).
+`why/` (with `--why`: a run directory of the traced runs, in whose `traces/` is a file for each
+process; [how to read it](why.md)), `quality.json` (clocks, gaps, the largest deviation of usage
+from the sum of its parts, disagreement of the views, baselines that were not flat).
+`calibration.json` of `harness calibrate` is beside the run directories. `harness report` adds
+`report.html`, `figures/` and `summary.json` (all its figures; has a `schema_version`).
 [What each figure is](measurement.md).
 
 `variant/` is there if `--stack` or `--python` was given: `variant.json` (what was asked for, and

@@ -47,11 +47,13 @@ from harness.results.schema import (
     MarkRow,
     PhaseRow,
     PredictionRow,
+    ServerRow,
     StorageRow,
     TaskRow,
     TruthRow,
 )
 from harness.results.shared import SharedFolder
+from harness.results.traces import take_traces
 
 _CHUNK_BYTES = 1 << 20
 _LINE_BYTES = 16 * 1024
@@ -201,6 +203,7 @@ class Intake:
             _Source(directory.tasks.name, directory.tasks, TaskRow),
             _Source(directory.phases.name, directory.phases, PhaseRow),
             _Source(directory.storage.name, directory.storage, StorageRow),
+            _Source(directory.server.name, directory.server, ServerRow),
             _Source(directory.results.name, directory.results, ResultRow),
             _Source(directory.objects.name, directory.objects, ObjectsRow),
             _Source(directory.outcomes.name, directory.outcomes, OutcomeRow),
@@ -284,6 +287,7 @@ class Intake:
             if source.name == self.directory.marks.name or source in self._samples:
                 self._take(source)
         self._take_log()
+        take_traces(self.shared, self.directory, self.known.runs, self.known.containers)
         self._take_reports(topology)
         manifest = self._json(self.directory.manifest.name)
         kept = {
@@ -419,6 +423,7 @@ def shared_files(directory: RunDirectory) -> tuple[list[str], list[str]]:
         directory.tasks,
         directory.phases,
         directory.storage,
+        directory.server,
         directory.results,
         directory.objects,
         directory.memory("inside"),

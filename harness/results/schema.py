@@ -337,6 +337,28 @@ class StorageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerRow:
+    """A row of ``server.csv``: what the server behind the connector says its memory is made of.
+
+    Asked each 50 ms during traced runs. Of Redis: ``INFO memory`` and, for the clients' buffers,
+    ``CLIENT LIST`` in one go, because the sums of the first lag behind when it is busy.
+    """
+
+    run_id: str = column("the run")
+    t_mono_ns: int = column("CLOCK_MONOTONIC after the answer")
+    t_unix_ns: int = column("CLOCK_REALTIME after the answer")
+    used_bytes: int = column("used_memory: what it has allocated")
+    rss_bytes: int = column("used_memory_rss: what its process holds")
+    dataset_bytes: int = column("used_memory_dataset less the clients' buffers: the objects")
+    query_buffer_bytes: int = column("what clients are sending: qbuf and qbuf-free of all")
+    output_buffer_bytes: int = column("what clients have not read yet: omem of all")
+    other_bytes: int = column("used_memory less the three: the server itself", signed=True)
+    clients: int = column("clients that are connected")
+    readers: int = column("clients with an output buffer of 16 KiB or more")
+    writers: int = column("clients with a query buffer of 64 KiB or more")
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseRow:
     """A row of ``phases.csv``: how the phases around one run went.
 

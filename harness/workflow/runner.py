@@ -32,9 +32,11 @@ from harness.results.logs import BENCH
 from harness.results.outcomes import Ending, Outcome, error_for, write_ending
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter
 from harness.results.schema import PhaseRow, PredictionRow, StorageRow, TaskRow
-from harness.workflow.modes import manager_for
+from harness.workflow.modes import DataManager, manager_for
 from harness.workflow.phases import Phases, RunTimeout, bounded
+from harness.workflow.server_watch import watched_server
 from harness.workflow.tasks import ContainerName, no_container, warm_up
+from harness.workflow.tracing import Tracing
 from harness.workflow.workflow import Timing, no_audit, run_workflow
 
 logger = logging.getLogger("run.workflow-memory")
@@ -195,7 +197,8 @@ class PlanRunner:
             on.rows.results.write(row)
             on.rows.objects.write(held)
         # Last: a run is finished when its outcome is on disk.
-        on.rows.outcomes.write(_outcome(run, Ending(Outcome.LEAK if leak else Outcome.OK, leak)))
+        said = leak or ("traced" if self._plan.general.traced else "")
+        on.rows.outcomes.write(_outcome(run, Ending(Outcome.LEAK if leak else Outcome.OK, said)))
         number = self._places.start + self._runs.index(run) + 1
         text = "Run %d/%d %s completed in %.3fs"
         logger.log(BENCH, text, number, self._total, run.run_id, timing.makespan_s)
@@ -224,12 +227,31 @@ class PlanRunner:
             on.rows.outcomes.write(_outcome(run, ending))
 
     def _measure(self, run: Run, on: _Measuring) -> tuple[Timing, ObjectsRow]:
-        plan, phases = self._plan, on.phases
         manager = manager_for(run.mode, on.store)
         # Garbage of the run before is nobody's memory in this one. The reference collects it inside
         # of the measured window, where it takes 60 ms.
         gc.collect()
         interrupt.check()
+        with self._traced(run, on):
+            return self._measured(run, on, manager)
+
+    @contextmanager
+    def _traced(self, run: Run, on: _Measuring) -> Iterator[None]:
+        """Trace a run from before its baseline to after it, if that is what the plan is for."""
+        plan, directory = self._plan, self._directory
+        if not plan.general.traced or run.warm_up:
+            yield
+            return
+        with (
+            Tracing(plan, directory, self._container).of_run(run.run_id, on.executor),
+            watched_server(plan.connector, on.store.connector, directory, run.run_id),
+        ):
+            yield
+
+    def _measured(
+        self, run: Run, on: _Measuring, manager: DataManager
+    ) -> tuple[Timing, ObjectsRow]:
+        plan, phases = self._plan, on.phases
         phases.baseline(run.run_id)
         audits = plan.general.audit_stages or run.warm_up
         audit = phases.audit if audits and manager.uses_store else no_audit

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.results.directory import RunDirectory
 from harness.results.shared import SharedFolder
+from harness.results.traces import trace_files
 from harness.sampling.cgroup.scopes import acting_as
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class TopologyFolder:
         sizes = {self._rows[0]: self.shared.size(self._rows[0])} if self._rows else {}
         for name in (*self._rows[1:], *self._rows[:1]):
             self._send_rows(name, sizes.get(name))
-        for name in (*self._wholes, *self._reports()):
+        for name in (*self._wholes, *self._reports(), *trace_files(self.shared)):
             self._send_whole(name)
 
     def _reports(self) -> list[str]:
