@@ -48,7 +48,7 @@ class Records:
         source: ``harness`` or ``psbench``: who wrote it.
         workload: None where results.csv has no usable row.
         runs: in the order they were run.
-        peaks: by run and by service (or ``topology``).
+        peaks: by run and by container, service or ``topology``.
         tables: further files that are there, by name without suffix.
         problems: one line for each thing that could not be used.
         started_unix_s: when the first run of results.csv started; None without rows.
@@ -411,7 +411,7 @@ def _peaks(rows: Iterable[PeakRow]) -> dict[tuple[str, str], Peak]:
             row.peak_bytes, row.baseline_bytes, row.peak_kind, row.interval_ns
         )
         for row in rows
-        if row.scope in ("service", "topology")
+        if row.scope in ("container", "service", "topology")
         and row.peak_bytes is not None
         and row.baseline_bytes is not None
     }

@@ -154,7 +154,7 @@ class Session:
         workload: None where results.csv has no usable row.
         runs: in the order they were run.
         memory: usage over time; None where none was recorded.
-        peaks: by run and by service (or ``topology``).
+        peaks: by run and by container, service or ``topology``.
         tables: further files that are there, by name without suffix: tasks, predictions, ledger,
             objects, marks.
         documents: JSON files that are there, by name without suffix: manifest, sampling, quality,

@@ -184,3 +184,21 @@ def _conclude(directory: RunDirectory, report: ReportAhead) -> None:
     print(f"\nRun directory: {directory.path}")
     if place:
         print(place)
+    if directory.why.exists() or directory.traces.exists():
+        _say_why(directory)
+
+
+def _say_why(directory: RunDirectory) -> None:
+    """Say who holds what, and where more of it is; a bench is not at fault if that fails."""
+    # As long to import as figures are.
+    from harness.analysis.why import read_why  # noqa: PLC0415
+    from harness.report.why import CSV, sentences, write_csv  # noqa: PLC0415
+
+    try:
+        why = read_why(directory.path)
+        write_csv(why, why.session.path / CSV)
+    except (HarnessError, OSError) as error:
+        print(f"Why: {error}")
+        return
+    print("\n" + "\n".join([*why.problems, *sentences(why)]))
+    print(f"\nWhy: 'harness why {directory.path}' prints who holds how much")

@@ -1,0 +1,311 @@
+"""Why a peak is as high as it is, in words and tables: terminal and page say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from harness.analysis.holders import Holder, Known, known
+from harness.analysis.tracing_cost import Cost, notable
+from harness.analysis.why import (
+    LEAST_SHARE,
+    LEFT,
+    OWN_PEAK,
+    TOPOLOGY_PEAK,
+    Account,
+    ServerAccount,
+    Why,
+)
+from harness.core.files import write_whole
+from harness.core.sizes import format_size
+from harness.core.text import listed
+from harness.report.tables import Table
+from harness.results.rows import csv_line
+
+CSV = "why.csv"
+_CSV_COLUMNS = (
+    "run_id",
+    "data_management",
+    "moment",
+    "container",
+    "kernel_net_bytes",
+    "traced_bytes",
+    "size_bytes",
+    "allocations",
+    "payload_copies",
+    "payload_bytes",
+    "library",
+    "place",
+    "caller",
+)
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+# What is less of a peak is not said in a sentence.
+_SAID_SHARE = 0.05
+_SAID = 4
+_MOST_LEFT = 1_000_000
+_LEAST_TOLD = 0.02
+
+
+def sentences(why: Why, mode: str | None = None) -> list[str]:
+    """Return one sentence for each service of each mode that has a peak to speak of."""
+    found = []
+    for run in why.session.runs:
+        if mode is not None and run.mode != mode:
+            continue
+        servers = [s for s in why.servers if s.run_id == run.run_id]
+        told = [(_net(a), _of_account(why, a)) for a in worth_telling(why, run.run_id, OWN_PEAK)]
+        told += [((s.kernel_bytes or 0), server_sentence(s)) for s in servers]
+        large = [each for each in sorted(told, reverse=True) if each[0] >= _MOST_LEFT]
+        found += [f"{run.mode}: {text}" for _, text in large]
+    return found
+
+
+def _net(account: Account) -> int:
+    return account.traced_bytes if account.kernel_bytes is None else account.kernel_bytes
+
+
+def _of_account(why: Why, account: Account) -> str:
+    of_service = [
+        a
+        for a in why.accounts
+        if (a.run_id, a.moment, a.service) == (account.run_id, account.moment, account.service)
+    ]
+    who = f"the {account.service}"
+    if len(of_service) > 1:
+        who = f"{account.container}, the highest of {len(of_service)},"
+    return sentence(who, account)
+
+
+def sentence(who: str, account: Account) -> str:
+    """Return who holds what at a peak: ``the runner holds four inputs of 100 MB because ...``."""
+    total = max(_net(account), 1)
+    phrases: dict[str, tuple[int, dict[int, int], Known]] = {}
+    others: list[tuple[int, str]] = []
+    for holder in account.holders:
+        if holder.size_bytes < _SAID_SHARE * total:
+            continue
+        what = known(holder, account.mode) if holder.copies else None
+        if what is None:
+            others.append((holder.size_bytes, _unknown(holder)))
+            continue
+        size, copies, _ = phrases.get(what.words, (0, {}, what))
+        merged = {s: copies.get(s, 0) + holder.copies.get(s, 0) for s in {**copies, **holder.copies}}
+        phrases[what.words] = size + holder.size_bytes, merged, what
+    said = [
+        (size, what.words.format(n=_counted(copies, what.noun)))
+        for size, copies, what in phrases.values()
+    ]
+    parts = [text for _, text in sorted([*said, *others], reverse=True)[:_SAID]]
+    if not parts:
+        return f"{who} holds {format_size(total)} at its peak, in many small pieces"
+    rest = total - sum(size for size, _ in [*said, *others])
+    more = f", and {format_size(rest)} of other things" if rest >= _SAID_SHARE * total else ""
+    return f"{who} holds {listed(parts)}{more}: {format_size(total)} at its peak."
+
+
+def _unknown(holder: Holder) -> str:
+    place = f"`{holder.place.partition(' ')[0]}` ({holder.library})"
+    if holder.copies:
+        return f"{_counted(holder.copies, 'copy')} in {place}"
+    return f"{format_size(holder.size_bytes)} in {place}"
+
+
+def _counted(copies: Mapping[int, int], noun: str) -> str:
+    """Return ``four inputs of 100 MB and one of 10.0 MB``."""
+    parts: list[str] = []
+    for size, count in sorted(copies.items(), reverse=True):
+        number = _NUMBERS[count] if count < len(_NUMBERS) else str(count)
+        parts.append(f"{number} {_plural(noun, count) if not parts else ''}".strip())
+        parts[-1] += f" of {format_size(size)}"
+    return listed(parts)
+
+
+def _plural(noun: str, count: int) -> str:
+    if count == 1:
+        return noun
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+
+
+def server_sentence(server: ServerAccount) -> str:
+    """Return what a server held when it held most."""
+    row = server.at_peak
+    parts = [f"{format_size(row.dataset_bytes)} of objects"]
+    if row.output_buffer_bytes >= _MOST_LEFT:
+        who = "a client reads" if row.readers == 1 else f"{row.readers} clients read at once"
+        parts.append(f"{format_size(row.output_buffer_bytes)} in output buffers because {who}")
+    if row.query_buffer_bytes >= _MOST_LEFT:
+        who = "a client is" if row.writers == 1 else f"{row.writers} clients are"
+        parts.append(
+            f"{format_size(row.query_buffer_bytes)} in query buffers because {who} sending"
+        )
+    kernel = server.kernel_bytes
+    net = "" if kernel is None else f"; its net peak is {format_size(kernel)}, by the kernel"
+    return f"Redis holds {listed(parts)}, by the fullest of {server.samples} answers{net}."
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def account_table(account: Account) -> Table:
+    """Return who holds how much of one container's memory, and what that leaves."""
+    kernel = account.kernel_bytes
+    total = max(_net(account), 1)
+    rows: list[tuple[str, ...]] = []
+    small = 0
+    for holder in account.holders:
+        if holder.size_bytes < LEAST_SHARE * total:
+            small += holder.size_bytes
+            continue
+        rows.append(
+            (
+                format_size(holder.size_bytes),
+                f"{holder.size_bytes / total:.0%}".replace("%", " %"),
+                _copies(holder),
+                holder.library,
+                holder.place,
+                holder.caller,
+            )
+        )
+    small += account.traced_bytes - account.named_bytes
+    rows.append((format_size(small), "", "", "", "smaller ones, and what has no line", ""))
+    rows.append((format_size(account.traced_bytes), "", "", "", "all that Python asked for", ""))
+    if kernel is not None:
+        rest = kernel - account.traced_bytes
+        what = "asked for and not touched" if rest < 0 else "seen by no allocator"
+        rows.append((format_size(rest), "", "", "", what + _parts(account), ""))
+        rows.append((format_size(kernel), "", "", "", "net, by the kernel", ""))
+    title = f"{account.mode}: {account.container} at {_moment(account)}"
+    header = (" bytes", " share", "payloads", "library", "held by", "called from")
+    note = "" if account.processes == 1 else f"{account.processes} traced processes."
+    return Table(f"why-{account.run_id}-{account.container}", title, header, tuple(rows), note)
+
+
+def _moment(account: Account) -> str:
+    if account.moment == OWN_PEAK:
+        return "its own peak"
+    return "the topology's peak" if account.moment == TOPOLOGY_PEAK else "the end, after the run"
+
+
+def _copies(holder: Holder) -> str:
+    found = sorted(holder.copies.items(), reverse=True)
+    return ", ".join(f"{count} x {format_size(size)}" for size, count in found)
+
+
+def _parts(account: Account) -> str:
+    """Return the kernel's own kinds of memory that no allocator sees, where they are something."""
+    names = {"file_bytes": "page cache", "kernel_bytes": "kernel", "shmem_bytes": "shared"}
+    parts = [
+        f"{name} {format_size(account.parts[part])}"
+        for part, name in names.items()
+        if account.parts.get(part, 0) >= 100_000
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def overview(why: Why) -> Table:
+    """Return of each service the highest container, at its own and at the topology's peak."""
+    rows: list[tuple[str, ...]] = []
+    for account in _shown(why):
+        share = account.attributed
+        many = sum(sum(h.copies.values()) for h in account.holders)
+        rows.append(
+            (
+                account.mode,
+                account.container,
+                account.moment,
+                "-" if account.kernel_bytes is None else format_size(account.kernel_bytes),
+                format_size(account.traced_bytes),
+                "-" if share is None or _net(account) < _MOST_LEFT else _percent(share),
+                str(many) if many else "",
+                format_size(sum(h.payload_bytes for h in account.holders)),
+            )
+        )
+    header = (
+        "mode",
+        "container",
+        "moment",
+        " net, kernel",
+        " traced",
+        " share with a line",
+        " payloads",
+        " bytes of these",
+    )
+    note = (
+        "Traced: what Python code had asked for beyond the baseline; more than the kernel's figure"
+        " where it was not all touched. At the topology's peak a reading may be 10 ms off."
+    )
+    return Table("why-overview", "Who holds what, by container", header, tuple(rows), note)
+
+
+def _shown(why: Why) -> Iterator[Account]:
+    for run in why.session.runs:
+        for account in worth_telling(why, run.run_id, OWN_PEAK):
+            alike = (a for a in why.accounts if a.container == account.container)
+            yield from (a for a in alike if a.run_id == run.run_id and a.moment != LEFT)
+
+
+def worth_telling(why: Why, run_id: str, moment: str) -> list[Account]:
+    """Return of each service the highest container, where that is anything beside the others."""
+    found = why.highest(run_id, moment)
+    most = max((_net(account) for account in found), default=0)
+    return [a for a in found if _net(a) >= max(_LEAST_TOLD * most, _MOST_LEFT)]
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
+
+
+def cost_table(found: Sequence[Cost]) -> Table | None:
+    """Return what tracing changed; None without untraced runs to compare with."""
+    if not found:
+        return None
+    rows = tuple(
+        (
+            cost.mode,
+            cost.what if cost.unit == "s" else f"net peak, {cost.what}",
+            _figure(cost, cost.untraced),
+            _figure(cost, cost.traced),
+            f"{cost.change:+.1%}".replace("%", " %"),
+        )
+        for cost in found
+    )
+    runs = sorted({cost.runs for cost in found})
+    note = f"Untraced: the median of {' or '.join(map(str, runs))} runs; traced: one run."
+    for cost in notable(found):
+        note += f" Tracing changed the net peak of {cost.what} in {cost.mode} by more than 5 %."
+    header = ("mode", "figure", " untraced", " traced", " change")
+    return Table("why-cost", "What tracing changed", header, rows, note)
+
+
+def _figure(cost: Cost, value: float) -> str:
+    return f"{value:.2f} s" if cost.unit == "s" else format_size(value)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def csv_rows(why: Why) -> Iterator[tuple[object, ...]]:
+    """Yield a row for each place that holds something at each moment."""
+    for a in why.accounts:
+        for holder in a.holders:
+            yield (
+                a.run_id,
+                a.mode,
+                a.moment,
+                a.container,
+                "" if a.kernel_bytes is None else a.kernel_bytes,
+                a.traced_bytes,
+                holder.size_bytes,
+                holder.count,
+                sum(holder.copies.values()),
+                holder.payload_bytes,
+                holder.library,
+                holder.place,
+                holder.caller,
+            )
+
+
+def write_csv(why: Why, path: Path) -> None:
+    """Write all of it for programs. Raises OSError."""
+    lines = [csv_line(list(_CSV_COLUMNS)), *(csv_line(list(row)) for row in csv_rows(why))]
+    write_whole(path, "".join(lines))
