@@ -48,6 +48,7 @@ class Account:
         holders: who had, the largest first.
         parts: the kernel's reading that is nearest in time, by kind of memory.
         processes: number of traced processes.
+        held: the same as ``holders``, by whole stack.
     """
 
     run_id: str
@@ -59,6 +60,7 @@ class Account:
     holders: tuple[Holder, ...]
     parts: Mapping[str, int]
     processes: int
+    held: tuple[Held, ...] = field(repr=False, default=())
 
     @property
     def service(self) -> str:
@@ -289,6 +291,7 @@ class _Accounts:
             holders=tuple(holders(held, _sizes(self.session))),
             parts={part: size for part, size in parts.items() if size is not None},
             processes=len(self.by_container[container]),
+            held=tuple(held),
         )
 
     def _net(self, container: str, column: str, t_ns: int) -> int | None:

@@ -24,6 +24,7 @@ from harness.report import charts, evidence, failed, first_screen
 from harness.report.palette import Look, dark_colors
 from harness.report.story import circumstances, plan_in_words, short_names, story
 from harness.report.tables import Table, connector, ledger, outcomes, services, summary
+from harness.report.why_page import why_parts
 
 _FILES = files("harness.report") / "page_files"
 _PLOTLY = "vendor/plotly-basic.min.js"
@@ -102,11 +103,16 @@ def write_page(
     runs, more = _run_charts(groups, detail)
     bad = failures(groups)
     broken = {f"failed-{n}": failed.failure_chart(f) for n, f in enumerate(bad[: failed.MOST], 1)}
+    why, copies = why_parts(sessions)
     write_whole(
         path,
         rendered(
             "page.html.j2",
-            {name: chart for name, chart in (found | broken | more).items() if chart is not None},
+            {
+                name: chart
+                for name, chart in (found | broken | more | copies).items()
+                if chart is not None
+            },
             library=library,
             title=_title(sessions),
             story=story(groups),
@@ -119,6 +125,7 @@ def write_page(
             failures_note=failed.left_out(bad),
             runs=runs,
             runs_note=_runs_note(groups, runs),
+            why=why,
             summary=summary(groups),
             services=services(groups),
             comparisons=comparisons,
@@ -128,7 +135,9 @@ def write_page(
             connector=connector(groups),
             evidence=[_evidence(n, s) for n, s in enumerate(sessions, 1)],
             problems=[line for session in sessions for line in session.problems],
-            contents=_contents(sessions, groups, runs, comparisons, failed=bool(bad)),
+            contents=_contents(
+                sessions, groups, runs, comparisons, failed=bool(bad), why=bool(why)
+            ),
         ),
     )
 
@@ -305,12 +314,14 @@ def _contents(
     comparisons: Table | None,
     *,
     failed: bool,
+    why: bool,
 ) -> list[tuple[str, str]]:
     return [
         *([("failed", "Runs that did not go through")] if failed else []),
         ("memory", "Memory over time"),
         *([("runs", "Services and tasks")] if runs else []),
         ("services", "Peaks"),
+        *([("why", "Why")] if why else []),
         ("summary", "Figures"),
         *([("comparisons", "Comparisons")] if comparisons else []),
         ("outcomes", "Outcomes"),

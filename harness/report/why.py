@@ -89,7 +89,9 @@ def sentence(who: str, account: Account) -> str:
             others.append((holder.size_bytes, _unknown(holder)))
             continue
         size, copies, _ = phrases.get(what.words, (0, {}, what))
-        merged = {s: copies.get(s, 0) + holder.copies.get(s, 0) for s in {**copies, **holder.copies}}
+        merged = dict(copies)
+        for each, count in holder.copies.items():
+            merged[each] = merged.get(each, 0) + count
         phrases[what.words] = size + holder.size_bytes, merged, what
     said = [
         (size, what.words.format(n=_counted(copies, what.noun)))
