@@ -84,6 +84,9 @@ MAY_DIFFER: Mapping[tuple[str, str], str] = {
 """What of a plan may differ between two sessions that are compared, and why; nothing else may, but
 where an executor or connector finds what it needs, which its own options say (``Flag.place``)."""
 
+KNOBS = frozenset({("workload", "no_populate_target"), ("topology", "env"), ("executor", "config")})
+"""What changes how the same work is done: named where it differs, and what is then compared."""
+
 _SHARED = (
     ("general", "repeat"),
     ("topology", "stack"),
@@ -227,7 +230,8 @@ def other_plan(plan: dict[str, Any], session: Session) -> list[Difference]:
     there = (session.documents.get("manifest") or {}).get("plan")
     if not isinstance(there, dict):
         return [Difference("plan", "recorded", _ABSENT, Severity.REFUSE)]
-    return list(_plans(plan, there, frozenset()))
+    found = _plans(plan, there, frozenset())
+    return [difference for difference in found if difference.severity is Severity.REFUSE]
 
 
 def plan_differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
@@ -271,7 +275,8 @@ def _plans(
             continue
         x, y = (side[key] if key in side else _default(key) for side in (first, second))
         if x != y and not _are_places(key, (a, x), (b, y)):
-            yield Difference(_flag(key), _text(x), _text(y), Severity.REFUSE)
+            severity = Severity.WARN if key in KNOBS else Severity.REFUSE
+            yield Difference(_flag(key), _text(x), _text(y), severity)
 
 
 def _are_places(key: tuple[str, str], *sides: tuple[dict[str, Any], Any]) -> bool:

@@ -39,6 +39,11 @@ class ExecutorTopology(Generic[C]):
         """Variables of that compose file, such as the number of workers."""
         return {}
 
+    @property
+    def service_environment(self) -> Mapping[str, Mapping[str, str]]:
+        """Variables of the services' containers: service -> name -> value."""
+        return {}
+
     def inside(self) -> C:
         """Return the options with which the runner container reaches its services."""
         return self.options

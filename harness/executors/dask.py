@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, cast
 from uuid import uuid4
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness import __version__
 from harness.core.errors import InfrastructureError, UsageError, missing_package
@@ -136,6 +137,33 @@ def _versions(client: Client) -> dict[str, Any]:
     return {"scheduler": found["scheduler"], "workers": workers}
 
 
+_SETTING = re.compile(r"([a-z][a-z0-9_.-]{0,200})=(.{0,500})")
+
+
+def _setting(word: str) -> tuple[str, str]:
+    """Return name and value of a word of ``--dask-config``. Raises ValueError for another one."""
+    found = _SETTING.fullmatch(word)
+    if found is None:
+        raise ValueError(
+            f"{word[:80]!r} is not KEY=VALUE, such as distributed.comm.compression=lz4"
+        )
+    key, value = found.groups()
+    return key, value
+
+
+@contextmanager
+def _configured(words: Sequence[str]) -> Iterator[None]:
+    """Set what Dask reads at its start, here and in processes that it starts."""
+    if not words:
+        yield
+        return
+    import dask  # noqa: PLC0415
+    from dask.config import interpret_value  # noqa: PLC0415
+
+    with dask.config.set({key: interpret_value(value) for key, value in map(_setting, words)}):
+        yield
+
+
 class DaskTopology(ExecutorTopology["DaskConfig"]):
     """A scheduler and workers."""
 
@@ -143,6 +171,16 @@ class DaskTopology(ExecutorTopology["DaskConfig"]):
     def environment(self) -> dict[str, str]:
         """Scale the worker service."""
         return {"HARNESS_WORKERS": str(self.options.topology_workers)}
+
+    @property
+    def service_environment(self) -> Mapping[str, Mapping[str, str]]:
+        """Give Dask's settings to all of its processes, as it reads them from its environment."""
+        settings = dict(map(_setting, self.options.config))
+        variables = {
+            f"DASK_{key.replace('.', '__').replace('-', '_').upper()}": value
+            for key, value in settings.items()
+        }
+        return dict.fromkeys(("scheduler", "worker", "runner"), variables) if variables else {}
 
     def inside(self) -> DaskConfig:
         """Connect to the topology's scheduler and expect the topology's workers."""
@@ -188,6 +226,23 @@ class DaskConfig(ExecutorConfig):
         ),
     ] = False
 
+    config: Annotated[
+        list[str],
+        Flag(
+            "--dask-config",
+            "a setting of Dask for all of its processes, such as distributed.comm.compression=lz4",
+            "KEY=VALUE",
+            repeats=True,
+        ),
+    ] = Field(default=[], max_length=200)
+
+    @field_validator("config")
+    @classmethod
+    def _settings(cls, words: list[str]) -> list[str]:
+        for word in words:
+            _setting(word)
+        return words
+
     @property
     def in_client_process(self) -> bool:
         """Only the threads of a local cluster do."""
@@ -209,6 +264,11 @@ class DaskConfig(ExecutorConfig):
                 f"--dask-scheduler {self.scheduler}: 'harness bench' starts a cluster of its own;"
                 " use 'harness run' with a cluster that runs already"
             )
+        if self.config and self.scheduler is not None:
+            raise UsageError(
+                f"--dask-config {self.config[0]}: is for a cluster that is started; give it to the"
+                f" one at {self.scheduler} where that is started"
+            )
         if not containers and find_spec("distributed") is None:
             raise missing_package("--executor dask", "distributed", "dask")
 
@@ -227,6 +287,7 @@ class DaskConfig(ExecutorConfig):
                 yield DaskExecutor(client, pure=self.pure)
             return
         with (
+            _configured(self.config),
             LocalCluster(
                 n_workers=self.workers, processes=not self.use_threads, dashboard_address=None
             ) as cluster,

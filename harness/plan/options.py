@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -189,6 +190,15 @@ class Topology(FlagModel):
         str | None,
         Flag("--python", "Python of the executor's image, such as 3.11 (default: 3.13)", "VERSION"),
     ] = Field(default=None, max_length=20)
+    env: Annotated[
+        list[str],
+        Flag(
+            "--env",
+            "set a variable in the containers of a service, such as worker:MALLOC_ARENA_MAX=1",
+            "SERVICE:KEY=VALUE",
+            repeats=True,
+        ),
+    ] = Field(default=[], max_length=200)
     worker_memory_limit: Annotated[
         int | None,
         Flag(
@@ -250,3 +260,30 @@ class Topology(FlagModel):
         str | None,
         Flag("--against", "with --until: the run directory that the runs are compared with", "DIR"),
     ] = None
+
+    @field_validator("env")
+    @classmethod
+    def _variables(cls, words: list[str]) -> list[str]:
+        for word in words:
+            service_variable(word)
+        return words
+
+
+_VARIABLE = re.compile(r"([a-z][a-z0-9_-]{0,40}):([A-Za-z_][A-Za-z0-9_]{0,99})=(.{0,1000})")
+
+
+def service_variable(word: str) -> tuple[str, str, str]:
+    """Return service, variable and value of a word of ``--env``.
+
+    Raises:
+        ValueError: one line, if it is none.
+    """
+    found = _VARIABLE.fullmatch(word)
+    if found is None:
+        raise ValueError(
+            f"{word[:80]!r} is not SERVICE:KEY=VALUE, such as worker:OMP_NUM_THREADS=1"
+        )
+    service, key, value = found.groups()
+    if key.startswith("HARNESS_"):
+        raise ValueError(f"{key}: variables of the harness are not for others to set")
+    return service, key, value

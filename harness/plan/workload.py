@@ -64,6 +64,14 @@ class Workload(FlagModel):
         float, Flag("--task-sleep", "seconds each task sleeps, as its simulated work", "SECONDS")
     ]
     seed: Annotated[int, Flag("--seed", "seed of all payloads", "N")] = 0
+    no_populate_target: Annotated[
+        bool,
+        Flag(
+            "--no-populate-target",
+            "make proxies that do not keep the object they were made of (ProxyStore's"
+            " populate_target), which psbench's do",
+        ),
+    ] = False
 
     @field_validator("modes")
     @classmethod

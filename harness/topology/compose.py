@@ -6,6 +6,7 @@ whatever is looked for is found by our own labels.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -25,6 +26,7 @@ from harness.core.errors import InfrastructureError, UsageError
 from harness.executors import executors
 from harness.images.recipe import CHECKOUT
 from harness.plan import Plan
+from harness.plan.options import service_variable
 from harness.topology.engine import ROLE_LABEL, RUN_LABEL
 
 COMPOSE_DIR = CHECKOUT / "compose"
@@ -90,6 +92,32 @@ def keep_sources(files: Sequence[Path], directory: Path) -> None:
         target = directory / path.relative_to(COMPOSE_DIR)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
+
+
+def service_environment(plan: Plan, files: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """Return the variables that a plan sets in its services: service -> name -> value.
+
+    Raises:
+        UsageError: if there is no such service.
+    """
+    known = services(files)
+    own = plan.executor.containers().service_environment
+    found = {service: dict(values) for service, values in own.items()}
+    for word in plan.topology.env if plan.topology is not None else ():
+        service, key, value = service_variable(word)
+        if service not in known:
+            raise UsageError(f"--env {word}: no service {service}: choose from {', '.join(known)}")
+        found.setdefault(service, {})[key] = value
+    return found
+
+
+def override_text(environment: Mapping[str, Mapping[str, str]]) -> str:
+    """Return a compose file that sets variables of services; JSON is YAML, too."""
+    escaped = {
+        service: {"environment": {key: value.replace("$", "$$") for key, value in values.items()}}
+        for service, values in environment.items()
+    }
+    return json.dumps({"services": escaped}, indent=2) + "\n"
 
 
 def image_stacks(files: Sequence[Path]) -> dict[str, str]:

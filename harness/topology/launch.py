@@ -37,8 +37,10 @@ from harness.topology.compose import (
     ComposeTimeoutError,
     image_stacks,
     new_project_name,
+    override_text,
     plan_files,
     role,
+    service_environment,
     services,
 )
 from harness.topology.engine import Engine, answers_in_time, connect, describe
@@ -70,6 +72,7 @@ class Launch:
         say: told, one line each, what is being done.
         progress: told the number of finished runs as it grows.
         runs: ids of the runs; the plan's, if there are none.
+        environment: variables that the plan sets in its services.
     """
 
     plan: Plan
@@ -83,6 +86,7 @@ class Launch:
     say: Callable[[str], None]
     progress: Callable[[int], None]
     runs: frozenset[str] = frozenset()
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def variant_of(plan: Plan, say: Callable[[str], None]) -> Variant | None:
@@ -125,6 +129,7 @@ def prepare(
     Raises:
         InfrastructureError: if no engine answers or an image cannot be built.
     """
+    environment = service_environment(plan, files)
     client = connect()
     engine = describe(client)
     plan_text = plan.in_topology().model_dump_json(indent=2)
@@ -149,11 +154,13 @@ def prepare(
         say=say,
         progress=progress,
         runs=runs,
+        environment=environment,
     )
     return launch, {
         "engine": asdict(engine),
         "images": {stack: asdict(image) for stack, image in images.items()},
         "variant": variant.facts() if variant is not None else None,
+        "service_environment": environment,
         "notes": list(plan.executor.notes()),
         "compose_files": [str(path.relative_to(COMPOSE_DIR.parent)) for path in files],
     }
@@ -306,7 +313,17 @@ class LaunchedTopology:
 
     def _project(self, parents: CgroupParents | None = None) -> ComposeProject:
         env = self._environment(parents or CgroupParents(self.name))
-        return ComposeProject(self.name, self.launch.files, env)
+        return ComposeProject(self.name, [*self.launch.files, *self._overrides()], env)
+
+    def _overrides(self) -> list[Path]:
+        """Return the compose file with the variables that the plan sets, if it sets any."""
+        if not self.launch.environment:
+            return []
+        path = self.launch.directory.path / "compose" / "environment.yaml"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, override_text(self.launch.environment))
+        return [path]
 
     def has_begun(self, done: Set[str]) -> bool:
         """Say whether it is at a run that is not ``done``, by its marks."""

@@ -25,6 +25,7 @@ class DataManager:
     """Mode ``none``: bytes go through the executor, and removal is the executor's business."""
 
     uses_store: ClassVar[bool] = False
+    populate_target: bool = True
     task: ClassVar[Callable[..., Any]] = staticmethod(task_bytes)
 
     def __init__(self) -> None:
@@ -66,14 +67,15 @@ class DefaultProxy(DataManager):
     uses_store = True
     task = staticmethod(task_proxy)
 
-    def __init__(self, store: Store[Any]) -> None:
+    def __init__(self, store: Store[Any], *, populate_target: bool = True) -> None:
         super().__init__()
         self.store = store
+        self.populate_target = populate_target
         self._keys: list[Any] = []
 
     def enter(self, data: bytes) -> Any:
         """Put one object of start data into the store."""
-        return self.store.proxy(data, evict=False, populate_target=True)
+        return self.store.proxy(data, evict=False, populate_target=self.populate_target)
 
     def consumed(self, data: Sequence[Any]) -> None:
         """Remember the keys for the clean-up."""
@@ -99,10 +101,10 @@ class OwnedProxy(DefaultProxy):
 
     def enter(self, data: bytes) -> Any:
         """Put one object of start data into the store and own it."""
-        return self.store.owned_proxy(data, populate_target=True)
+        return self.store.owned_proxy(data, populate_target=self.populate_target)
 
-    def __init__(self, store: Store[Any]) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store[Any], *, populate_target: bool = True) -> None:
+        super().__init__(store, populate_target=populate_target)
         self._ended = Semaphore(0)
         self._lent: list[RefProxy[Any]] = []
 
@@ -146,6 +148,14 @@ MODES: dict[str, type[DefaultProxy]] = {
 }
 
 
-def manager_for(mode: str, store: Store[Any]) -> DataManager:
-    """Return a data manager for one run."""
-    return DataManager() if mode == Mode.NONE else MODES[mode](store)
+def manager_for(mode: str, store: Store[Any], *, populate_target: bool = True) -> DataManager:
+    """Return a data manager for one run.
+
+    Args:
+        mode: the run's.
+        store: where proxies' objects go.
+        populate_target: whether proxies keep what they were made of.
+    """
+    if mode == Mode.NONE:
+        return DataManager()
+    return MODES[mode](store, populate_target=populate_target)

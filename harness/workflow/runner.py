@@ -227,7 +227,8 @@ class PlanRunner:
             on.rows.outcomes.write(_outcome(run, ending))
 
     def _measure(self, run: Run, on: _Measuring) -> tuple[Timing, ObjectsRow]:
-        manager = manager_for(run.mode, on.store)
+        populate = not self._plan.workload.no_populate_target
+        manager = manager_for(run.mode, on.store, populate_target=populate)
         # Garbage of the run before is nobody's memory in this one. The reference collects it inside
         # of the measured window, where it takes 60 ms.
         gc.collect()

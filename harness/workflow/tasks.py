@@ -183,7 +183,12 @@ def task_bytes(
 
 
 def task_proxy(
-    *data: Proxy[bytes], seed: int, label: str, size: int, sleep_s: float
+    *data: Proxy[bytes],
+    seed: int,
+    label: str,
+    size: int,
+    sleep_s: float,
+    populate_target: bool = True,
 ) -> tuple[Proxy[bytes], Event]:
     """Resolve proxies of bytes, sleep, return a proxy of ``size`` bytes.
 
@@ -199,5 +204,6 @@ def task_proxy(
     store: Store[Any] | None = get_store(data[0])
     if store is None:
         raise RuntimeError("a task's input proxy belongs to no store")
-    result = store.proxy(payload(seed, label, size), evict=False, populate_target=True)
+    made = payload(seed, label, size)
+    result = store.proxy(made, evict=False, populate_target=populate_target)
     return result, _event(started_ns, resolved_ns, bytes_in, size)

@@ -66,6 +66,8 @@ def _run_stages(
     ]
     audit(cycle, START)
     futures: list[Any] = []
+    # Said to tasks only where it is not what they do anyway: what travels is measured.
+    more = {} if manager.populate_target else {"populate_target": False}
     for stage, count in enumerate(counts):
         manager.log.begin(cycle, stage)
         inputs = inputs_of_tasks(data, count)
@@ -75,6 +77,7 @@ def _run_stages(
                 "label": f"{cycle}/{stage}/{task}",
                 "size": sizes[stage + 1],
                 "sleep_s": workload.task_sleep,
+                **more,
             }
             for task in range(count)
         ]
