@@ -15,7 +15,8 @@ from typing import Any
 from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
 from harness.analysis.stopping import Look, look
-from harness.cli import compare, report
+from harness.cli import compare, report, why
+from harness.cli._traced import refuse, trace
 from harness.core.errors import MeasuredFailure, UsageError
 from harness.core.flags import Parser
 from harness.images.variant import Variant
@@ -45,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
         return _resume(argv)
     parser = ab_parser(argv)
     plan = parse_plan(parser, argv, containers=True)
+    refuse(plan, "ab", only=False)
     args, _ = parser.parse_known_args(argv)
     words = sides_of(args)
     if len(words) < 2:
@@ -183,6 +185,8 @@ def _run(place: Path, sides: Sequence[Side], options: Mapping[str, Any]) -> int:
         except MeasuredFailure as error:
             # What did go through can still be compared.
             failure = error
+    if failure is None:
+        _trace(sides)
     ownership.give_to_user(place, ownership.current_owner())
     code = _compare(place, sides, options)
     _note_cost(place, time.monotonic() - began, turns.topologies_s)
@@ -202,6 +206,12 @@ def _note_cost(place: Path, whole_s: float, topologies_s: float) -> None:
             f"Topologies took {topologies_s:.0f} s; taking turns, comparing and the page"
             f" {own_s:.0f} s more ({own_s / topologies_s * 100:.1f} %)"
         )
+
+
+def _trace(sides: Sequence[Side]) -> None:
+    for side in sides:
+        if side.plan.general.why is not None:
+            trace(side.plan, side.directory, side.images, side.variant, _say)
 
 
 def _is_enough(
@@ -253,6 +263,10 @@ def _compare(place: Path, sides: Sequence[Side], options: Mapping[str, Any]) -> 
             print()
     if output is not None:
         compare.write(text.getvalue().rstrip(), output)
+    if all(side.directory.why.exists() for side in sides):
+        for each in others:
+            why.main([first, each])
+            print()
     print(f"Directory: {place}")
     return 1 if 1 in codes else max(codes)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from harness.analysis.quality import write_quality
+from harness.cli._traced import say_why, trace
 from harness.core.errors import HarnessError, UsageError
 from harness.core.flags import Parser
 from harness.images import Image
@@ -31,7 +31,6 @@ from harness.topology.resume import (
     only_bench_of,
     read_bench_file,
     require_images,
-    write_bench_file,
 )
 
 _RESUME = "--resume"
@@ -133,7 +132,7 @@ def _bench(
 
                 Bench(plan, directory, progress.say, done, images, variant).run()
         if plan.general.why is not None:
-            _trace(plan, directory, images, variant)
+            trace(plan, directory, images, variant, _say)
     except KeyboardInterrupt:
         _conclude(directory, ReportAhead(page=False))
         raise
@@ -142,23 +141,6 @@ def _bench(
         raise
     _conclude(directory, report)
     return 0
-
-
-def _trace(
-    plan: Plan,
-    directory: RunDirectory,
-    images: dict[str, Image] | None,
-    variant: Variant | None,
-) -> None:
-    """Run each mode once more under a trace, in a run directory of its own."""
-    traced, within = plan.traced(), traced_directory(directory)
-    within.path.mkdir(exist_ok=True)
-    if plan.general.why == Why.ONLY:
-        # The runs within are all there are, but it is this directory that is resumed.
-        write_bench_file(directory.bench, plan, {s: asdict(i) for s, i in (images or {}).items()})
-    _say(f"--why: each mode once more, traced, in {within.path}")
-    with Progress(traced.run_count, sys.stderr) as progress:
-        Bench(traced, within, progress.say, progress.done, images, variant).run()
 
 
 def _say(line: str) -> None:
@@ -184,21 +166,4 @@ def _conclude(directory: RunDirectory, report: ReportAhead) -> None:
     print(f"\nRun directory: {directory.path}")
     if place:
         print(place)
-    if directory.why.exists() or directory.traces.exists():
-        _say_why(directory)
-
-
-def _say_why(directory: RunDirectory) -> None:
-    """Say who holds what, and where more of it is; a bench is not at fault if that fails."""
-    # As long to import as figures are.
-    from harness.analysis.why import read_why  # noqa: PLC0415
-    from harness.report.why import CSV, sentences, write_csv  # noqa: PLC0415
-
-    try:
-        why = read_why(directory.path)
-        write_csv(why, why.session.path / CSV)
-    except (HarnessError, OSError) as error:
-        print(f"Why: {error}")
-        return
-    print("\n" + "\n".join([*why.problems, *sentences(why)]))
-    print(f"\nWhy: 'harness why {directory.path}' prints who holds how much")
+    say_why(directory)

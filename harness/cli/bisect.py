@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from harness.analysis.compare import PRIMARY, Sample, check_name, sample
 from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
+from harness.cli._traced import refuse
 from harness.cli.compare import add_threshold
 from harness.core.errors import UNDECIDED, HarnessError, InfrastructureError, UsageError
 from harness.core.flags import Parser
@@ -116,6 +117,7 @@ def _question(argv: Sequence[str]) -> _Question:
     add_plan_flags(parser, containers=True)
     parser.set_defaults(repeat=_REPEAT, isolate=Isolate.RUN)
     plan = parse_plan(parser, argv, containers=True)
+    refuse(plan, "bisect")
     args, _ = parser.parse_known_args(argv)
     for name, why in _NOT_HERE.items():
         if getattr(plan.topology, name):

@@ -18,6 +18,7 @@ from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
+from harness.cli._traced import refuse
 from harness.cli.compare import add_threshold
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.core.flags import Parser
@@ -80,6 +81,7 @@ def main(argv: Sequence[str]) -> int:
         return _page_only(argv)
     parser = _parser()
     plan = parse_plan(parser, argv, containers=True)
+    refuse(plan, "history")
     args, _ = parser.parse_known_args(argv)
     assert plan.topology is not None
     for flag in ("until", "against"):

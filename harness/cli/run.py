@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
-from harness.plan.options import INSIDE_INTERVAL_S
+from harness.plan.options import INSIDE_INTERVAL_S, Why
 from harness.results.conversation import HostsVerdict, MarkWriter, Settle
-from harness.results.directory import RunDirectory, create
+from harness.results.directory import RunDirectory, create, traced_directory
 from harness.results.documents import write_json
 from harness.results.logs import BENCH, init_logging
 from harness.results.manifest import base_manifest, git_revision, machine, software
@@ -47,6 +47,22 @@ def main(argv: Sequence[str]) -> int:
         directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
     init_logging(directory.log, plan.general.log_level, plan.general.log_file_level)
     logger.log(BENCH, "Results and logs: %s", directory.path)
+    # In a topology the host starts another one for them.
+    why = None if in_topology else plan.general.why
+    if why != Why.ONLY:
+        _execute(plan, directory, places, in_topology=in_topology)
+    if why is not None:
+        within = traced_directory(directory)
+        within.path.mkdir(exist_ok=True)
+        logger.log(BENCH, "Each mode once more, traced: %s", within.path)
+        _execute(plan.traced(), within, None, in_topology=False)
+    logger.log(BENCH, "All logs and results saved to: %s", directory.path)
+    return 0
+
+
+def _execute(
+    plan: Plan, directory: RunDirectory, places: range | None, *, in_topology: bool
+) -> None:
     facts = {}
     ack = directory.marks_ack if os.environ.get("HARNESS_MARKS_ACK") == "1" else None
     try:
@@ -76,8 +92,6 @@ def main(argv: Sequence[str]) -> int:
         write_json(directory.manifest, manifest)
         if not in_topology:  # there, other containers' samplers still write
             collect_reports(directory)
-    logger.log(BENCH, "All logs and results saved to: %s", directory.path)
-    return 0
 
 
 def _watch(plan: Plan, directory: RunDirectory) -> Watch:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from harness.analysis.tracing_cost import costs
-from harness.analysis.why import LEFT, OWN_PEAK, TOPOLOGY_PEAK, read_why
+from harness.analysis.tracing_cost import Cost, costs
+from harness.analysis.why import LEFT, OWN_PEAK, TOPOLOGY_PEAK, Why, read_why
+from harness.core.errors import UsageError
 from harness.core.parser import Parser
 from harness.report.tables import as_text
 from harness.report.why import (
     CSV,
     account_table,
     cost_table,
+    difference_sentences,
+    difference_table,
     overview,
     sentences,
     worth_telling,
@@ -29,10 +32,12 @@ def main(argv: Sequence[str]) -> int:
     """Parse, read, print."""
     parser = Parser(prog="harness why", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "directory",
+        "directories",
         metavar="DIR",
+        nargs="+",
         type=Path,
-        help="run directory of a bench with --why, or a bundle of one",
+        help="run directory of a bench with --why, or a bundle of one; with a second one, what"
+        " changed from the first to it",
     )
     parser.add_argument(
         "--at",
@@ -42,23 +47,34 @@ def main(argv: Sequence[str]) -> int:
         " after the run (default: own)",
     )
     args = parser.parse_args(argv)
-    given: Path = args.directory
-    with opened(given) as path:
-        why = read_why(path)
-        found = costs(why.session)
-        for line in why.problems:
-            print(f"warning: {line}", file=sys.stderr)
-        if not given.is_file():
-            # A folder of somebody else's is read all the same.
-            with suppress(OSError):
-                write_csv(why, why.session.path / CSV)
+    given: list[Path] = args.directories
+    if len(given) > 2:
+        raise UsageError(f"{given[2]}: one run directory is told, or two are compared")
+    with ExitStack() as stack:
+        whys = [read_why(stack.enter_context(opened(path))) for path in given]
+        for path, why in zip(given, whys, strict=True):
+            for line in why.problems:
+                print(f"warning: {line}", file=sys.stderr)
+            if not path.is_file():
+                # A folder of somebody else's is read all the same.
+                with suppress(OSError):
+                    write_csv(why, why.session.path / CSV)
+        found = costs(whys[0].session)
+    if len(whys) == 2:
+        print(f"{as_text(difference_table(*whys))}\n")
+        print("\n".join(difference_sentences(*whys)))
+        return 0
+    _tell(whys[0], found, _MOMENTS[args.at])
+    return 0
+
+
+def _tell(why: Why, found: Sequence[Cost], moment: str) -> None:
     tables = [
         account_table(account)
         for run in why.session.runs
-        for account in worth_telling(why, run.run_id, _MOMENTS[args.at])
+        for account in worth_telling(why, run.run_id, moment)
     ]
     cost = cost_table(found)
     for table in [*tables, overview(why), *([cost] if cost else [])]:
         print(f"{as_text(table)}\n")
     print("\n".join(sentences(why)))
-    return 0

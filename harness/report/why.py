@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.analysis.holders import Holder, Known, known
+from harness.analysis.session import distinct_names
 from harness.analysis.tracing_cost import Cost, notable
 from harness.analysis.why import (
     LEAST_SHARE,
@@ -16,10 +17,12 @@ from harness.analysis.why import (
     ServerAccount,
     Why,
 )
+from harness.analysis.why_difference import differences
 from harness.core.files import write_whole
 from harness.core.sizes import format_size
 from harness.core.text import listed
 from harness.report.tables import Table
+from harness.results.directory import RunDirectory
 from harness.results.rows import csv_line
 
 CSV = "why.csv"
@@ -281,6 +284,63 @@ def cost_table(found: Sequence[Cost]) -> Table | None:
 
 def _figure(cost: Cost, value: float) -> str:
     return f"{value:.2f} s" if cost.unit == "s" else format_size(value)
+
+
+# --- two sessions -----------------------------------------------------------------------------
+
+
+def difference_table(a: Why, b: Why) -> Table:
+    """Return what each service holds more or less of at its own peak, and where."""
+    rows: list[tuple[str, ...]] = []
+    for change in differences(a, b):
+        most = max(_net(change.a), _net(change.b))
+        if most < _MOST_LEFT or not (change.changes or abs(change.change_bytes) >= _MOST_LEFT):
+            continue
+        sizes = _net(change.a), _net(change.b)
+        rows.append(
+            (change.mode, change.service, *_sides(*sizes), "", "net peak, by the kernel", "")
+        )
+        for each in change.changes:
+            copies = f"{each.a_copies} -> {each.b_copies}" if each.a_copies or each.b_copies else ""
+            sides = _sides(each.a_bytes, each.b_bytes)
+            rows.append(("", "", *sides, copies, each.place, each.caller))
+    first, second = distinct_names([_bench_path(a), _bench_path(b)])
+    header = ("mode", "service", f" {first}", f" {second}", " change", "payloads", "held by")
+    title = f"What changed at the services' own peaks: {first} -> {second}"
+    note = "" if rows else "Nothing that is 1 MB or 2 % of a peak."
+    return Table("why-difference", title, (*header, "called from"), tuple(rows), note)
+
+
+def _sides(a: int, b: int) -> tuple[str, str, str]:
+    sign = "+" if b > a else ""
+    return format_size(a), format_size(b), f"{sign}{format_size(b - a)}"
+
+
+def _bench_path(why: Why) -> Path:
+    path = why.session.path
+    return path.parent if path.name == RunDirectory(path).why.name else path
+
+
+def difference_sentences(a: Why, b: Why) -> list[str]:
+    """Return a sentence for each service whose peak changed."""
+    found = []
+    for change in differences(a, b):
+        by = abs(change.change_bytes)
+        if by < max(_MOST_LEFT, _LEAST_TOLD * max(_net(change.a), _net(change.b))):
+            continue
+        verb = "more" if change.change_bytes > 0 else "less"
+        alike = [c for c in change.changes if (c.change_bytes > 0) == (change.change_bytes > 0)]
+        where = [
+            f"{format_size(abs(c.change_bytes))} in `{c.place.partition(' ')[0]}`"
+            + (f", called from `{c.caller.partition(' ')[0]}`" if c.caller else "")
+            for c in alike[:2]
+        ]
+        because = f": {verb} {' and '.join(where)}" if where else ""
+        found.append(
+            f"{change.mode}: the {change.service} needs {format_size(by)} {verb} at its"
+            f" peak{because}."
+        )
+    return found
 
 
 # --- files ------------------------------------------------------------------------------------

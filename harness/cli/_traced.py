@@ -1,0 +1,82 @@
+"""Traced runs beside measured ones, for all commands that bench."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+from harness.core.errors import HarnessError, UsageError
+from harness.images import Image
+from harness.images.variant import Variant
+from harness.plan import Plan
+from harness.plan.options import Why
+from harness.report.progress import Progress
+from harness.results.directory import RunDirectory, traced_directory
+from harness.topology.bench import Bench
+from harness.topology.resume import write_bench_file
+
+Say = Callable[[str], None]
+
+
+def refuse(plan: Plan, command: str, *, only: bool = True) -> None:
+    """Refuse ``--why``, or its ``only``, where nothing would come of it.
+
+    Args:
+        plan: as given.
+        command: its name.
+        only: whether all of it is refused, and not ``only`` alone.
+
+    Raises:
+        UsageError: one line.
+    """
+    if plan.general.why is None or (not only and plan.general.why != Why.ONLY):
+        return
+    word = "--why only" if plan.general.why == Why.ONLY else "--why"
+    raise UsageError(f"{word}: not with 'harness {command}': use 'harness bench' or 'harness ab'")
+
+
+def trace(
+    plan: Plan,
+    directory: RunDirectory,
+    images: Mapping[str, Image] | None,
+    variant: Variant | None,
+    say: Say,
+) -> None:
+    """Run each mode of a plan once more under a trace, in a run directory of its own.
+
+    Args:
+        plan: of the measured runs.
+        directory: theirs.
+        images, variant: as for :class:`Bench`.
+        say: told what is done.
+
+    Raises:
+        as :meth:`Bench.run`.
+    """
+    traced, within = plan.traced(), traced_directory(directory)
+    within.path.mkdir(exist_ok=True)
+    if plan.general.why == Why.ONLY:
+        # The runs within are all there are, but it is this directory that is resumed.
+        write_bench_file(directory.bench, plan, {s: asdict(i) for s, i in (images or {}).items()})
+    say(f"--why: each mode once more, traced, in {within.path}")
+    with Progress(traced.run_count, sys.stderr) as progress:
+        Bench(traced, within, progress.say, progress.done, images, variant).run()
+
+
+def say_why(directory: RunDirectory) -> None:
+    """Print who holds what, and where more of it is; a bench is not at fault if that fails."""
+    if not (directory.why.exists() or directory.traces.exists()):
+        return
+    # As long to import as figures are.
+    from harness.analysis.why import read_why  # noqa: PLC0415
+    from harness.report.why import CSV, sentences, write_csv  # noqa: PLC0415
+
+    try:
+        why = read_why(directory.path)
+        write_csv(why, why.session.path / CSV)
+    except (HarnessError, OSError) as error:
+        print(f"Why: {error}")
+        return
+    print("\n" + "\n".join([*why.problems, *sentences(why)]))
+    print(f"\nWhy: 'harness why {directory.path}' prints who holds how much")
