@@ -14,7 +14,7 @@ from harness.plan.options import Why
 from harness.report.progress import Progress
 from harness.results.directory import RunDirectory, traced_directory
 from harness.topology.bench import Bench
-from harness.topology.resume import write_bench_file
+from harness.topology.resume import read_bench_file, write_bench_file
 
 Say = Callable[[str], None]
 
@@ -59,6 +59,9 @@ def trace(
     if plan.general.why == Why.ONLY:
         # The runs within are all there are, but it is this directory that is resumed.
         write_bench_file(directory.bench, plan, {s: asdict(i) for s, i in (images or {}).items()})
+    elif images is None:
+        # Those that the measured runs used, whatever this checkout describes by now.
+        _, images = read_bench_file(directory.bench)
     say(f"--why: each mode once more, traced, in {within.path}")
     with Progress(traced.run_count, sys.stderr) as progress:
         Bench(traced, within, progress.say, progress.done, images, variant).run()

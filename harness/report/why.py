@@ -57,7 +57,7 @@ def sentences(why: Why, mode: str | None = None) -> list[str]:
             continue
         servers = [s for s in why.servers if s.run_id == run.run_id]
         told = [(_net(a), _of_account(why, a)) for a in worth_telling(why, run.run_id, OWN_PEAK)]
-        told += [((s.kernel_bytes or 0), server_sentence(s)) for s in servers]
+        told += [(_net_of_server(s), server_sentence(s)) for s in servers]
         large = [each for each in sorted(told, reverse=True) if each[0] >= _MOST_LEFT]
         found += [f"{run.mode}: {text}" for _, text in large]
     return found
@@ -65,6 +65,12 @@ def sentences(why: Why, mode: str | None = None) -> list[str]:
 
 def _net(account: Account) -> int:
     return account.traced_bytes if account.kernel_bytes is None else account.kernel_bytes
+
+
+def _net_of_server(server: ServerAccount) -> int:
+    if server.kernel_bytes is not None:
+        return server.kernel_bytes
+    return server.at_peak.used_bytes - server.baseline_bytes
 
 
 def _of_account(why: Why, account: Account) -> str:

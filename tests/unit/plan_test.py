@@ -160,3 +160,42 @@ def test_a_bench_refuses_somebody_elses_cluster() -> None:
 def test_a_plan_file_cannot_name_files_elsewhere(option: str, name: str) -> None:
     with pytest.raises(ValidationError, match="is not a file name"):
         General.model_validate({option: name})
+
+
+def test_why_alone_is_after_the_measured_runs() -> None:
+    assert plan_of(f"{SHORT} --why").general.why == "after"
+    assert plan_of(f"{SHORT} --why only").general.why == "only"
+    assert plan_of(SHORT).general.why is None
+    assert "invalid choice" in refusal(f"{SHORT} --why never")
+
+
+def test_the_plan_of_traced_runs_has_each_mode_once_and_says_so() -> None:
+    plan = plan_of(f"{SHORT} --repeat 5 --why --order shuffled").traced()
+
+    assert plan.general.traced
+    assert plan.general.why is None
+    assert [run.run_id for run in plan.runs()] == [
+        "0001-default-proxy-1",
+        "0002-manual-proxy-1",
+        "0003-owned-proxy-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--env worker=1", "is not SERVICE:KEY=VALUE"),
+        ("--env worker:1X=1", "is not SERVICE:KEY=VALUE"),
+        ("--env worker:HARNESS_USER=0", "not for others to set"),
+    ],
+)
+def test_a_variable_that_is_none_is_refused(flag: str, said: str) -> None:
+    dask = "--executor dask --ps-connector file --stage-task-counts 1 --stage-bytes-sizes 1 1"
+    assert said in refusal(f"{dask} --task-sleep 0 {flag}", containers=True)
+
+
+def test_settings_of_dask_are_for_a_cluster_that_is_started() -> None:
+    dask = DOCUMENTED.replace("--dask-workers 4", "")
+    assert "is not KEY=VALUE" in refusal(f"{dask} --dask-config x")
+    running = f"{dask} --dask-scheduler tcp://h:1 --dask-config a.b=1"
+    assert "give it to the one at tcp://h:1" in refusal(running)

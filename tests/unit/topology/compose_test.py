@@ -9,13 +9,16 @@ import yaml
 
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
-from harness.plan import add_plan_flags, parse_plan
+from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.topology.compose import (
     COMPOSE_DIR,
     ComposeProject,
     ComposeTimeoutError,
     image_stacks,
     new_project_name,
+    override_text,
+    plan_files,
+    service_environment,
     services,
     topology_files,
 )
@@ -137,3 +140,35 @@ def _wait_for_the_end_of(child: int) -> None:
         time.sleep(0.01)
     else:
         assert not Path(f"/proc/{child}").exists()
+
+
+def _bench_plan(more: str) -> Plan:
+    parser = Parser(prog="harness bench", allow_abbrev=False)
+    add_plan_flags(parser, containers=True)
+    line = "--executor dask --ps-connector redis --stage-task-counts 1 --stage-bytes-sizes 1 1"
+    return parse_plan(parser, f"{line} --task-sleep 0 {more}".split(), containers=True)
+
+
+def test_variables_of_a_plan_are_a_compose_file_of_their_own() -> None:
+    plan = _bench_plan(
+        "--env worker:A=1 --env redis:B=x$y --dask-config distributed.comm.compression=lz4"
+    )
+    found = service_environment(plan, plan_files(plan))
+
+    dask = {"DASK_DISTRIBUTED__COMM__COMPRESSION": "lz4"}
+    assert found == {
+        "scheduler": dask,
+        "runner": dask,
+        "worker": dask | {"A": "1"},
+        "redis": {"B": "x$y"},
+    }
+    parsed = yaml.safe_load(override_text(found))
+    # Compose takes a dollar for a variable of its own.
+    assert parsed["services"]["redis"] == {"environment": {"B": "x$$y"}}
+    assert service_environment(_bench_plan(""), plan_files(plan)) == {}
+
+
+def test_a_variable_of_a_service_that_is_not_there_is_refused() -> None:
+    plan = _bench_plan("--env broker:A=1")
+    with pytest.raises(UsageError, match="no service broker: choose from redis, runner, sched"):
+        service_environment(plan, plan_files(plan))

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.analysis.tracing_cost import Cost, costs, notable
+from harness.analysis.why import LEFT, OWN_PEAK, TOPOLOGY_PEAK, read_why
+from harness.analysis.why_difference import differences
+from harness.cli import why as command
+from harness.core.errors import UsageError
+from harness.report.icicle import icicle, shortened
+from harness.report.why import difference_sentences, sentences
+from harness.report.why_page import why_parts
+from harness.results.directory import RunDirectory
+from harness.results.rows import RowWriter
+from harness.results.schema import PeakRow, ServerRow
+from tests.rundirs import MS, START_NS, TICK_NS, UNIX_OFFSET_NS, write_run_directory
+from tests.traces import document
+
+MB = 1_000_000
+RUN = "0001-owned-proxy-1"
+# The samples of the topology's peak, as the directories of the tests have them.
+PEAK_NS = START_NS + 50 * TICK_NS
+
+
+def traced(
+    path: Path, size: int = 100 * MB, mode: str = "owned-proxy", kernel: int = 200 * MB
+) -> Path:
+    """Write a bench's directory with traced runs: two inputs in the runner at its peak."""
+    write_run_directory(path, {mode: [200 * MB, 200 * MB]}, sizes=(size, 500_000, 100_000))
+    within = write_run_directory(path / "why", {mode: [200 * MB]}, sizes=(size, 500_000, 100_000))
+    run = f"0001-{mode}-1"
+    trace = document((PEAK_NS + UNIX_OFFSET_NS) // MS - 10, size)
+    within.traces.mkdir()
+    (within.traces / f"{run}.runner-1.7.json").write_text(json.dumps(trace))
+    with RowWriter(within.peaks, PeakRow) as rows:
+        rows.write(
+            PeakRow(
+                run, "container", "runner-1", 50 * MB + kernel, "max_usage", 50 * MB, None, 0, 0
+            )
+        )
+    with RowWriter(within.server, ServerRow) as servers:
+        for at, used in ((-1, 1 * MB), (1, 40 * MB), (2, 300 * MB), (3, 10 * MB)):
+            parts = (used, used, 100 * MB, 0, 150 * MB, 50 * MB, 5, 2, 0)
+            servers.write(ServerRow(run, START_NS + at * MS, 0, *parts))
+    return path
+
+
+def test_a_container_at_its_own_peak_has_the_kernels_figure(tmp_path: Path) -> None:
+    why = read_why(traced(tmp_path / "x"))
+    (own,) = (a for a in why.accounts if a.moment == OWN_PEAK)
+
+    assert (own.container, own.service, own.kernel_bytes) == ("runner-1", "runner", 200 * MB)
+    assert own.traced_bytes == own.named_bytes == 200 * MB
+    assert own.attributed == 1.0
+    assert own.holders[0].copies == {100 * MB: 2}
+    assert why.problems == ()
+
+
+def test_the_topologys_peak_is_aligned_by_the_clock(tmp_path: Path) -> None:
+    why = read_why(traced(tmp_path / "x"))
+    at = {a.moment: a.traced_bytes for a in why.accounts}
+
+    # Of the three readings the second is at that time, and the last is all that came after.
+    assert at[TOPOLOGY_PEAK] == 200 * MB
+    assert at[LEFT] == 100 * MB
+
+
+def test_copies_are_counted_over_time(tmp_path: Path) -> None:
+    why = read_why(traced(tmp_path / "x"))
+    (copies,) = why.copies[RUN]
+
+    assert copies.service == "runner"
+    assert copies.counts == (1, 2, 1)
+    assert copies.size_bytes == (100 * MB, 200 * MB, 100 * MB)
+    assert copies.times_s == pytest.approx((0.99, 1.0, 1.01))
+
+
+def test_a_server_is_told_at_its_fullest(tmp_path: Path) -> None:
+    (server,) = read_why(traced(tmp_path / "x")).servers
+
+    assert (server.at_peak.used_bytes, server.baseline_bytes, server.samples) == (
+        300 * MB,
+        1 * MB,
+        3,
+    )
+
+
+def test_one_sentence_for_each_service(tmp_path: Path) -> None:
+    runner, redis = sorted(sentences(read_why(traced(tmp_path / "x"))), reverse=True)
+
+    assert runner == (
+        "owned-proxy: the runner holds two inputs of 100 MB because proxies keep their targets"
+        " (`populate_target`): 200 MB at its peak."
+    )
+    assert redis == (
+        "owned-proxy: Redis holds 100 MB of objects and 150 MB in output buffers because 2 clients"
+        " read at once, by the fullest of 3 answers."
+    )
+
+
+def test_what_no_line_explains_is_said(tmp_path: Path) -> None:
+    said = sentences(read_why(traced(tmp_path / "x", kernel=300 * MB)))
+
+    assert any("and 100 MB of other things: 300 MB at its peak." in text for text in said)
+
+
+def test_two_traces_differ_where_more_is_held(tmp_path: Path) -> None:
+    a, b = read_why(traced(tmp_path / "a")), read_why(traced(tmp_path / "b", 150 * MB))
+    (change,) = differences(a, b)
+
+    assert [(c.place, c.change_bytes) for c in change.changes] == [
+        ("payload (harness/workflow/tasks.py)", 100 * MB)
+    ]
+    assert difference_sentences(a, a) == []
+    (said,) = difference_sentences(a, read_why(traced(tmp_path / "c", 150 * MB, kernel=300 * MB)))
+    assert said == (
+        "owned-proxy: the runner needs 100 MB more at its peak: more 100 MB in `payload`, called"
+        " from `_run_stages`."
+    )
+
+
+def test_a_directory_without_traces_is_refused(tmp_path: Path) -> None:
+    write_run_directory(tmp_path / "x", {"none": [1 * MB]})
+
+    with pytest.raises(UsageError, match="has no traces: make some with 'harness bench --why"):
+        read_why(tmp_path / "x")
+
+
+def test_a_broken_trace_is_one_line_and_the_others_are_told(tmp_path: Path) -> None:
+    path = traced(tmp_path / "x")
+    (RunDirectory(path / "why").traces / f"{RUN}.worker-1.9.json").write_text("{")
+
+    why = read_why(path)
+
+    (problem,) = why.problems
+    assert problem.startswith(f"traces/{RUN}.worker-1.9.json: is no trace of a process")
+    assert len(sentences(why)) == 2
+
+
+def test_what_tracing_changed_is_told_beside_the_untraced_runs(tmp_path: Path) -> None:
+    path = traced(tmp_path / "x")
+    plan = json.loads((path / "manifest.json").read_text())
+    plan["plan"]["general"]["traced"] = True
+    (path / "why" / "manifest.json").write_text(json.dumps(plan))
+
+    found = {cost.what: cost for cost in costs(read_why(path).session)}
+
+    assert (found["makespan"].untraced, found["makespan"].traced) == (2.0, 2.0)
+    assert found["topology"].change == 0
+    assert found["topology"].runs == 2
+
+
+def test_a_net_peak_that_changed_is_named() -> None:
+    changed = Cost("none", "runner", "bytes", 100 * MB, 106 * MB, 3)
+    small = Cost("none", "scheduler", "bytes", 1 * MB, 2 * MB, 3)
+    slower = Cost("none", "makespan", "s", 1.0, 2.0, 3)
+
+    assert notable([changed, small, slower]) == [changed]
+
+
+def test_the_command_tells_one_and_compares_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = traced(tmp_path / "a"), traced(tmp_path / "b", 150 * MB, kernel=300 * MB)
+
+    assert command.main([str(a)]) == 0
+    told = capsys.readouterr().out
+    assert "owned-proxy: runner-1 at its own peak" in told
+    assert "2 x 100 MB" in told
+    assert (a / "why" / "why.csv").read_text().count("\n") == 4
+    assert command.main([str(a), str(b)]) == 0
+    assert "What changed at the services' own peaks: a -> b" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="one run directory is told, or two are compared"):
+        command.main([str(a), str(b), str(a)])
+
+
+def test_the_page_draws_without_a_script_and_escapes(tmp_path: Path) -> None:
+    path = traced(tmp_path / "x")
+    evil = document((PEAK_NS + UNIX_OFFSET_NS) // MS - 10)
+    evil["frames"][0][0] = "<script>alert(1)</script>"
+    (RunDirectory(path / "why").traces / f"{RUN}.runner-1.7.json").write_text(json.dumps(evil))
+
+    (part,), charts = why_parts([read_why(path).session])
+
+    drawing = part.modes[0].figures[0].drawing
+    assert drawing.startswith("<svg")
+    assert "<script" not in drawing
+    assert "&lt;script&gt;" in drawing
+    assert list(charts) == [f"copies-1-{RUN}"]
+
+
+def test_calls_within_a_library_are_drawn_once() -> None:
+    site = "/v/lib/python3.13/site-packages/"
+    stack = [(name, f"{site}{lib}/x.py", 1) for name, lib in (("e", "b"), ("d", "b"), ("c", "b"))]
+    stack += [("b", f"{site}a/x.py", 1), ("a", f"{site}a/x.py", 1)]
+
+    assert [function for function, _, _ in shortened(stack)] == ["a", "c", "d", "e"]
+    assert icicle([], "nothing") == ""
