@@ -199,14 +199,14 @@ KNOWN = (
     Known(
         "_read_from_socket",
         "redis/_parsers/socket.py",
-        "{n} while redis-py reads a reply (the socket's buffer, what is put together of it, and"
-        " that without its end)",
+        "{n} while redis-py reads a reply (its buffer, what is read of that, and what is"
+        " put together)",
     ),
     Known(
         "read",
         "redis/_parsers/socket.py",
-        "{n} while redis-py reads a reply (the socket's buffer, what is put together of it, and"
-        " that without its end)",
+        "{n} while redis-py reads a reply (its buffer, what is read of that, and what is"
+        " put together)",
     ),
     Known(
         "_graph_to_futures",
