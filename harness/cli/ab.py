@@ -186,7 +186,8 @@ def _run(place: Path, sides: Sequence[Side], options: Mapping[str, Any]) -> int:
             # What did go through can still be compared.
             failure = error
     if failure is None:
-        _trace(sides)
+        # Asked for, and nothing that comparing costs.
+        began += _trace(sides)
     ownership.give_to_user(place, ownership.current_owner())
     code = _compare(place, sides, options)
     _note_cost(place, time.monotonic() - began, turns.topologies_s)
@@ -208,10 +209,13 @@ def _note_cost(place: Path, whole_s: float, topologies_s: float) -> None:
         )
 
 
-def _trace(sides: Sequence[Side]) -> None:
+def _trace(sides: Sequence[Side]) -> float:
+    """Trace the sides whose plans ask for it; return how many seconds that took."""
+    started = time.monotonic()
     for side in sides:
         if side.plan.general.why is not None:
             trace(side.plan, side.directory, side.images, side.variant, _say)
+    return time.monotonic() - started
 
 
 def _is_enough(

@@ -18,6 +18,7 @@ from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
 from harness.analysis.sweep import Point, axis_of, panels_of
 from harness.analysis.verdicts import Rules
+from harness.cli._traced import refuse
 from harness.core.errors import HarnessError, MeasuredFailure, UsageError
 from harness.core.flags import Parser
 from harness.core.parser import share
@@ -187,6 +188,7 @@ def _plans(sweep: Sweep, base: Sequence[str], parser: Parser) -> list[tuple[_Nam
         name = f"{number:0{len(str(len(cells)))}d}-{_file_name(cell)}"
         try:
             plan = parse_plan(parser, cell.words(base, parser.foldable), containers=True)
+            refuse(plan, "sweep")
         except UsageError as error:
             raise UsageError(f"cell {cell}: {error}") from None
         found.append((_Named(name, cell), plan))
