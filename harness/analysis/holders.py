@@ -15,6 +15,7 @@ LEAST_PAYLOAD = 64 * 1024
 _SHORT, _LONG = 0.99, 1.14
 _OVERHEAD = 4096
 _MOST_MIXED = 40
+_MOST_IN_ONE = 50
 
 _SITE = re.compile(r".*/(?:site|dist)-packages/")
 _STANDARD = re.compile(r".*/lib/python3\.\d+/")
@@ -114,15 +115,32 @@ def payloads(count: int, size_bytes: int, sizes: Iterable[int]) -> dict[int, int
     exact = [s for s in near if average <= s * 1.01 + _OVERHEAD]
     if exact or (near and count == 1):
         return {max(exact or near): count}
+    return _of_one(average, known) if count == 1 else _of_several(count, size_bytes, known)
+
+
+def _of_one(size_bytes: float, known: Sequence[int]) -> dict[int, int]:
+    """Return how many payloads are in one piece, such as a message of many arguments."""
     for size in reversed(known):
-        # Several in one piece, such as a message of many arguments.
-        times = round(average / size)
-        if times > 1 and abs(average - times * size) <= 0.005 * average + _OVERHEAD:
-            return {size: times * count}
-    found = _mixed(count, size_bytes, known) if 1 < count <= _MOST_MIXED else {}
-    if not found and near:
-        found = {max(near): count}
-    return found or _in_pieces(count, size_bytes, known)
+        times = round(size_bytes / size)
+        if 1 < times < _MOST_IN_ONE and abs(size_bytes - times * size) <= 0.005 * size_bytes:
+            return {size: times}
+    return {}
+
+
+def _of_several(count: int, size_bytes: int, known: Sequence[int]) -> dict[int, int]:
+    """Return what some pieces hold together: the largest payloads that they can."""
+    mixed = _mixed(count, size_bytes, known) if count <= _MOST_MIXED else {}
+    for size in reversed(known):
+        times = size_bytes / size
+        exact = abs(size_bytes - round(times) * size) <= 0.005 * size_bytes
+        if exact and round(times) >= count:
+            return {size: round(times)}
+        if mixed:
+            return mixed
+        # All but one, which is still growing.
+        if int(times + 0.01) >= count - 1:
+            return {size: int(times + 0.01)}
+    return {}
 
 
 def _mixed(count: int, size_bytes: int, known: Sequence[int]) -> dict[int, int]:
@@ -132,15 +150,6 @@ def _mixed(count: int, size_bytes: int, known: Sequence[int]) -> dict[int, int]:
             total = first * a + (count - first) * b
             if a != b and total * _SHORT <= size_bytes <= total * 1.01 + count * _OVERHEAD:
                 return {a: first, b: count - first}
-    return {}
-
-
-def _in_pieces(count: int, size_bytes: int, known: Sequence[int]) -> dict[int, int]:
-    """Return how many of one size make up a sum of pieces of several each."""
-    for size in reversed(known):
-        times = round(size_bytes / size)
-        if times >= count and abs(size_bytes - times * size) <= 0.005 * size_bytes:
-            return {size: times}
     return {}
 
 

@@ -16,7 +16,7 @@ from harness.core.errors import UsageError
 from harness.results.directory import RunDirectory
 
 MOST_CHANGE = 0.05
-"""A net peak that tracing changed by more is named."""
+"""A net peak that lies further than this beyond all untraced ones is named."""
 
 LEAST_BYTES = 10_000_000
 """Net peaks below this change by more than that by themselves."""
@@ -34,6 +34,7 @@ class Cost:
         unit: ``s`` or ``bytes``.
         untraced, traced: the figures.
         runs: number of untraced runs.
+        low, high: the least and the most of the untraced runs.
     """
 
     mode: str
@@ -42,6 +43,8 @@ class Cost:
     untraced: float
     traced: float
     runs: int
+    low: float
+    high: float
 
     @property
     def change(self) -> float:
@@ -81,18 +84,20 @@ _OF_TRACING = frozenset({"--order", "--isolate", "--why"})
 def _of_mode(untraced: Group, traced: Group) -> Iterator[Cost]:
     mode, runs = traced.mode, len(untraced.figures)
     if untraced.makespan and traced.makespan:
-        a, b = untraced.makespan.median, traced.makespan.median
-        yield Cost(mode, "makespan", "s", a, b, runs)
+        a = untraced.makespan
+        its_s = traced.makespan.median
+        yield Cost(mode, "makespan", "s", a.median, its_s, runs, a.low, a.high)
     cpu = [_cpu_s(untraced.session, f.run) for f in untraced.figures]
     known = [each for each in cpu if each is not None]
     its = _cpu_s(traced.session, traced.figures[0].run)
     if known and its is not None:
-        yield Cost(mode, "CPU", "s", float(np.median(known)), its, runs)
-    peaks = {scope.scope: scope.net_peak.median for scope in untraced.scopes}
+        usual = float(np.median(known))
+        yield Cost(mode, "CPU", "s", usual, its, runs, min(known), max(known))
+    peaks = {scope.scope: scope.net_peak for scope in untraced.scopes}
     for scope in traced.scopes:
         if scope.scope in peaks:
-            net = scope.net_peak.median
-            yield Cost(mode, scope.scope, "bytes", peaks[scope.scope], net, runs)
+            a, net = peaks[scope.scope], scope.net_peak.median
+            yield Cost(mode, scope.scope, "bytes", a.median, net, runs, a.low, a.high)
 
 
 def _cpu_s(session: Session, run: Run) -> float | None:
@@ -128,5 +133,5 @@ def notable(found: Sequence[Cost]) -> list[Cost]:
         for cost in found
         if cost.unit == "bytes"
         and max(cost.untraced, cost.traced) >= LEAST_BYTES
-        and abs(cost.change) > MOST_CHANGE
+        and not cost.low * (1 - MOST_CHANGE) <= cost.traced <= cost.high * (1 + MOST_CHANGE)
     ]

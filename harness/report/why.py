@@ -58,8 +58,10 @@ def sentences(why: Why, mode: str | None = None) -> list[str]:
         servers = [s for s in why.servers if s.run_id == run.run_id]
         told = [(_net(a), _of_account(why, a)) for a in worth_telling(why, run.run_id, OWN_PEAK)]
         told += [(_net_of_server(s), server_sentence(s)) for s in servers]
-        large = [each for each in sorted(told, reverse=True) if each[0] >= _MOST_LEFT]
-        found += [f"{run.mode}: {text}" for _, text in large]
+        most = max((size for size, _ in told), default=0)
+        least = max(_MOST_LEFT, _LEAST_TOLD * most)
+        large = [text for size, text in sorted(told, reverse=True) if size >= least]
+        found += [f"{run.mode}: {text}" for text in large]
     return found
 
 
@@ -277,14 +279,18 @@ def cost_table(found: Sequence[Cost]) -> Table | None:
             _figure(cost, cost.untraced),
             _figure(cost, cost.traced),
             f"{cost.change:+.1%}".replace("%", " %"),
+            f"{_figure(cost, cost.low)} to {_figure(cost, cost.high)}",
         )
         for cost in found
     )
     runs = sorted({cost.runs for cost in found})
     note = f"Untraced: the median of {' or '.join(map(str, runs))} runs; traced: one run."
     for cost in notable(found):
-        note += f" Tracing changed the net peak of {cost.what} in {cost.mode} by more than 5 %."
-    header = ("mode", "figure", " untraced", " traced", " change")
+        note += (
+            f" In {cost.mode} the net peak of the {cost.what} is more than 5 % beyond all untraced"
+            " ones."
+        )
+    header = ("mode", "figure", " untraced", " traced", " change", "untraced, from to")
     return Table("why-cost", "What tracing changed", header, rows, note)
 
 

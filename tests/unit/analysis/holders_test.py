@@ -23,6 +23,10 @@ SITE = "/opt/venv/lib/python3.13/site-packages/"
         (5, 90 * MB, [20 * MB, 10 * MB], {20 * MB: 4, 10 * MB: 1}),
         # One message of two and two of one.
         (3, 80 * MB, [20 * MB], {20 * MB: 4}),
+        (3, 400 * MB + 1000, [100 * MB, 10 * MB, MB], {100 * MB: 4}),
+        # Four, and one that is still growing.
+        (5, 450 * MB, [100 * MB, 10 * MB, MB], {100 * MB: 4}),
+        (1, 133_300_000, [MB], {}),
         (1, 50 * MB, [100 * MB], {}),
         (1, 130 * MB, [100 * MB], {}),
         (3, 1000, [100 * MB], {}),

@@ -154,11 +154,12 @@ def test_what_tracing_changed_is_told_beside_the_untraced_runs(tmp_path: Path) -
 
 
 def test_a_net_peak_that_changed_is_named() -> None:
-    changed = Cost("none", "runner", "bytes", 100 * MB, 106 * MB, 3)
-    small = Cost("none", "scheduler", "bytes", 1 * MB, 2 * MB, 3)
-    slower = Cost("none", "makespan", "s", 1.0, 2.0, 3)
+    changed = Cost("none", "runner", "bytes", 100 * MB, 106 * MB, 3, 99 * MB, 100 * MB)
+    scatters = Cost("none", "worker", "bytes", 100 * MB, 140 * MB, 3, 90 * MB, 140 * MB)
+    small = Cost("none", "scheduler", "bytes", 1 * MB, 2 * MB, 3, 1 * MB, 1 * MB)
+    slower = Cost("none", "makespan", "s", 1.0, 2.0, 3, 1.0, 1.0)
 
-    assert notable([changed, small, slower]) == [changed]
+    assert notable([changed, scatters, small, slower]) == [changed]
 
 
 def test_the_command_tells_one_and_compares_two(
