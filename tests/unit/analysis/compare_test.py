@@ -514,6 +514,33 @@ def test_the_list_of_what_may_differ_names_only_what_there_is() -> None:
             assert f"`{flags_of(models[section])[name].name}`" in DOCS.read_text()
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "value", "said"),
+    [
+        ("workload", "no_populate_target", True, "--no-populate-target: False and True"),
+        ("topology", "env", ["redis:A=1"], "--env:  and redis:A=1"),
+        ("executor", "config", ["a.b=1"], "executor option config:"),
+    ],
+)
+def test_a_knob_is_named_and_compared(
+    tmp_path: Path, section: str, name: str, value: object, said: str
+) -> None:
+    write_run_directory(tmp_path / "a", {"none": STEADY})
+    write_run_directory(tmp_path / "b", {"none": STEADY})
+    with_plan(tmp_path / "b", section, name, value)
+    (found,) = differences(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
+    assert str(found).startswith(said)
+    assert found.severity is Severity.WARN
+
+
+def test_traced_runs_are_compared_with_no_others(tmp_path: Path) -> None:
+    write_run_directory(tmp_path / "a", {"none": STEADY})
+    write_run_directory(tmp_path / "b", {"none": STEADY})
+    with_plan(tmp_path / "b", "general", "traced", True)
+    (found,) = differences(read_session(tmp_path / "a"), read_session(tmp_path / "b"))
+    assert found.severity is Severity.REFUSE
+
+
 def test_what_differs_beside_the_figures_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run_directory(tmp_path / name, {"none": STEADY})
