@@ -19,9 +19,9 @@ from harness.analysis.readers import read_session
 from harness.analysis.sweep import Point, axis_of, panels_of
 from harness.analysis.verdicts import Rules
 from harness.cli._traced import refuse
+from harness.cli.compare import add_threshold
 from harness.core.errors import HarnessError, MeasuredFailure, UsageError
 from harness.core.flags import Parser
-from harness.core.parser import share
 from harness.core.sizes import format_size
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.estimate import estimate, topologies_of
@@ -140,7 +140,7 @@ def _own_parser() -> Parser:
     group.add_argument("--axis", metavar="NAME", help="what figures are drawn over")
     group.add_argument("--budget", type=_minutes, metavar="MINUTES", help=_BUDGET)
     group.add_argument("--dry-run", action="store_true", help="print the cells; start nothing")
-    _add_threshold(group)
+    add_threshold(group, "differences up to this are none")
     group.add_argument(
         _RESUME, metavar="SWEEP_DIR", help="do the runs that are left of an earlier one"
     )
@@ -148,16 +148,6 @@ def _own_parser() -> Parser:
         _PAGE_ONLY, metavar="SWEEP_DIR", help="measure nothing: make tables and page again"
     )
     return parser
-
-
-def _add_threshold(group: Any) -> None:
-    group.add_argument(
-        "--threshold",
-        type=share,
-        default=Rules.threshold,
-        metavar="SHARE",
-        help="differences up to this are none (default: 5%%)",
-    )
 
 
 def _minutes(text: str) -> float:
@@ -191,6 +181,7 @@ def _plans(sweep: Sweep, base: Sequence[str], parser: Parser) -> list[tuple[_Nam
             refuse(plan, "sweep")
         except UsageError as error:
             raise UsageError(f"cell {cell}: {error}") from None
+        refuse(plan, "sweep")
         found.append((_Named(name, cell), plan))
     return found
 
@@ -314,7 +305,7 @@ def _page_only(argv: Sequence[str]) -> int:
     parser.add_argument(_PAGE_ONLY, dest="place", metavar="SWEEP_DIR", required=True, type=Path)
     parser.add_argument("--axis", metavar="NAME")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path)
-    _add_threshold(parser)
+    add_threshold(parser, "differences up to this are none")
     args = parser.parse_args(argv)
     record = _read(_PAGE_ONLY, args.place)
     record["options"] |= {"threshold": args.threshold}
