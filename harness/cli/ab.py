@@ -189,23 +189,32 @@ def _run(place: Path, sides: Sequence[Side], options: Mapping[str, Any]) -> int:
         # Asked for, and nothing that comparing costs.
         began += _trace(sides)
     ownership.give_to_user(place, ownership.current_owner())
+    for side in sides:
+        write_quality(side.directory)
+    drawn = time.monotonic()
+    if not options["no_report"]:
+        with suppress(UsageError):
+            paths = [str(side.directory.path) for side in sides]
+            report.main([*paths, "--output", str(place)])
+    page_s = time.monotonic() - drawn
     code = _compare(place, sides, options)
-    _note_cost(place, time.monotonic() - began, turns.topologies_s)
+    _note_cost(place, time.monotonic() - began, turns.topologies_s, page_s)
     if failure is not None:
         raise failure
     return code
 
 
-def _note_cost(place: Path, whole_s: float, topologies_s: float) -> None:
-    """Say what this command took beside the topologies, which a bench of each side has, too."""
+def _note_cost(place: Path, whole_s: float, topologies_s: float, page_s: float) -> None:
+    """Say what this command took beside what a bench of each side takes, too."""
+    own_s = whole_s - topologies_s - page_s
     found = json.loads((place / FILE).read_bytes())
-    seconds = {"whole": round(whole_s, 1), "topologies": round(topologies_s, 1)}
-    write_json(place / FILE, found | {"seconds": seconds})
+    seconds = {"topologies": topologies_s, "page": page_s, "turns and comparison": own_s}
+    rounded = {what: round(each, 1) for what, each in seconds.items()}
+    write_json(place / FILE, found | {"seconds": rounded})
     if topologies_s:
-        own_s = whole_s - topologies_s
         _say(
-            f"Topologies took {topologies_s:.0f} s; taking turns, comparing and the page"
-            f" {own_s:.0f} s more ({own_s / topologies_s * 100:.1f} %)"
+            f"Topologies took {topologies_s:.0f} s, the page {page_s:.0f} s, taking turns and"
+            f" comparing {own_s:.0f} s ({own_s / topologies_s * 100:.1f} % of the topologies)"
         )
 
 
@@ -244,13 +253,7 @@ def _is_enough(
 
 
 def _compare(place: Path, sides: Sequence[Side], options: Mapping[str, Any]) -> int:
-    """Print the verdict of each side beside the first, write the page, return the worst code."""
-    for side in sides:
-        write_quality(side.directory)
-    if not options["no_report"]:
-        with suppress(UsageError):
-            paths = [str(side.directory.path) for side in sides]
-            report.main([*paths, "--output", str(place)])
+    """Print the verdict of each side beside the first, return the worst code."""
     first, *others = (str(side.directory.path) for side in sides)
     words = list(options["compare"])
     output = None
