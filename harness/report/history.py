@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ _NARROWEST = 24
 _MOST_CHANGES = 3
 _MOST_REASON = 200
 _MARK = "#808080"
+# Of a figure's height: about a line of words.
+_APART = 0.06
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ def metric_chart(history: History, metric: Metric) -> Chart | None:
         },
         "yaxis": {"title": {"text": metric.label}, **(BYTES if _is_bytes(metric) else unit)},
         "shapes": [_mark(place) for place in sorted({c.after for c in changes})],
-        "annotations": _labels(history, changes),
+        "annotations": _labels(history, changes, _apart(lines)),
     }
     return {"data": traces, "layout": layout}
 
@@ -254,10 +257,17 @@ def _mark(place: int) -> dict[str, Any]:
     return ends | {"type": "line", "line": {"color": _MARK, "width": 1.5, "dash": "dot"}}
 
 
-def _labels(history: History, changes: Sequence[Change]) -> list[dict[str, Any]]:
-    """Return the version beside each mark, and words at the first point of each service after it.
+def _apart(lines: Sequence[Line]) -> float:
+    """Return how far points of a figure must be apart for words beside both to be read."""
+    points = [point.median for line in lines for point in line.points if point is not None]
+    return _APART * max(map(abs, points), default=0.0)
 
-    Modes mostly change together, at one height: their words stand below each other.
+
+def _labels(history: History, changes: Sequence[Change], apart: float) -> list[dict[str, Any]]:
+    """Return the version beside each mark, and words at the first point of each line after it.
+
+    Words of a service's modes, and of points that are less than ``apart`` from the next one, stand
+    below each other.
     """
     found: list[dict[str, Any]] = [
         {
@@ -267,25 +277,24 @@ def _labels(history: History, changes: Sequence[Change]) -> list[dict[str, Any]]
             "text": history.versions[place],
             "textangle": -90,
             "xanchor": "right",
+            "xshift": -3,
             "yanchor": "top",
             "showarrow": False,
         }
         for place in sorted({change.after for change in changes})
     ]
-    together: dict[tuple[int, str], list[Change]] = {}
-    for change in changes:
-        together.setdefault((change.after, change.line.scope), []).append(change)
-    for (place, scope), each in together.items():
-        points = [change.line.points[place] for change in each]
+    for each in _together(changes, apart):
+        place = each[0].after
         words = [
-            f"{scope}{f', {change.line.mode}' if len(history.modes) > 1 else ''} {_share(change)}"
+            f"{change.line.scope}{f', {change.line.mode}' if len(history.modes) > 1 else ''}"
+            f" {_share(change)}"
             for change in each
         ]
         last = place == len(history.versions) - 1
         found.append(
             {
                 "x": place,
-                "y": max(point.median for point in points if point is not None),
+                "y": max(map(_height, each)),
                 "text": "<br>".join(words),
                 "align": "left",
                 "showarrow": True,
@@ -297,6 +306,38 @@ def _labels(history: History, changes: Sequence[Change]) -> list[dict[str, Any]]
                 "yanchor": "bottom",
             }
         )
+    return found
+
+
+def _height(change: Change) -> float:
+    """Return where the first point after a change is."""
+    point = change.line.points[change.after]
+    return point.median if point is not None else 0.0
+
+
+def _together(changes: Sequence[Change], apart: float) -> list[list[Change]]:
+    """Return the changes of each version, highest first, those that are close in one group.
+
+    Modes of a service stay beside each other: they mostly change together.
+    """
+    found: list[list[Change]] = []
+    highest: dict[tuple[int, str], float] = {}
+    for change in changes:
+        key = change.after, change.line.scope
+        highest[key] = max(highest.get(key, -math.inf), _height(change))
+
+    def order(change: Change) -> tuple[int, float, str]:
+        key = change.after, change.line.scope
+        return change.after, -highest[key], change.line.scope
+
+    for change in sorted(changes, key=order):
+        last = found[-1][-1] if found else None
+        if last is not None and last.after == change.after:
+            same = last.line.scope == change.line.scope
+            if same or _height(last) - _height(change) < apart:
+                found[-1].append(change)
+                continue
+        found.append([change])
     return found
 
 

@@ -85,7 +85,8 @@ def test_the_page_has_a_figure_for_each_metric_with_changes_marked(place: Path) 
     assert all(size > 0 for size in runner["error_y"]["array"])
     assert [shape["x0"] for shape in found["layout"]["shapes"]] == [1.5]
     words = [label["text"] for label in found["layout"]["annotations"]]
-    assert words == ["2025.4.0", "topology -23 %", "runner -25 %"]
+    # Their points are close: their words stand below each other.
+    assert words == ["2025.4.0", "topology -23 %<br>runner -25 %"]
     assert chart(page, "baseline")["layout"]["shapes"] == []
     assert "plotly.js (basic - minified)" in page
     assert 'id="dark-colors"' in page
@@ -129,7 +130,7 @@ def test_run_directories_of_others_make_a_page_by_their_manifests(
     names = [trace["name"] for trace in chart(page, "net_peak")["data"]]
     assert names[:2] == ["topology, none", "topology, owned-proxy"]
     words = [label["text"] for label in chart(page, "net_peak")["layout"]["annotations"]]
-    assert any(re.fullmatch(r"runner, none -50 %<br>runner, owned-proxy -50 %", w) for w in words)
+    assert any("runner, none -50 %<br>runner, owned-proxy -50 %" in word for word in words)
     assert {path.name for path in output.iterdir()} == {PAGE, DOCUMENT, CSV}
 
 
