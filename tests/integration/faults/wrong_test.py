@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,29 @@ def test_the_disk_of_the_runs_is_full(small_disk: Path, client: DockerClient, ta
         with path.open(newline="") as file:
             widths = {len(row) for row in csv.reader(file)}
         assert len(widths) == 1, path
+
+
+def test_rows_that_cannot_be_written(tmp_path: Path, client: DockerClient, table: Table) -> None:
+    """What a full disk does to rows, for users who cannot mount a small one."""
+    bench = start(tmp_path, *PLAN, "--repeat", "3", "--cgroup-interval", "0.005")
+
+    def bound() -> None:
+        rows = bench.directory / "memory-cgroup.csv"
+        limits = rows.stat().st_size, resource.RLIM_INFINITY
+        resource.prlimit(bench.process.pid, resource.RLIMIT_FSIZE, limits)
+
+    row = inject(table, bench, "full: files that may not grow", 2, bound)
+    assert row.outcome == "infrastructure", row
+    assert "File too large" in row.reason
+    code, _, err = bench.end()
+    assert code == 3
+    assert "Traceback" not in err
+    assert left_of(client, bench) == []
+    bench = resume(bench)
+    code, _, err = bench.end()
+    assert code == 0, err
+    assert [r.outcome for r in bench.outcomes()] == ["ok"] * 3
+    assert left_of(client, bench) == []
 
 
 @pytest.mark.root
