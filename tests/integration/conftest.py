@@ -112,7 +112,13 @@ def left_behind(client: DockerClient, project: str) -> set[str]:
         *(str(c.name) for c in client.containers.list(all=True, filters=filters)),
         *(str(n.name) for n in client.networks.list(filters=filters)),
         *(str(v.name) for v in client.volumes.list(filters=filters)),
-        *(str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{project}*")),
+        # Others' cgroups vanish meanwhile, which a walk takes as it comes.
+        *(
+            str(Path(directory, name))
+            for directory, names, _ in os.walk("/sys/fs/cgroup")
+            for name in names
+            if name.startswith(project)
+        ),
     }
 
 
