@@ -91,7 +91,9 @@ def wait_for_runs(run_dir: Path, count: int, process: subprocess.Popen[str]) -> 
         if any(p.read_text().count("\n") > count for p in run_dir.glob("*/outcomes.csv")):
             return
         time.sleep(0.05)
-    pytest.fail(f"{count} runs were not done in time")
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    pytest.fail(f"{count} runs were not done in time\n{out}\n{err}")
 
 
 def start_run(cwd: Path, *flags: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:
