@@ -61,15 +61,23 @@ def push(registry: str, stacks: Sequence[str], say: Callable[[str], None]) -> di
             archive = Path(directory) / f"{stack}.tar"
             with archive.open("wb") as file:
                 write_archive(file, [image], EPOCH)
+            # skopeo would unpack it, too, but with its owner, which only root may.
+            layout = Path(directory) / stack
+            layout.mkdir()
+            unpack = ["tar", "-x", "--no-same-owner", "-f", str(archive), "-C", str(layout)]
+            unpacked = run(unpack, _TRANSFER_S)
+            if unpacked.returncode:
+                raise InfrastructureError(f"{archive}: {last_line(unpacked.stderr)}")
+            archive.unlink()
             target = f"{registry}/{image.reference}"
             _skopeo(
                 "copy",
                 "--preserve-digests",
                 f"--dest-tls-verify={_verified(registry)}",
-                f"oci-archive:{archive}:{image.reference}",
+                f"oci:{layout}",
                 f"docker://{target}",
             )
-            archive.unlink()
+            shutil.rmtree(layout)
             names[stack] = f"{target.rpartition(':')[0]}@{image.manifest_digest}"
     return names
 
