@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.core.errors import UsageError
+from harness.core.errors import UsageError, missing_package
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import INSIDE_INTERVAL_S, Why
@@ -44,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
         )
         add_plan_flags(parser, containers=False)
         plan = parse_plan(parser, argv, containers=False)
+        if plan.general.why is not None and find_spec("memray") is None:
+            raise missing_package("--why", "memray", "why")
         directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
     init_logging(directory.log, plan.general.log_level, plan.general.log_file_level)
     logger.log(BENCH, "Results and logs: %s", directory.path)

@@ -30,7 +30,7 @@ from globus_sdk import ClientApp, GlobusAPIError, GlobusError, NetworkError
 from harness.core.errors import InfrastructureError
 from harness.executors import _globus_login
 from harness.executors._globus_limits import serialised_bytes
-from harness.executors._pools import warm_pool
+from harness.executors._pools import CALL_TIMEOUT_S, trim_pool, warm_pool
 
 # The widest that the SDK takes. Requests of at least as many tasks as the limit do not count.
 BURST_LIMIT = 8
@@ -165,6 +165,14 @@ class GlobusComputeExecutor(Executor):
             "api_burst_window_s": BURST_WINDOW_S,
             "max_submission_bytes": self._limit,
         }
+
+    def call_in_each(self, call: Callable[..., Any], workers: int) -> tuple[str, ...]:
+        """Call it in ``workers`` workers of each endpoint; say which were not reached."""
+        number = workers * len(self.endpoints)
+        try:
+            return trim_pool(self, number, call, CALL_TIMEOUT_S, _LINGER_S)
+        except Exception as error:  # noqa: BLE001  # the service's, whatever it is
+            return (f"{number} workers of the endpoints ({one_line(error)})",)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """End the SDK's threads, whatever is still open."""

@@ -44,7 +44,7 @@ from parsl.providers import LocalProvider
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.executors._parsl_call import call_sealed
-from harness.executors._pools import trim_pool, warm_pool
+from harness.executors._pools import CALL_TIMEOUT_S, trim_pool, warm_pool
 
 # The port of the interchange in a topology (compose/parsl-htex.yaml).
 TOPOLOGY_PORT = 54321
@@ -124,9 +124,11 @@ class ParslPoolExecutor(Executor):
             facts["encrypted"] = self._executor.encrypted
         return facts
 
-    def trim(self, trim: Callable[[], Any]) -> tuple[str, ...]:
+    def trim(self, trim: Callable[[], Any], *, patient: bool = False) -> tuple[str, ...]:
         """Call ``trim`` in every worker; return in words what was not reached."""
         own = "Parsl's interchange and the managers of its pools"
+        if patient:
+            return *trim_pool(self, self._connected, trim, CALL_TIMEOUT_S), own
         return *trim_pool(self, self._connected, trim), own
 
 

@@ -13,6 +13,9 @@ from harness.core.errors import InfrastructureError
 from harness.executors._protocol import ExecutorConfig
 
 _TRIM_TIMEOUT_S = 2.0
+CALL_TIMEOUT_S = 30.0
+"""How long all workers may take to answer where nothing is measured."""
+
 _LINGER_S = 0.02
 
 
@@ -55,10 +58,16 @@ def warm_pool(
         )
 
 
-def trim_pool(executor: Executor, workers: int, trim: Callable[[], Any]) -> tuple[str, ...]:
+def trim_pool(
+    executor: Executor,
+    workers: int,
+    trim: Callable[[], Any],
+    timeout_s: float = _TRIM_TIMEOUT_S,
+    linger_s: float = _LINGER_S,
+) -> tuple[str, ...]:
     """Call ``trim`` in every worker; return in words which were not reached in a second or two."""
     try:
-        seen = _call_in_each(executor, workers, trim, _TRIM_TIMEOUT_S)
+        seen = _call_in_each(executor, workers, trim, timeout_s, linger_s)
     except RuntimeError:  # the pool broke: that is the run's outcome, not trimming's
         seen = 0
     return () if seen >= workers else (f"{workers - seen} of {workers} pool workers",)

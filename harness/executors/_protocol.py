@@ -172,6 +172,16 @@ class ExecutorConfig(BaseModel):
         """
         return () if self.in_client_process else (f"the processes of --executor {self.name}",)
 
+    def call_in_each(self, executor: Executor, call: Callable[[], Any]) -> tuple[str, ...]:
+        """Call ``call()`` in every process that :meth:`trim` reaches, however long that takes.
+
+        It is called around traced runs, and fails nothing.
+
+        Returns:
+            The processes that could not be reached, in words.
+        """
+        return self.trim(executor, call)
+
     def check(self, *, containers: bool) -> None:
         """Refuse options that cannot work here, before anything is started.
 

@@ -174,6 +174,14 @@ class GlobusConfig(ExecutorConfig):
         assert isinstance(executor, _globus_compute.GlobusComputeExecutor)
         return executor.wait_ready(warm_up, self.expected_workers, timeout_s)
 
+    def call_in_each(self, executor: Executor, call: Callable[[], Any]) -> tuple[str, ...]:
+        """Call it in every worker of every endpoint, in tasks; endpoints run nothing for others."""
+        from harness.executors import _globus_compute  # noqa: PLC0415
+
+        assert isinstance(executor, _globus_compute.GlobusComputeExecutor)
+        endpoints = "the endpoints' own processes"
+        return *executor.call_in_each(call, self.expected_workers), endpoints
+
     def facts_at_end(self, executor: Executor) -> Mapping[str, Any]:
         """Say whether the SDK's rate limit has delayed anything."""
         from harness.executors import _globus_compute  # noqa: PLC0415

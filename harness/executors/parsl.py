@@ -154,6 +154,13 @@ class ParslConfig(ExecutorConfig):
         assert isinstance(executor, _parsl_kernel.ParslPoolExecutor)
         return () if self.in_client_process else executor.trim(trim)
 
+    def call_in_each(self, executor: Executor, call: Callable[[], Any]) -> tuple[str, ...]:
+        """Call it in every worker, as for trimming."""
+        from harness.executors import _parsl_kernel  # noqa: PLC0415
+
+        assert isinstance(executor, _parsl_kernel.ParslPoolExecutor)
+        return () if self.in_client_process else executor.trim(call, patient=True)
+
     @property
     def in_client_process(self) -> bool:
         """Threads do."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from harness.core.flags import Flag
-from harness.executors._pools import PoolConfig, trim_pool
+from harness.executors._pools import CALL_TIMEOUT_S, PoolConfig, trim_pool
 from harness.executors._protocol import ExecutorTopology, executors
 
 
@@ -42,3 +42,7 @@ class ProcessPoolConfig(PoolConfig):
     def trim(self, executor: Executor, trim: Callable[[], Any]) -> tuple[str, ...]:
         """Trim every process of the pool."""
         return trim_pool(executor, self.workers, trim)
+
+    def call_in_each(self, executor: Executor, call: Callable[[], Any]) -> tuple[str, ...]:
+        """Call it in every worker."""
+        return trim_pool(executor, self.workers, call, CALL_TIMEOUT_S)

@@ -50,14 +50,14 @@ class Tracing:
         self._directory.traces.mkdir(exist_ok=True)
         self._raw.mkdir(exist_ok=True)
         folder = str(self._raw.absolute())
-        lacks = [*self._plan.executor.trim(executor, partial(trace.start, folder))]
+        lacks = [*self._plan.executor.call_in_each(executor, partial(trace.start, folder))]
         trace.start(folder)
         try:
             yield
         finally:
             # First: what the others' stopping takes here is not the run's.
             trace.stop()
-            self._plan.executor.trim(executor, trace.stop)
+            lacks += self._plan.executor.call_in_each(executor, trace.stop)
             lacks += self._convert(run_id)
             self._write(NOT_TRACED.format(run_id), sorted(set(lacks)))
             shutil.rmtree(self._raw, ignore_errors=True)
