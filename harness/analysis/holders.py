@@ -166,6 +166,7 @@ class Known:
         noun: what one payload is called there.
         within: a function further out in the stack, if the place alone does not tell.
         modes: where it is said; all if empty.
+        populated: said only where proxies keep their targets, or only where they do not.
     """
 
     function: str
@@ -174,6 +175,7 @@ class Known:
     noun: str = "copy"
     within: str = ""
     modes: frozenset[str] = frozenset()
+    populated: bool | None = None
 
 
 _PROXIES = frozenset({"default-proxy", "manual-proxy", "owned-proxy"})
@@ -188,6 +190,16 @@ KNOWN = (
         "input",
         "_run_stages",
         _PROXIES,
+        populated=True,
+    ),
+    Known(
+        "payload",
+        "harness/workflow/tasks.py",
+        "{n} on its way into the store",
+        "input",
+        "_run_stages",
+        _PROXIES,
+        populated=False,
     ),
     Known(
         "payload",
@@ -247,10 +259,18 @@ KNOWN = (
 )
 
 
-def known(holder: Holder, mode: str) -> Known | None:
-    """Return what is known of the place that holds something; None if nothing is."""
+def known(holder: Holder, mode: str, *, populated: bool = True) -> Known | None:
+    """Return what is known of the place that holds something; None if nothing is.
+
+    Args:
+        holder: the place.
+        mode: the run's.
+        populated: whether proxies keep their targets.
+    """
     for each in KNOWN:
         if each.modes and mode not in each.modes:
+            continue
+        if each.populated not in (None, populated):
             continue
         functions = {function for function, _, _ in holder.stack}
         for function, file, _ in holder.stack[:8]:

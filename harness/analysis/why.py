@@ -49,6 +49,7 @@ class Account:
         parts: the kernel's reading that is nearest in time, by kind of memory.
         processes: number of traced processes.
         held: the same as ``holders``, by whole stack.
+        populated: whether proxies keep their targets.
     """
 
     run_id: str
@@ -61,6 +62,7 @@ class Account:
     parts: Mapping[str, int]
     processes: int
     held: tuple[Held, ...] = field(repr=False, default=())
+    populated: bool = True
 
     @property
     def service(self) -> str:
@@ -70,7 +72,7 @@ class Account:
     @property
     def named_bytes(self) -> int:
         """What has a line of code."""
-        return sum(holder.size_bytes for holder in self.holders)
+        return sum(holder.size_bytes for holder in self.holders if holder.stack)
 
     @property
     def attributed(self) -> float | None:
@@ -178,13 +180,19 @@ def read_why(path: Path) -> Why:
         servers=tuple(_servers(session, directory, usage)),
         copies=copies,
         traces=tuple(traces),
-        problems=(*session.problems, *problems),
+        problems=tuple(dict.fromkeys((*session.problems, *problems))),
     )
 
 
 def _sizes(session: Session) -> tuple[int, ...]:
     workload = session.workload
     return tuple(sorted(set(workload.bytes_sizes))) if workload else ()
+
+
+def _populated(session: Session) -> bool:
+    plan = (session.documents.get("manifest") or {}).get("plan")
+    workload = plan.get("workload") if isinstance(plan, dict) else None
+    return not (isinstance(workload, dict) and workload.get("no_populate_target") is True)
 
 
 # --- the kernel's side ------------------------------------------------------------------------
@@ -292,6 +300,7 @@ class _Accounts:
             parts={part: size for part, size in parts.items() if size is not None},
             processes=len(self.by_container[container]),
             held=tuple(held),
+            populated=_populated(self.session),
         )
 
     def _net(self, container: str, column: str, t_ns: int) -> int | None:

@@ -17,7 +17,7 @@ from harness.analysis.why import (
     ServerAccount,
     Why,
 )
-from harness.analysis.why_difference import differences
+from harness.analysis.why_difference import ServiceChange, differences
 from harness.core.files import write_whole
 from harness.core.sizes import format_size
 from harness.core.text import listed
@@ -95,7 +95,7 @@ def sentence(who: str, account: Account) -> str:
     for holder in account.holders:
         if holder.size_bytes < _SAID_SHARE * total:
             continue
-        what = known(holder, account.mode) if holder.copies else None
+        what = known(holder, account.mode, populated=account.populated) if holder.copies else None
         if what is None:
             others.append((holder.size_bytes, _unknown(holder)))
             continue
@@ -111,12 +111,20 @@ def sentence(who: str, account: Account) -> str:
     parts = [text for _, text in sorted([*said, *others], reverse=True)[:_SAID]]
     if not parts:
         return f"{who} holds {format_size(total)} at its peak, in many small pieces"
-    rest = total - sum(size for size, _ in [*said, *others])
-    more = f", and {format_size(rest)} of other things" if rest >= _SAID_SHARE * total else ""
+    unseen = max(0, total - account.traced_bytes)
+    rest = total - unseen - sum(size for size, _ in [*said, *others])
+    more = "".join(
+        f", and {format_size(size)} {what}"
+        for size, what in ((rest, "of other things"), (unseen, "that no trace saw"))
+        if size >= _SAID_SHARE * total
+    )
     return f"{who} holds {listed(parts)}{more}: {format_size(total)} at its peak."
 
 
 def _unknown(holder: Holder) -> str:
+    if not holder.stack:
+        what = _counted(holder.copies, "copy") or format_size(holder.size_bytes)
+        return f"{what} in threads that run no Python"
     place = f"`{holder.place.partition(' ')[0]}` ({holder.library})"
     if holder.copies:
         return f"{_counted(holder.copies, 'copy')} in {place}"
@@ -179,12 +187,12 @@ def account_table(account: Account) -> Table:
                 holder.caller,
             )
         )
-    small += account.traced_bytes - account.named_bytes
+    small += account.traced_bytes - sum(holder.size_bytes for holder in account.holders)
     rows.append((format_size(small), "", "", "", "smaller ones, and what has no line", ""))
     rows.append((format_size(account.traced_bytes), "", "", "", "all that Python asked for", ""))
     if kernel is not None:
         rest = kernel - account.traced_bytes
-        what = "asked for and not touched" if rest < 0 else "seen by no allocator"
+        what = "asked for and not touched" if rest < 0 else "seen by no trace"
         rows.append((format_size(rest), "", "", "", what + _parts(account), ""))
         rows.append((format_size(kernel), "", "", "", "net, by the kernel", ""))
     title = f"{account.mode}: {account.container} at {_moment(account)}"
@@ -304,10 +312,7 @@ def _figure(cost: Cost, value: float) -> str:
 def difference_table(a: Why, b: Why) -> Table:
     """Return what each service holds more or less of at its own peak, and where."""
     rows: list[tuple[str, ...]] = []
-    for change in differences(a, b):
-        most = max(_net(change.a), _net(change.b))
-        if most < _MOST_LEFT or not (change.changes or abs(change.change_bytes) >= _MOST_LEFT):
-            continue
+    for change in _worth_telling(a, b):
         sizes = _net(change.a), _net(change.b)
         rows.append(
             (change.mode, change.service, *_sides(*sizes), "", "net peak, by the kernel", "")
@@ -319,8 +324,18 @@ def difference_table(a: Why, b: Why) -> Table:
     first, second = distinct_names([_bench_path(a), _bench_path(b)])
     header = ("mode", "service", f" {first}", f" {second}", " change", "payloads", "held by")
     title = f"What changed at the services' own peaks: {first} -> {second}"
-    note = "" if rows else "Nothing that is 1 MB or 2 % of a peak."
+    note = "" if rows else "No peak changed by 1 MB and 2 % of the mode's highest."
     return Table("why-difference", title, (*header, "called from"), tuple(rows), note)
+
+
+def _worth_telling(a: Why, b: Why) -> Iterator[ServiceChange]:
+    """Yield the peaks that changed by something beside the mode's highest."""
+    found = list(differences(a, b))
+    for change in found:
+        alike = [c for c in found if c.mode == change.mode]
+        most = max(max(_net(c.a), _net(c.b)) for c in alike)
+        if abs(change.change_bytes) >= max(_MOST_LEFT, _LEAST_TOLD * most):
+            yield change
 
 
 def _sides(a: int, b: int) -> tuple[str, str, str]:
@@ -336,18 +351,16 @@ def _bench_path(why: Why) -> Path:
 def difference_sentences(a: Why, b: Why) -> list[str]:
     """Return a sentence for each service whose peak changed."""
     found = []
-    for change in differences(a, b):
+    for change in _worth_telling(a, b):
         by = abs(change.change_bytes)
-        if by < max(_MOST_LEFT, _LEAST_TOLD * max(_net(change.a), _net(change.b))):
-            continue
         verb = "more" if change.change_bytes > 0 else "less"
         alike = [c for c in change.changes if (c.change_bytes > 0) == (change.change_bytes > 0)]
         where = [
-            f"{format_size(abs(c.change_bytes))} in `{c.place.partition(' ')[0]}`"
+            f"{format_size(abs(c.change_bytes))} of it in `{c.place.partition(' ')[0]}`"
             + (f", called from `{c.caller.partition(' ')[0]}`" if c.caller else "")
             for c in alike[:2]
         ]
-        because = f": {verb} {' and '.join(where)}" if where else ""
+        because = f", {' and '.join(where)}" if where else ""
         found.append(
             f"{change.mode}: the {change.service} needs {format_size(by)} {verb} at its"
             f" peak{because}."

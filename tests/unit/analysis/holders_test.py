@@ -85,6 +85,9 @@ def test_why_inputs_are_kept_depends_on_the_mode() -> None:
     assert "populate_target" in proxies.words
     assert none is not None
     assert "populate_target" not in none.words
+    without = known(holder, "owned-proxy", populated=False)
+    assert without is not None
+    assert without.words == "{n} on its way into the store"
 
 
 def test_a_result_is_no_input() -> None:

@@ -104,7 +104,7 @@ def test_one_sentence_for_each_service(tmp_path: Path) -> None:
 def test_what_no_line_explains_is_said(tmp_path: Path) -> None:
     said = sentences(read_why(traced(tmp_path / "x", kernel=300 * MB)))
 
-    assert any("and 100 MB of other things: 300 MB at its peak." in text for text in said)
+    assert any("and 100 MB that no trace saw: 300 MB at its peak." in text for text in said)
 
 
 def test_two_traces_differ_where_more_is_held(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_two_traces_differ_where_more_is_held(tmp_path: Path) -> None:
     assert difference_sentences(a, a) == []
     (said,) = difference_sentences(a, read_why(traced(tmp_path / "c", 150 * MB, kernel=300 * MB)))
     assert said == (
-        "owned-proxy: the runner needs 100 MB more at its peak: more 100 MB in `payload`, called"
+        "owned-proxy: the runner needs 100 MB more at its peak, 100 MB of it in `payload`, called"
         " from `_run_stages`."
     )
 
