@@ -145,7 +145,7 @@ def _setting(word: str) -> tuple[str, str]:
     found = _SETTING.fullmatch(word)
     if found is None:
         raise ValueError(
-            f"{word[:80]!r} is not KEY=VALUE, such as distributed.comm.compression=lz4"
+            f"{word[:80]!r} is not KEY=VALUE, such as distributed.comm.compression=zlib"
         )
     key, value = found.groups()
     return key, value
@@ -230,7 +230,7 @@ class DaskConfig(ExecutorConfig):
         list[str],
         Flag(
             "--dask-config",
-            "a setting of Dask for all of its processes, such as distributed.comm.compression=lz4",
+            "a setting of Dask for all of its processes, such as distributed.comm.compression=zlib",
             "KEY=VALUE",
             repeats=True,
         ),

@@ -16,7 +16,7 @@ def test_a_peak_is_named_down_to_the_line_in_containers_as_they_are(tmp_path: Pa
     line = (
         "--executor dask --dask-workers 1 --ps-connector redis --data-management default-proxy"
         " --stage-task-counts 2 1 --stage-bytes-sizes 20MB 5MB 1KB --task-sleep 0 --why only"
-        " --dask-config distributed.comm.compression=lz4 --env redis:EXAMPLE=$5"
+        " --dask-config distributed.admin.log-length=100 --env redis:EXAMPLE=$5"
     )
     bench = run_bench(tmp_path, *line.split())
     assert bench.code == 0, bench.err
@@ -47,4 +47,4 @@ def test_a_peak_is_named_down_to_the_line_in_containers_as_they_are(tmp_path: Pa
     assert project["redis"]["environment"]["EXAMPLE"] == "$$5"
     for service in ("scheduler", "worker", "runner"):
         environment = project[service]["environment"]
-        assert environment["DASK_DISTRIBUTED__COMM__COMPRESSION"] == "lz4"
+        assert environment["DASK_DISTRIBUTED__ADMIN__LOG_LENGTH"] == "100"
