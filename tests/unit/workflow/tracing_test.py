@@ -55,9 +55,9 @@ def test_every_process_of_a_pool_is_traced_while_the_run_goes_on(tmp_path: Path)
 
 def test_a_trace_that_cannot_be_read_costs_one_line(tmp_path: Path) -> None:
     plan, directory = plan_of("thread"), RunDirectory(tmp_path)
-    with plan.executor.start(10) as executor:
-        with Tracing(plan, directory, lambda _: "worker-1").of_run(RUN, executor):
-            (tmp_path / ".tracing" / f"host-9{trace.SUFFIX}").write_bytes(b"cut")
+    tracing = Tracing(plan, directory, lambda _: "worker-1")
+    with plan.executor.start(10) as executor, tracing.of_run(RUN, executor):
+        (tmp_path / ".tracing" / f"host-9{trace.SUFFIX}").write_bytes(b"cut")
     (document,) = (json.loads(path.read_text()) for path in directory.traces.glob("*.not-traced.*"))
 
     assert len(document) == 1
@@ -69,9 +69,9 @@ def test_without_memray_the_run_goes_on_and_says_so(
 ) -> None:
     monkeypatch.setitem(sys.modules, "memray", None)
     plan, directory = plan_of("thread"), RunDirectory(tmp_path)
-    with plan.executor.start(10) as executor:
-        with Tracing(plan, directory, no_container).of_run(RUN, executor):
-            pass
+    tracing = Tracing(plan, directory, no_container)
+    with plan.executor.start(10) as executor, tracing.of_run(RUN, executor):
+        pass
 
     traces, (problem,) = read_traces(directory.traces)
 
