@@ -38,8 +38,8 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="exit with 0 instead of 5 where the runs do not say",
     )
-    # It writes no report, and has said how often.
-    said = {"repeat", "no_report", "until", "budget", "against"}
+    # It writes no report, traces nothing, and has said how often.
+    said = {"repeat", "no_report", "until", "budget", "against", "why"}
     names = {name for names in READERS.values() for name in names} - said
     add_flags(parser, "yours to decide, whatever the bundle's plan says", READERS, names)
     args = parser.parse_args(argv)

@@ -16,7 +16,7 @@ from harness.plan import General, Plan, Topology
 from harness.plan.workload import FlagModel
 
 READERS: Mapping[type[FlagModel], tuple[str, ...]] = {
-    General: ("repeat", "run_dir", "start_timeout", "run_timeout"),
+    General: ("repeat", "run_dir", "start_timeout", "run_timeout", "why"),
     Topology: ("force", "keep", "fail_fast", "no_report", "until", "budget", "against"),
 }
 """What only the command line decides; where it says nothing, as in a bench without the flag."""
@@ -36,8 +36,9 @@ BUNDLES: Mapping[type[FlagModel], tuple[str, ...]] = {
         "baseline_timeout",
         "after",
         "audit_stages",
+        "traced",
     ),
-    Topology: ("stack", "python", "worker_memory_limit", "cgroup_interval", "isolate"),
+    Topology: ("stack", "python", "env", "worker_memory_limit", "cgroup_interval", "isolate"),
 }
 """What the plan decides, beside all of executor, connector and workload."""
 

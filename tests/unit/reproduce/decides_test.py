@@ -52,7 +52,12 @@ def test_the_documentation_has_the_same_list() -> None:
         if len(cells := line.strip("| ").split("|")) == 2
     }
     for table, who in ((BUNDLES, "the bundle's plan"), (READERS, "you")):
-        flags = {flags_of(model)[name].name for model, names in table.items() for name in names}
+        flags = {
+            flag.name
+            for model, names in table.items()
+            for name, flag in flags_of(model).items()
+            if name in names
+        }
         assert rows[who] == flags
 
 
