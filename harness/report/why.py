@@ -356,11 +356,11 @@ def difference_sentences(a: Why, b: Why) -> list[str]:
         verb = "more" if change.change_bytes > 0 else "less"
         alike = [c for c in change.changes if (c.change_bytes > 0) == (change.change_bytes > 0)]
         where = [
-            f"{format_size(abs(c.change_bytes))} of it in `{c.place.partition(' ')[0]}`"
+            f"{format_size(abs(c.change_bytes))} {verb} in `{c.place.partition(' ')[0]}`"
             + (f", called from `{c.caller.partition(' ')[0]}`" if c.caller else "")
             for c in alike[:2]
         ]
-        because = f", {' and '.join(where)}" if where else ""
+        because = f": {' and '.join(where)}" if where else ""
         found.append(
             f"{change.mode}: the {change.service} needs {format_size(by)} {verb} at its"
             f" peak{because}."

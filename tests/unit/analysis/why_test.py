@@ -117,7 +117,7 @@ def test_two_traces_differ_where_more_is_held(tmp_path: Path) -> None:
     assert difference_sentences(a, a) == []
     (said,) = difference_sentences(a, read_why(traced(tmp_path / "c", 150 * MB, kernel=300 * MB)))
     assert said == (
-        "owned-proxy: the runner needs 100 MB more at its peak, 100 MB of it in `payload`, called"
+        "owned-proxy: the runner needs 100 MB more at its peak: 100 MB more in `payload`, called"
         " from `_run_stages`."
     )
 
