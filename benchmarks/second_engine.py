@@ -28,10 +28,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tabulate import tabulate
-
 from harness.images.lock import FILE, ImagesLock
 from harness.images.recipe import REPOSITORY, base_recipe, repository_root
+from harness.report.terminal import columns
 
 ROOT = repository_root()
 ENGINE = str(ROOT / "scripts" / "second-engine")
@@ -133,7 +132,7 @@ def table(first: Mapping[str, str], found: Mapping[str, Mapping[str, str]]) -> b
             row.append(f"{there[7:23]} {'=' if there == expected else 'DIFFERS'}")
         rows.append(row)
     headers = ["image", "this engine", *(f"26.1 {store}" for store in found)]
-    print(tabulate(rows, headers=headers, disable_numparse=True))
+    print(columns(headers, rows))
     return same
 
 

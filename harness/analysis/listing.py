@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class Entry:
     """One run directory in a list; what is not recorded is ``?``.
 
     Attributes are as people read them; ``problems`` has one line for each thing that could not be
-    used.
+    used. ``planned`` is how many runs there were to be, None where no plan says it. ``makespans``
+    has each mode's median in seconds, ``net_peaks`` in bytes, as far as they are known.
     """
 
     name: str
@@ -39,6 +40,9 @@ class Entry:
     outcome: str
     headline: str
     problems: tuple[str, ...] = ()
+    planned: int | None = None
+    makespans: Mapping[str, float] = field(default_factory=dict)
+    net_peaks: Mapping[str, float] = field(default_factory=dict)
 
 
 def entries(parent: Path) -> list[Entry]:
@@ -80,7 +84,27 @@ def _entry(path: Path) -> Entry | None:
         outcome=", ".join(f"{number} {word}" for word, number in ended.items()) or "no runs",
         headline=_headline(summary, runs),
         problems=tuple(one_line(line) for line in (*problems, *wrong)),
+        planned=_planned(plan),
+        makespans=_medians(summary, "makespan") or _makespans(runs),
+        net_peaks=_medians(summary, "net_peak"),
     )
+
+
+def _planned(plan: Mapping[str, Any]) -> int | None:
+    """Return how many runs a plan has."""
+    modes = (plan.get("workload") or {}).get("modes")
+    repeat = (plan.get("general") or {}).get("repeat")
+    return len(modes) * repeat if isinstance(modes, list) and isinstance(repeat, int) else None
+
+
+def _medians(summary: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """Return a metric's median of each mode, from a report's figures."""
+    found = {}
+    for mode in summary.get("modes") or []:
+        figure = (mode.get("metrics") or {}).get(metric)
+        if figure is not None:
+            found[str(mode.get("mode"))] = float(figure["median"])
+    return found
 
 
 def _named(records: Records | None, part: str) -> str:
@@ -113,12 +137,12 @@ def _headline(summary: Mapping[str, Any], runs: Sequence[Run]) -> str:
         if "net_peak" in metrics:
             said.append(format_size(metrics["net_peak"]["median"]))
         parts.append(f"{mode.get('mode')} {' '.join(said)}")
-    return "; ".join(parts) or "; ".join(_makespans(runs))
+    return "; ".join(parts) or "; ".join(f"{m} {s:.3f} s" for m, s in _makespans(runs).items())
 
 
-def _makespans(runs: Sequence[Run]) -> list[str]:
+def _makespans(runs: Sequence[Run]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for run in runs:
         if run.measured and run.makespan_s is not None:
             found.setdefault(run.mode, []).append(run.makespan_s)
-    return [f"{mode} {statistics.median(each):.3f} s" for mode, each in found.items()]
+    return {mode: statistics.median(each) for mode, each in found.items()}

@@ -8,16 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.analysis.quality import write_quality
+from harness.cli._parser import Parser
 from harness.cli._traced import say_why, trace
 from harness.core.errors import HarnessError, UsageError
-from harness.core.flags import Parser
+from harness.core.flags import flags_of
 from harness.images import Image
 from harness.images.variant import Variant, saved
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import Why
+from harness.plan.workload import Workload
 from harness.report.ahead import ReportAhead
 from harness.report.dry_run import dry_run_text
 from harness.report.progress import Progress
+from harness.report.terminal import screen_of
 from harness.results.directory import RunDirectory, create, traced_directory
 from harness.results.manifest import notes
 from harness.results.repair import finished_runs
@@ -38,7 +41,20 @@ _RESUME = "--resume"
 
 def main(argv: Sequence[str]) -> int:
     """Parse, bench, print."""
-    parser = Parser(prog="harness bench", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness bench",
+        usage="harness bench --executor NAME --ps-connector NAME --stage-task-counts COUNT..."
+        " --stage-bytes-sizes BYTES... --task-sleep SECONDS [FLAG...]",
+        description=__doc__,
+        example="harness bench --executor dask --dask-workers 4 --ps-connector redis \\\n"
+        "    --data-management none owned-proxy --stage-task-counts 4 4 1 \\\n"
+        "    --stage-bytes-sizes 10MB 10MB 10MB 1KB --task-sleep 0.2 --repeat 5",
+        needed=[
+            flag.name
+            for name, flag in flags_of(Workload).items()
+            if Workload.model_fields[name].is_required()
+        ],
+    )
     ways = parser.add_argument_group("instead of a new bench")
     ways.add_argument(
         "--dry-run",
@@ -123,7 +139,8 @@ def _bench(
     total = plan.run_count
     try:
         if anything and plan.general.why != Why.ONLY:
-            with Progress(total, sys.stderr) as progress:
+            names = [run.run_id for run in plan.runs()]
+            with Progress(total, sys.stderr, names) as progress:
 
                 def done(runs: int) -> None:
                     progress.done(runs)
@@ -154,7 +171,9 @@ def _conclude(directory: RunDirectory, report: ReportAhead) -> None:
     if not directory.outcomes.exists() and traced_directory(directory).outcomes.exists():
         directory = traced_directory(directory)
     quality = write_quality(directory)
-    tables, place = report.write(directory.path) if directory.outcomes.exists() else ("", "")
+    tables = place = ""
+    if directory.outcomes.exists():
+        tables, place = report.write(directory.path, screen_of(sys.stdout))
     if tables:
         print(f"\n{tables}\n")
     for note in notes(directory.manifest):

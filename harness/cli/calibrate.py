@@ -16,8 +16,8 @@ from harness.analysis.calibration import (
 )
 from harness.analysis.quality import assess
 from harness.analysis.verdicts import Sides, compare
+from harness.cli._parser import Parser
 from harness.core.errors import UsageError
-from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.report.evidence import calibration_lines, check_table
 from harness.results.directory import RunDirectory, create_named
@@ -37,7 +37,11 @@ _A_A = (
 
 def main(argv: Sequence[str]) -> int:
     """Parse, probe, compare, print; 1 if a view is outside its stated error."""
-    parser = Parser(prog="harness calibrate", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness calibrate",
+        description=__doc__,
+        example="harness calibrate",
+    )
     parser.add_argument(
         "--repeat",
         type=int,

@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from harness.cli._parser import Parser
 from harness.core.errors import InfrastructureError, UsageError
-from harness.core.flags import Parser
 from harness.topology import leftovers
 from harness.topology.engine import connect
 from harness.topology.leftovers import Leftover
@@ -19,7 +19,11 @@ _POLL_S = 0.1
 
 def main(argv: Sequence[str]) -> int:
     """Parse, find, remove, print."""
-    parser = Parser(prog="harness clean", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness clean",
+        description=__doc__,
+        example="harness clean --dry-run",
+    )
     parser.add_argument(
         "projects",
         nargs="*",

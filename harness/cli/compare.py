@@ -19,10 +19,12 @@ from harness.analysis.identity import other_work
 from harness.analysis.readers import read_sessions
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
+from harness.cli._parser import Parser
 from harness.core.errors import UNDECIDED, UsageError
 from harness.core.files import write_whole
-from harness.core.parser import Parser, share
-from harness.report.comparison import FORMATS, headline_of
+from harness.core.parser import share
+from harness.report.comparison import FORMATS, as_table, headline_of
+from harness.report.terminal import screen_of
 from harness.reproduce.reader import opened
 
 
@@ -42,7 +44,10 @@ def main(argv: Sequence[str]) -> int:
     _refuse(a, b, args)
     modes = [tuple(args.modes)] if args.modes else None
     found = compare_sessions(a, b, _question(args), modes=modes)
-    write(FORMATS[args.format](found, every=args.all), args.output)
+    if args.format == "table" and args.output is None:
+        print(as_table(found, every=args.all, screen=screen_of(sys.stdout)))
+    else:
+        write(FORMATS[args.format](found, every=args.all), args.output)
     if args.format != "table" or args.output:
         print(headline_of(found), file=sys.stderr)
     return _code(found, allow_undecided=args.allow_undecided)
@@ -109,7 +114,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="harness compare",
         description=__doc__,
-        allow_abbrev=False,
+        example="harness compare runs/before runs/after",
         parents=[question_parser()],
         epilog="Exit codes, by the primary metric: 0 no mode became worse, 1 one did (or runs fail"
         " now), 2 the sides cannot be compared, 5 undecided.",

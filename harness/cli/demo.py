@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from harness.cli import bench
-from harness.core.parser import Parser
+from harness.cli._parser import Parser
 from harness.topology.compose import COMPOSE_DIR
 
 # Large enough that the modes differ for all to see, small enough for a laptop; five runs of each
@@ -25,8 +24,7 @@ def main(argv: Sequence[str]) -> int:
     """Bench the demo's plan, with whatever flags of ``bench`` are given besides."""
     parser = Parser(
         prog="harness demo",
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        example="harness demo --stage-bytes-sizes 100MB 50MB 50MB 50MB 1KB",
         description=f"{__doc__}\n\nThe same as 'harness bench --executor dask' with these flags:\n"
         f"{shlex.join(FLAGS)}\nFlags of 'harness bench' that are given besides win over these.",
     )

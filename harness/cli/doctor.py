@@ -6,13 +6,12 @@ import csv
 import sys
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
+from harness.cli._parser import Parser
 from harness.core.errors import InfrastructureError, UsageError
-from harness.core.flags import Parser
 from harness.core.text import one_line
 from harness.plan import Mode, add_plan_flags, parse_plan
-from harness.results.rows import columns
+from harness.report.terminal import columns, screen_of
+from harness.results import rows as schema
 from harness.topology.checks import Verdict
 from harness.topology.doctor import examine
 from harness.topology.matrix import Cell, matrix
@@ -20,7 +19,11 @@ from harness.topology.matrix import Cell, matrix
 
 def main(argv: Sequence[str]) -> int:
     """Parse, look, print."""
-    parser = Parser(prog="harness doctor", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness doctor",
+        description=__doc__,
+        example="harness doctor --matrix",
+    )
     parser.add_argument(
         "--matrix",
         action="store_true",
@@ -36,8 +39,8 @@ def main(argv: Sequence[str]) -> int:
     cells = list(matrix())
     if args.csv:
         table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(columns(Cell))
-        table.writerows([getattr(cell, name) for name in columns(Cell)] for cell in cells)
+        table.writerow(schema.columns(Cell))
+        table.writerows([getattr(cell, name) for name in schema.columns(Cell)] for cell in cells)
     else:
         _print_matrix(cells)
     return 0
@@ -53,9 +56,10 @@ def _examine(plan_flags: Sequence[str]) -> int:
     run_dir = plan.general.run_dir if plan else "runs/"
     found = list(examine(plan, run_dir))
     print(
-        tabulate(
+        columns(
+            ("", "what", "found", "remedy"),
             [(check.verdict, check.name, one_line(check.found), check.remedy) for check in found],
-            headers=("", "what", "found", "remedy"),
+            screen_of(sys.stdout),
         )
     )
     failed = any(check.verdict == Verdict.FAIL for check in found)
@@ -73,9 +77,10 @@ def _print_matrix(cells: Sequence[Cell]) -> None:
         rows.setdefault((cell.executor, cell.connector), {})[cell.mode] = cell.outcome + note
     modes = [mode.value for mode in Mode]
     print(
-        tabulate(
+        columns(
+            ("executor", "connector", *modes),
             [(*pair, *(found[mode] for mode in modes)) for pair, found in rows.items()],
-            headers=("executor", "connector", *modes),
+            screen_of(sys.stdout),
         )
     )
     for reason, number in reasons.items():

@@ -7,9 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
-from harness.core.flags import Parser
+from harness.cli._parser import Parser
 from harness.images import Image, ensure, installed, known_stacks
 from harness.images.lock import AS_LOCKED, DIFFERS
 from harness.images.packages import packages_in
@@ -17,6 +15,7 @@ from harness.images.registry import pull, push
 from harness.images.store import ensure_images, fetch, known_images, purposes
 from harness.images.variant import find
 from harness.images.verify import Verified, lock, verify
+from harness.report.terminal import columns, screen_of
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
             print(lock(named or known_images(), _say))
         case "push":
             names = push(args.registry, stacks, _say)
-            print(tabulate(names.items(), headers=("stack", "image"), disable_numparse=True))
+            print(columns(("stack", "image"), list(names.items()), screen_of(sys.stdout)))
         case "pull":
             _print_images(list(pull(args.registry, stacks, _say).values()))
         case "fetch":
@@ -55,7 +54,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="harness images", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness images",
+        description=__doc__,
+        example="harness images build dask",
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name: str, text: str, *, stacks: bool = True) -> argparse.ArgumentParser:
@@ -106,14 +109,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print_images(images: Sequence[Image], purposes: Mapping[str, str] | None = None) -> None:
-    headers = ["stack", "image", "id", "size"]
+    headers = ["stack", "image", "id", " size"]
     rows = [[i.stack, i.reference, i.id[7:19], f"{i.size_bytes / 1e6:.0f} MB"] for i in images]
     if purposes is not None:
         headers.append("of")
         # Of another commit, or other words of --stack.
         for row, image in zip(rows, images, strict=True):
             row.append(purposes.get(image.reference, "another"))
-    print(tabulate(rows, headers=headers))
+    print(columns(headers, rows, screen_of(sys.stdout)))
 
 
 def _print_verified(results: Sequence[Verified], locked: bool) -> int:
@@ -122,7 +125,8 @@ def _print_verified(results: Sequence[Verified], locked: bool) -> int:
         (r.stack, r.image.id[7:19], "same" if r.difference is None else "DIFFERS", r.lock)
         for r in results
     ]
-    print(tabulate(rows, headers=("image", "id", "built again", "images.lock")))
+    header = ("image", "id", "built again", "images.lock")
+    print(columns(header, rows, screen_of(sys.stdout)))
     for result in results:
         if result.difference is not None:
             print(f"\n{result.stack}: two builds differ: {result.difference}")

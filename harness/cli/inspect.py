@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.core.flags import Parser
+from harness.cli._parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, check, print."""
-    parser = Parser(prog="harness inspect", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness inspect",
+        description=__doc__,
+        example="harness inspect demo.bundle",
+    )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a file made by 'harness pack'")
     parser.add_argument(
         "--extract",

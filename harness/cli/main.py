@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.util
 import io
@@ -29,8 +30,8 @@ from harness.core.errors import (
 
 _EXTRAS = {
     "docker": ("bench", "docker"),
-    "tqdm": ("bench", "tqdm"),
-    "tabulate": ("bench", "tabulate"),
+    "rich": ("bench", "rich"),
+    "argcomplete": ("bench", "argcomplete"),
     "jinja2": ("report", "jinja2"),
     "matplotlib": ("report", "matplotlib"),
     "packaging": ("stacks", "packaging"),
@@ -43,6 +44,14 @@ _EXTRAS = {
     "zstandard": ("reproduce", "zstandard"),
 }
 """Module that a command imports to its extra and its name in the package index."""
+
+_GROUPS = (
+    ("begin", ("demo", "bench", "run", "doctor")),
+    ("look at results", ("report", "plot", "list", "compare", "why")),
+    ("other versions", ("ab", "bisect", "history")),
+    ("publish and reproduce", ("pack", "inspect", "reproduce")),
+    ("this machine", ("images", "calibrate", "clean", "completion")),
+)
 
 INTERRUPTED = 130
 # As shells count a process that SIGPIPE ended.
@@ -66,9 +75,15 @@ def _summary(name: str) -> str:
 
 
 def _help() -> str:
-    lines = ["usage: harness COMMAND [FLAG...]", "", (harness.__doc__ or "").strip(), ""]
-    lines += ["commands:", *(f"  {name:<10} {_summary(name)}" for name in _commands())]
-    lines += ["", "'harness COMMAND --help' lists a command's flags."]
+    lines = ["usage: harness COMMAND [FLAG...]", "", (harness.__doc__ or "").strip()]
+    left = _commands()
+    for title, names in (*_GROUPS, ("more", tuple(left))):
+        known = [name for name in names if name in left]
+        if known:
+            lines += ["", f"{title}:", *(f"  {name:<10} {_summary(name)}" for name in known)]
+        left = [name for name in left if name not in known]
+    lines += ["", "example:", "  harness demo", ""]
+    lines += ["'harness COMMAND --help' lists a command's flags, with an example."]
     return "\n".join(lines)
 
 
@@ -84,7 +99,7 @@ def _name_what_was_left(args: Sequence[str]) -> None:
             print(f"harness {args[0]}: {notice}", file=sys.stderr, flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:  # noqa: C901 - one end for each kind of error
     """Run one command and return its exit code.
 
     0 ok, 1 measured failure or regression, 2 usage, 3 infrastructure, 4 a fault of the harness
@@ -93,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_anything()
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks how its line can go on, and gives no words
+            return int(_load("_completion").answer(_commands()))
         print(_help())
         return 0 if args else 2
     if args[0] == "--version":
@@ -126,7 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str]) -> int:
     if args[0] not in _commands():
-        raise UsageError(f"unknown command {args[0]!r}: choose from {', '.join(_commands())}")
+        near = difflib.get_close_matches(args[0], _commands(), n=1)
+        what = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_commands())}"
+        raise UsageError(f"unknown command {args[0]!r}: {what}")
     _name_what_was_left(args)
     try:
         code = int(_load(args[0]).main(args[1:]))

@@ -6,12 +6,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.core.flags import Parser
+from harness.cli._parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, pack, print."""
-    parser = Parser(prog="harness pack", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness pack",
+        description=__doc__,
+        example="harness pack runs/demo -o demo.bundle",
+    )
     parser.add_argument("directory", type=Path, metavar="RUN_DIR", help="a run directory")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the bundle: x.tar.zst"

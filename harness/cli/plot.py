@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,13 +13,14 @@ from matplotlib.axes import Axes
 from harness.analysis.curves import typical_run
 from harness.analysis.figures import Group, RunFigures, group_runs
 from harness.analysis.readers import read_session
+from harness.analysis.session import Session
+from harness.cli._parser import Parser
 from harness.core.errors import UsageError
-from harness.core.parser import Parser
 from harness.report import plots
 from harness.report.palette import mode_looks
 from harness.reproduce.reader import opened
 
-_SUFFIXES = (".pdf", ".png", ".svg")
+_SUFFIXES = plots.SUFFIXES
 # Inches: below, axes have no room; above, a picture no longer fits in memory.
 _SMALLEST, _LARGEST = 1.0, 100.0
 
@@ -34,7 +36,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"warning: {line}", file=sys.stderr)
     groups = _chosen(group_runs([session]), args)
     try:
-        plots.save(plots.new_figure(_drawing(groups, args), _place(args)), args.output)
+        figure = plots.new_figure(_drawing(groups, args), _place(args))
+        plots.save(figure, args.output, _source(args.directory, session))
     except OSError as error:
         raise UsageError(f"--output {args.output}: cannot be written ({error.strerror})") from None
     print(args.output)
@@ -42,7 +45,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="harness plot", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness plot",
+        description=__doc__,
+        example="harness plot runs/demo --for ieee-column -o memory.pdf",
+    )
     parser.add_argument("directory", metavar="DIR", type=Path, help="a run directory, or bundle")
     parser.add_argument(
         "--figure",
@@ -72,9 +79,22 @@ def _parser() -> Parser:
         help=f"another size of the drawing, in inches, {_SMALLEST:g} to {_LARGEST:g} each",
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, required=True, help=f"{_or(_SUFFIXES)}"
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help=f"a file that ends with {_or(_SUFFIXES)}",
     )
     return parser
+
+
+def _source(given: Path, session: Session) -> str:
+    """Return what a figure is of: the run directory, and the identity of the bundle it is from."""
+    if not given.is_file():
+        return session.name
+    with given.open("rb") as file:
+        return f"{session.name}, bundle sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _place(args: argparse.Namespace) -> plots.Place:

@@ -10,16 +10,21 @@ from pathlib import Path
 
 from harness.analysis.figures import group_runs
 from harness.analysis.readers import read_sessions
+from harness.cli._parser import Parser
 from harness.core.errors import UsageError
-from harness.core.parser import Parser
 from harness.report.story import story
 from harness.report.tables import as_text, tables
+from harness.report.terminal import paragraph, screen_of
 from harness.reproduce.reader import opened
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, read, write, print."""
-    parser = Parser(prog="harness report", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness report",
+        description=__doc__,
+        example="harness report runs/demo",
+    )
     parser.add_argument(
         "directories",
         nargs="+",
@@ -55,10 +60,11 @@ def _report(args: argparse.Namespace) -> int:
     for session in sessions:
         for line in session.problems:
             print(f"warning: {line}", file=sys.stderr)
-    print("\n\n".join(as_text(table) for table in tables(groups)))
+    screen = screen_of(sys.stdout)
+    print("\n\n".join(as_text(table, screen) for table in tables(groups)))
     said = story(groups)
     if said:
-        print(f"\n{said}")
+        print(f"\n{paragraph(said, screen, 'bold')}")
     sys.stdout.flush()
     if output is None:
         return 0
@@ -67,6 +73,6 @@ def _report(args: argparse.Namespace) -> int:
 
     written = write_report(output, sessions, groups)
     if written.comparisons is not None:
-        print(f"\n{as_text(written.comparisons)}")
+        print(f"\n{as_text(written.comparisons, screen)}")
     print(f"\nReport: {written.page}")
     return 0

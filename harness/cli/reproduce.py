@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from harness.cli._parser import Parser
 from harness.core.errors import UNDECIDED
-from harness.core.flags import Parser, add_flags
+from harness.core.flags import add_flags
 from harness.core.parser import share
 from harness.report import progress as shown
 from harness.reproduce.decides import MOST_UNASKED, READERS
@@ -17,7 +18,11 @@ from harness.reproduce.decides import MOST_UNASKED, READERS
 
 def main(argv: Sequence[str]) -> int:
     """Parse, run, print; 0 if it was reproduced, 1 if not, 5 if the runs do not say."""
-    parser = Parser(prog="harness reproduce", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness reproduce",
+        description=__doc__,
+        example="harness reproduce demo.bundle",
+    )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a file made by 'harness pack'")
     parser.add_argument(
         "--threshold",

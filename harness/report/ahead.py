@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from harness.core.environment import child_environment
+from harness.report.terminal import PLAIN, Screen, paragraph
 
 _COMMAND = (sys.executable, "-m", "harness.report.ahead")
 _LONGEST_S = 600
@@ -43,16 +44,18 @@ class ReportAhead:
                 start_new_session=True,
             )
 
-    def write(self, directory: Path) -> tuple[str, str]:
+    def write(self, directory: Path, screen: Screen = PLAIN) -> tuple[str, str]:
         """Write the report, and return the tables and one line: where it is, or why there is none.
 
-        Nothing is raised.
+        The tables are for a screen. Nothing is raised.
         """
         self.start()
         assert self._process is not None
         word = _WITH_PAGE if self._page else _TABLES
         try:
-            said, _ = self._process.communicate(f"{word} {directory}\n", timeout=_LONGEST_S)
+            said, _ = self._process.communicate(
+                f"{word} {screen} {directory}\n", timeout=_LONGEST_S
+            )
         except subprocess.TimeoutExpired:
             self._process.kill()
             said = f"took longer than {_LONGEST_S} s"
@@ -73,22 +76,24 @@ def main() -> int:
     from harness.report.tables import as_text, tables  # noqa: PLC0415
     from harness.report.write import write_report  # noqa: PLC0415
 
-    word, _, name = sys.stdin.readline().rstrip("\n").partition(" ")
+    word, _, rest = sys.stdin.readline().rstrip("\n").partition(" ")
+    shown_on, _, name = rest.partition(" ")
     if not name:
         return 0
+    screen = Screen.parse(shown_on)
     directory = Path(name)
     try:
         session = read_session(directory)
         groups = group_runs([session])
         for table in tables(groups):
-            print(f"{as_text(table)}\n")  # noqa: T201
+            print(f"{as_text(table, screen)}\n")  # noqa: T201
         for line in quality_lines(session.documents.get("quality", {})):
-            print(line)  # noqa: T201
+            print(paragraph(line, screen))  # noqa: T201
         for line in session.problems:
-            print(f"warning: {line}")  # noqa: T201
+            print(paragraph(f"warning: {line}", screen))  # noqa: T201
         said = story(groups)
         if said:
-            print(f"\n{said}")  # noqa: T201
+            print(f"\n{paragraph(said, screen, 'bold')}")  # noqa: T201
         if word == _WITH_PAGE:
             written = write_report(directory, [session], groups)
             print(f"Report: {written.page}")  # noqa: T201

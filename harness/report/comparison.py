@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from xml.etree import ElementTree
-
-from tabulate import tabulate
 
 from harness.analysis.compare import Row, SessionComparison, Steps, Unit
 from harness.analysis.identity import Package
@@ -18,7 +16,9 @@ from harness.analysis.statistics import Spread
 from harness.analysis.verdicts import ANSWERS, Comparison, Rules, Verdict
 from harness.core.sizes import format_size
 from harness.core.text import listed
+from harness.report.export import markdown
 from harness.report.tables import NOTHING, Cell, Table, as_text, between
+from harness.report.terminal import PLAIN, Screen, paragraph
 
 SCHEMA_VERSION = 2
 
@@ -51,7 +51,12 @@ def comparisons(title: str, rows: Sequence[tuple[str, Row]], note: str = "") -> 
         note: below the table.
     """
     return Table(
-        "comparisons", title, _TITLES, tuple(_comparison(label, row) for label, row in rows), note
+        "comparisons",
+        title,
+        _TITLES,
+        tuple(_comparison(label, row) for label, row in rows),
+        note,
+        ("p", "B - A"),
     )
 
 
@@ -259,16 +264,18 @@ def _table(found: SessionComparison, rows: Sequence[tuple[str, Row]]) -> Table:
     return comparisons(f"{found.b.name} (B) beside {found.a.name} (A)", rows, NOTE)
 
 
-def as_table(found: SessionComparison, *, every: bool = False) -> str:
+def as_table(found: SessionComparison, *, every: bool = False, screen: Screen = PLAIN) -> str:
     """Return the comparison for a terminal; ``every`` row of services, or those that changed."""
     rows = _labelled(found)
     shown = rows if every else worth_showing(rows)
-    lines = [as_text(_table(found, shown)), ""]
+    lines = [as_text(_table(found, shown), screen), ""]
     lines += [f"different: {difference}" for difference in _different(found)]
     lines += [f"failing: {line}" for line in found.regressions]
     lines += [*open_questions(shown), *step_lines(shown)]
     lines += [] if every else filter(None, [left_out(rows)])
-    return "\n".join([*lines, "", headline_of(found)])
+    table, *more = lines
+    more = [paragraph(line, screen) for line in [*more, "", headline_of(found)]]
+    return "\n".join([table, *more])
 
 
 def as_markdown(found: SessionComparison, *, every: bool = False) -> str:
@@ -276,16 +283,10 @@ def as_markdown(found: SessionComparison, *, every: bool = False) -> str:
     rows = _labelled(found)
     shown = rows if every else worth_showing(rows)
     table = _table(found, shown)
-    body = tabulate(
-        [
-            [*map(str, cells[:-1]), _SAID[row.verdict]]
-            for cells, (_, row) in zip(table.rows, shown, strict=True)
-        ],
-        headers=[title.strip() for title in table.header],
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=["right" if right else "left" for right in table.right] if shown else None,
+    said = tuple(
+        (*cells[:-1], _SAID[row.verdict]) for cells, (_, row) in zip(table.rows, shown, strict=True)
     )
+    body = markdown(replace(table, rows=said))
     more = [
         *([f"**Failing runs**: {'; '.join(found.regressions)}"] if found.regressions else []),
         _folded("What is undecided, and what it would take", open_questions(shown)),

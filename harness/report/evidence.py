@@ -7,14 +7,13 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from harness.analysis.calibration import Check
 from harness.analysis.figures import Group
 from harness.analysis.identity import leading_packages
 from harness.analysis.session import Session
 from harness.core.sizes import format_size
 from harness.report.tables import NOTHING, Table
+from harness.report.terminal import columns
 
 _PAIRS = {
     "identity": "usage = anon + shmem + file + kernel + sock",
@@ -325,10 +324,9 @@ def check_table(checks: Sequence[Check]) -> str:
         ]
         for check in checks
     ]
-    headers = ["view", "column", "probe", "claim", "must show MiB", "shows MiB", "off", "stated"]
-    headers += ["within", ""]
-    align = ("left", "left", "left", "left", *["right"] * 5, "left")
-    return tabulate(rows, headers=headers, disable_numparse=True, colalign=align)
+    headers = ["view", "column", "probe", "claim", " must show MiB", " shows MiB", " off"]
+    headers += [" stated", " within", ""]
+    return columns(headers, rows)
 
 
 def calibration_lines(found: dict[str, Any]) -> Iterator[str]:

@@ -1,9 +1,10 @@
-"""Figures for a paper: SVG and PNG, readable in black and white."""
+"""Figures for a paper: vector and pixels, readable in black and white."""
 
 from __future__ import annotations
 
 import io
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import Collection
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import Bbox
 
@@ -21,6 +26,7 @@ from harness.analysis.curves import band, baseline_of, run_curve, thin_together,
 from harness.analysis.figures import Group, RunFigures
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.timeline import boundaries, steps, task_bars
+from harness.core.errors import UsageError
 from harness.core.files import write_whole
 from harness.report.palette import MATPLOTLIB_DASHES, MATPLOTLIB_MARKERS, Look, service_looks
 
@@ -73,7 +79,10 @@ _STYLE: Any = {
     "savefig.dpi": 200,
 }
 _HATCHES = {"": "", "/": "///", ".": "...", "x": "xxx", "-": "---", "\\": "\\\\\\", "|": "|||"}
-FORMATS = ("svg", "png")
+FORMATS = ("svg", "pdf", "png")
+"""What a report writes each figure as."""
+SUFFIXES = (".pdf", ".svg", ".png", ".eps", ".pgf")
+"""What :func:`save` can write."""
 
 PAPER_NAMES = {
     "none": "No Proxy",
@@ -87,7 +96,7 @@ PAPER_NAMES = {
 def write_figures(
     directory: Path, groups: Sequence[Group], looks: Mapping[str, Look]
 ) -> list[Path]:
-    """Write all figures as SVG and PNG, and return their paths.
+    """Write all figures in all of ``FORMATS``, and return their paths.
 
     Args:
         directory: made if it is not there.
@@ -113,8 +122,12 @@ def write_figures(
     for name, draw in drawings.items():
         figure = new_figure(draw)
         for suffix in FORMATS:
-            written.append(save(figure, directory / f"{name}.{suffix}"))
+            written.append(save(figure, directory / f"{name}.{suffix}", _source(groups)))
     return written
+
+
+def _source(groups: Sequence[Group]) -> str:
+    return ", ".join(dict.fromkeys(group.session.name for group in groups))
 
 
 def new_figure(draw: Callable[[Axes], None], place: Place = PLACES["ieee-page"]) -> Figure:
@@ -144,14 +157,58 @@ def new_figure(draw: Callable[[Axes], None], place: Place = PLACES["ieee-page"])
     return figure
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure in the format its name ends with; nothing in it depends on the time."""
-    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
-    with mpl.rc_context(_STYLE):
+def save(figure: Figure, path: Path, source: str = "") -> Path:
+    """Write a figure in the format its name ends with; nothing in it depends on the time.
+
+    Args:
+        figure: as :func:`new_figure` makes it.
+        path: ends with one of ``SUFFIXES``.
+        source: what the figure is of, so that whoever has it can cite that; goes into its metadata.
+
+    Raises:
+        UsageError: for PGF, where there is no LaTeX to measure its words.
+    """
+    suffix = path.suffix[1:]
+    if suffix == "pgf" and shutil.which("pdflatex") is None:
+        raise UsageError(
+            f"{path}: PGF needs LaTeX to measure its words, and pdflatex is not on PATH: install"
+            " texlive-latex-recommended, or name a file that ends with .pdf"
+        )
+    metadata: dict[str, dict[str, str | None]] = {
+        "svg": {"Date": None, "Title": source or None},
+        "pdf": {"CreationDate": None, "Title": source or None},
+        "png": {"Title": source} if source else {},
+        "eps": {"Creator": source or "workflow-memory-harness"},
+    }
+    if suffix == "eps":
+        _see_through_none(figure)
+    with mpl.rc_context(_STYLE | {"pgf.texsystem": "pdflatex"}):
         drawn = io.BytesIO()
-        figure.savefig(drawn, format=path.suffix[1:], metadata=metadata)
-    write_whole(path, drawn.getvalue())
+        figure.savefig(drawn, format=suffix, metadata=metadata.get(suffix))
+    data = drawn.getvalue()
+    if suffix == "eps":
+        # PostScript has no other place for the time than its first lines.
+        data = re.sub(rb"^%%CreationDate: .*\n", b"", data, count=1, flags=re.MULTILINE)
+    write_whole(path, data)
     return path
+
+
+def _see_through_none(figure: Figure) -> None:
+    """Give what is see-through the colour it has on white: PostScript knows no other."""
+    for artist in figure.findobj(lambda each: isinstance(each, Patch | Collection)):
+        assert isinstance(artist, Patch | Collection)
+        colors = to_rgba_array(artist.get_facecolor())
+        if len(colors):
+            alpha = colors[:, 3:]
+            solid = colors[:, :3] * alpha + (1 - alpha)
+            visible = np.where(alpha > 0, 1.0, 0.0)
+            faces: Any = np.hstack([solid, visible])
+            artist.set_alpha(None)
+            artist.set_facecolor(faces if isinstance(artist, Collection) else tuple(faces[0]))
+    for line in figure.findobj(Line2D):
+        assert isinstance(line, Line2D)
+        if line.get_alpha() is not None:
+            line.set_alpha(None)
 
 
 def name_of(group: Group) -> str:

@@ -3,62 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from tabulate import tabulate
 
 from harness.analysis.figures import PARTS, Group, Range, RunFigures, ScopeSummary
 from harness.analysis.predicted import Comparison, predictions
 from harness.analysis.session import OK, Session
 from harness.core.sizes import format_size
-
-NOTHING = "-"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell whose small print only the page has room for."""
-
-    text: str
-    small: str = ""
-
-    def __str__(self) -> str:
-        return self.text
+from harness.report.terminal import NOTHING as NOTHING  # noqa: PLC0414 - made here, shown there
+from harness.report.terminal import PLAIN, Screen, render
+from harness.report.terminal import Cell as Cell  # noqa: PLC0414
+from harness.report.terminal import Table as Table  # noqa: PLC0414
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table for people.
-
-    Attributes:
-        name: for links and tests.
-        title: above it.
-        header: column titles; those that start with a blank are aligned to the right.
-        rows: its cells.
-        note: below it.
-    """
-
-    name: str
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str | Cell, ...], ...]
-    note: str = ""
-
-    @property
-    def right(self) -> tuple[bool, ...]:
-        """Which columns hold numbers."""
-        return tuple(title.startswith(" ") for title in self.header)
-
-
-def as_text(table: Table) -> str:
+def as_text(table: Table, screen: Screen = PLAIN) -> str:
     """Return a table for a terminal, with its title above and its note below."""
-    body = tabulate(
-        [[str(cell) for cell in row] for row in table.rows],
-        headers=[title.strip() for title in table.header],
-        disable_numparse=True,
-        colalign=["right" if right else "left" for right in table.right] if table.rows else None,
-    )
-    return "\n".join(part for part in (f"{table.title}\n", body, table.note) if part)
+    return render(table, screen)
 
 
 def tables(groups: Sequence[Group]) -> list[Table]:
@@ -82,6 +40,18 @@ _MEMORY = (
     " covered",
     "peak from",
 )
+# What says how a figure was read goes before the figures.
+_LESS = (
+    "covered",
+    "view",
+    "mean",
+    "peak from",
+    "after",
+    "net mean",
+    "peak",
+    "baseline",
+    "leftover",
+)
 
 
 def summary(groups: Sequence[Group]) -> Table:
@@ -103,6 +73,7 @@ def summary(groups: Sequence[Group]) -> Table:
         " net: less the use when the run started (baseline). After: use after the mode's clean-up,"
         " as it is. Leftover: use when the phase after the run ended, once every process has given"
         " back what is free. Covered: the share of the run that the samples cover.",
+        _LESS,
     )
 
 
@@ -121,6 +92,7 @@ def services(groups: Sequence[Group]) -> Table:
         tuple(rows),
         "The topology's peak is the simultaneous one, not the sum of the services'. A peak of the"
         " kernel is exact; a sampled one can miss what is shorter than its interval.",
+        _LESS,
     )
 
 
@@ -171,6 +143,7 @@ def ledger(groups: Sequence[Group]) -> Table | None:
         ("mode", "service", " usage", " = anon", " + shmem", " + file", " + kernel", " + sock"),
         tuple(rows),
         "Medians over a mode's runs at the mark run_end, less what was there at run_start.",
+        ("+ sock", "+ shmem"),
     )
 
 
@@ -218,6 +191,7 @@ def connector(groups: Sequence[Group]) -> Table | None:
         " flags alone; measured: serialised bytes, asked of the storage. Stages are counted with"
         " --audit-stages and in warm-up runs. Peak: most that must be there at once; ideal: least"
         " that any implementation holds at its fullest stage boundary.",
+        ("worst stage", "off", "at end: predicted", "measured", "objects end/left", "ideal"),
     )
 
 
@@ -253,7 +227,9 @@ def outcomes(groups: Sequence[Group]) -> Table:
     first = 1 if len(sessions) == 1 else 0
     shown = tuple(row[first:] for row in rows)
     note = "The net peak of a run that did not go through is that until its end."
-    return Table("outcomes", "Runs and outcomes", header[first:], shown, note)
+    return Table(
+        "outcomes", "Runs and outcomes", header[first:], shown, note, ("objects at end", "left")
+    )
 
 
 def _outcome(figures: RunFigures, held: dict[str, object] | None) -> tuple[str, ...]:

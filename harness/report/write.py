@@ -25,14 +25,16 @@ from harness.report.comparison import (
     step_lines,
     worth_showing,
 )
+from harness.report.export import write_tables
 from harness.report.page import write_page
 from harness.report.palette import mode_looks
 from harness.report.plots import write_figures
-from harness.report.tables import Table
+from harness.report.tables import Table, tables
 from harness.results.directory import RunDirectory
 from harness.results.documents import write_json
 
 FIGURES = "figures"
+TABLES = "tables"
 SCHEMA_VERSION = 2
 
 
@@ -50,7 +52,7 @@ def write_report(
     groups: Sequence[Group],
     rules: Rules | None = None,
 ) -> Written:
-    """Write page, figures and summary.json.
+    """Write page, figures, tables and summary.json.
 
     Args:
         directory: where to; made if it is not there.
@@ -84,6 +86,7 @@ def write_report(
         write_page(names.page, sessions, groups, table, looks)
         write_summary(names.summary, sessions, groups, rows)
         write_figures(directory / FIGURES, groups, looks)
+        write_tables(directory / TABLES, [*tables(groups), *([table] if table else [])])
     except OSError as error:
         raise UsageError(
             f"{error.filename or directory}: cannot be written ({error.strerror}); name another"

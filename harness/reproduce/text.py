@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tabulate import tabulate
-
 from harness.core.sizes import format_size
 from harness.report.comparison import NOTE, comparisons, open_questions, worth_showing
 from harness.report.tables import as_text
+from harness.report.terminal import columns
 from harness.reproduce.format import COMPARTMENTS, BundleIndex, printable
 from harness.reproduce.reader import Bundle
 from harness.reproduce.verdict import Reproduction
@@ -72,7 +71,8 @@ def bundle_text(bundle: Bundle) -> str:
         ("harness", f"{run.harness_version} ({run.git_revision or 'no revision recorded'})"),
     ]
     facts = [(name, printable(value)) for name, value in facts]
-    parts = [tabulate(facts, tablefmt="plain", disable_numparse=True)]
+    wide = max(len(name) for name, _ in facts)
+    parts = ["\n".join(f"{name:<{wide}}  {value}" for name, value in facts)]
     images = [
         (
             entry.stack,
@@ -82,10 +82,8 @@ def bundle_text(bundle: Bundle) -> str:
         for entry in index.images
     ]
     if images:
-        parts.append(tabulate(images, headers=("image", "", "id")))
-    parts.append(
-        tabulate(_contents(index), headers=("part", "files", "size"), disable_numparse=True)
-    )
+        parts.append(columns(("image", "", "id"), images))
+    parts.append(columns(("part", " files", " size"), _contents(index)))
     return "\n\n".join(parts)
 
 

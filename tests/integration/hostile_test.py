@@ -48,7 +48,8 @@ os.chdir("/harness/run")
 HOSTS = ["memory-cgroup.csv", "memory-docker.csv", "peaks.csv", "ledger.csv", "quality.json",
          "quality.tmp", "sampling.json", "sampling.tmp", "bench.json", "manifest.tmp", "plan.tmp",
          "report.html", "summary.json", ".reserve", "logs", "stacks", "compose", "figures",
-         "known.json", "calibration.json", "outcomes.csv-new", "report.tmp", "replies", "shared"]
+         "tables", "known.json", "calibration.json", "outcomes.csv-new", "report.tmp", "replies",
+         "shared"]
 OWN = ["marks.csv", "results.csv", "outcomes.csv", "objects.csv", "tasks.csv", "phases.csv",
        "storage.csv", "predictions.csv", "memory-inside.csv", "results-memory.csv", "log.txt",
        "manifest.json", ".ending", ".sampling", "truth.csv", "workers.csv"]

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 
 import pytest
-from tabulate import tabulate
 
 from harness.images import ensure
+from harness.report.terminal import columns
 from tests.integration.faults.injection import Cell, Table
 
 _PROPERTY = "fault"
@@ -54,4 +54,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for cell in cells
         ]
         headers = ("fault", "outcome", "service", "row after s", "rows", "left", "reason")
-        terminalreporter.write_line(tabulate(rows, headers=headers))
+        terminalreporter.write_line(columns(headers, rows))

@@ -429,6 +429,7 @@ def test_a_report_is_the_same_whatever_the_locale(tmp_path: Path) -> None:
             "results-memory.csv",
             "results.csv",
             "summary.json",
+            "tables",
         ]
     assert "modé" in pages[0] or "mod\\u00e9" in pages[0]
     assert pages[0] == pages[1]

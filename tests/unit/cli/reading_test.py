@@ -69,6 +69,7 @@ def test_report_prints_its_tables_and_names_the_page(
         "report.html",
         "summary.json",
         "figures",
+        "tables",
     }
 
 
@@ -104,7 +105,10 @@ def test_a_truncated_file_is_a_warning_and_the_rest_is_reported(
         (["compare", "missing", "missing", "--threshold", "5"], "write 5% or 0.05"),
         (["compare", "missing", "missing", "--format", "xml"], "--format"),
         (["list", "missing"], "missing: no such directory"),
-        (["plot", "missing", "-o", "x.gif"], "name a file that ends with .pdf, .png or .svg"),
+        (
+            ["plot", "missing", "-o", "x.gif"],
+            "name a file that ends with .pdf, .svg, .png, .eps or .pgf",
+        ),
         (["plot", "missing", "-o", "x.pdf"], "missing: not a directory"),
     ],
 )

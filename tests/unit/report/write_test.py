@@ -75,7 +75,7 @@ def test_figures_are_vector_and_pixel(report: Path) -> None:
             *("memory-net", "memory-absolute", "peaks", "makespans"),
             *("services-none", "services-owned-proxy"),
         )
-        for suffix in ("svg", "png")
+        for suffix in ("svg", "pdf", "png")
     }
     svg = (report / "figures" / "memory-net.svg").read_text()
     assert "No Proxy" in svg
@@ -84,6 +84,13 @@ def test_figures_are_vector_and_pixel(report: Path) -> None:
     width, height = struct.unpack(">II", png[16:24])
     assert width == 1432, "7.16 inches at 200 dots"
     assert height > 600, "3 inches and a legend"
+
+
+def test_tables_are_there_for_programs_comments_and_papers(report: Path) -> None:
+    names = {path.name for path in (report / "tables").iterdir()}
+    stems = ("summary", "services", "connector", "comparisons")
+    assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")}
+    assert (report / "tables" / "summary.csv").read_text().startswith("mode,runs,makespan s,")
 
 
 def test_a_report_can_be_made_again_in_its_place_and_is_the_same(report: Path) -> None:
