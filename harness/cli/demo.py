@@ -9,14 +9,15 @@ from harness.cli import bench
 from harness.cli._parser import Parser
 from harness.topology.compose import COMPOSE_DIR
 
-# Large enough that the modes differ for all to see, small enough for a laptop; five runs of each
-# are the fewest with which a verdict on four modes does not need differences without any overlap.
+# Large enough that the modes differ for all to see, small enough for a laptop. With five runs of
+# each, a verdict on all pairs of four modes needs runs that do not overlap at all; with seven, one
+# may.
 FLAGS = (
     *("--ps-connector", "redis"),
     *("--data-management", "none", "default-proxy", "manual-proxy", "owned-proxy"),
     *("--stage-task-counts", "4", "4", "4", "1"),
     *("--stage-bytes-sizes", "10MB", "10MB", "10MB", "10MB", "1MB"),
-    *("--task-sleep", "0.2", "--repeat", "5", "--warmup", "1"),
+    *("--task-sleep", "0.2", "--repeat", "7", "--warmup", "1"),
 )
 
 
