@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def test_a_history_is_filled_and_grows(
     assert run(place, "--with", "proxystore==1.2.0") == 0
     assert len(machine.sessions) == 2
     out = capsys.readouterr().out
-    assert out.rindex("2024.4.0") < out.rindex("2024.10.0   ")
+    assert re.search(r"^2024\.4\.0 .*\n2024\.10\.0 ", out, re.MULTILINE), out
 
 
 def test_all_releases_and_those_left_out_are_said(
