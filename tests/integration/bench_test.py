@@ -210,7 +210,8 @@ def test_the_manifest_says_what_was_run(bench: Bench) -> None:
     assert manifest["plan"]["executor"]["pure"] is False
     for image in manifest["images"].values():
         assert image["id"].startswith("sha256:")
-        assert image["size_bytes"] <= 200e6
+        # The tracer is 34 MB of it.
+        assert image["size_bytes"] <= 230e6
     assert manifest["engine"]["cgroup_version"] in (1, 2)
     assert manifest["host"]["kernel"]
     assert manifest["runner"]["packages"]["distributed"]
