@@ -22,10 +22,10 @@ from tests.integration.faults.engine import OwnEngine, images_for
 from tests.integration.faults.injection import (
     BOUND_S,
     Cell,
-    RunningBench,
     Table,
     harness,
     inject,
+    left_in,
     left_of,
     resume,
     start,
@@ -141,7 +141,7 @@ def test_a_corrupt_image(engine: OwnEngine, tmp_path: Path, table: Table) -> Non
     assert "Traceback" not in done.stderr
     _note(table, "wrong: a corrupt image", done.stderr, began)
     (directory,) = tmp_path.iterdir()
-    assert left_of(client, RunningBench(None, tmp_path, directory)) == []  # type: ignore[arg-type]
+    assert left_in(client, directory) == []
 
 
 def test_no_subnet_is_free(engine: OwnEngine, tmp_path: Path, table: Table) -> None:
@@ -163,7 +163,7 @@ def test_no_subnet_is_free(engine: OwnEngine, tmp_path: Path, table: Table) -> N
     assert "FAIL  subnets" in examined.stdout
     _note(table, "wrong: no subnet is free", done.stderr, began)
     (directory,) = tmp_path.iterdir()
-    assert left_of(client, RunningBench(None, tmp_path, directory)) == []  # type: ignore[arg-type]
+    assert left_in(client, directory) == []
 
 
 def _note(table: Table, fault: str, err: str, began: float) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,11 +161,11 @@ def _popen(words: list[str], env: dict[str, str] | None) -> subprocess.Popen[str
     )
 
 
-def projects(bench: RunningBench) -> set[str]:
-    """Return the compose projects of all topologies that a bench has had."""
+def projects(directory: Path) -> set[str]:
+    """Return the compose projects of all topologies that a bench has had, by its run directory."""
     return {
         line.split()[1]
-        for path in (bench.directory / "compose").glob("project*.yaml")
+        for path in (directory / "compose").glob("project*.yaml")
         for line in path.read_text().splitlines()
         if line.startswith("name: ")
     }
@@ -174,7 +174,7 @@ def projects(bench: RunningBench) -> set[str]:
 def containers(client: DockerClient, bench: RunningBench) -> list[Container]:
     """Return the containers of a bench's topologies that run now."""
     found = client.containers.list(filters={"label": RUN_LABEL}, ignore_removed=True)
-    ours = projects(bench)
+    ours = projects(bench.directory)
     return [c for c in found if c.labels[RUN_LABEL] in ours and c.status == "running"]
 
 
@@ -235,10 +235,15 @@ def kill_sampler(client: DockerClient, bench: RunningBench) -> None:
 
 def left_of(client: DockerClient, bench: RunningBench) -> list[str]:
     """Return all that is left of every topology of a bench."""
+    return left_in(client, bench.directory, agents_projects(client, bench.process.pid))
+
+
+def left_in(client: DockerClient, directory: Path, agents: Set[str] = frozenset()) -> list[str]:
+    """Return all that is left of the topologies of a run directory, and of agents."""
     found: list[str] = []
-    ours = projects(bench)
+    ours = projects(directory)
     assert ours
-    for project in ours | agents_projects(client, bench.process.pid):
+    for project in ours | agents:
         filters: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={project}"}
         found += [
             str(c.name)
@@ -247,7 +252,7 @@ def left_of(client: DockerClient, bench: RunningBench) -> list[str]:
         found += [str(n.name) for n in client.networks.list(filters=filters)]
         found += [str(v.name) for v in client.volumes.list(filters=filters)]
         found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{project}*")]
-    found += [path.name for path in bench.directory.iterdir() if path.name.startswith(".")]
+    found += [path.name for path in directory.iterdir() if path.name.startswith(".")]
     return found
 
 
