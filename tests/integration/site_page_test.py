@@ -64,6 +64,6 @@ def test_filters_sorting_and_curves(tmp_path: Path) -> None:
         # Of the browser's own first page something may still be on its way.
         assert [a for a in page.requests() if a.startswith(("http", "ws"))] == []
         driver.find_element("link text", "three").click()
-        page.until("document.title === 'three'")
+        page.until("location.pathname.endsWith('three.html')")
         page.until("document.querySelector('[data-chart=makespans]') !== null")
         assert page.complaints() == []
