@@ -134,8 +134,8 @@ def headline(swept: Swept) -> str:
     many = len(swept.points)
     modes = {mode for panel in swept.panels for mode in panel.modes}
     if len(modes) > 1:
-        last = swept.panels[0].labels[-1]
-        return f"At {axis} {last} the runs name no mode that needs less memory at the peak."
+        end = swept.panels[0].labels[-1]
+        return f"At {axis} {end} the runs name no mode that needs less memory at the peak."
     return f"{many} cells over {axis}."
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import bench, main
+from harness.cli import _bench, main
 from harness.core.errors import InfrastructureError, UsageError
 from harness.images import recipe, resolve
 from harness.images.variant import Variant, find, kept, published, saved, versions
@@ -347,8 +347,8 @@ def test_every_wrong_word_is_one_line_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bench, "admit", lambda *_: [])
-    monkeypatch.setattr(bench, "create", None)  # what comes next
+    monkeypatch.setattr(_bench, "admit", lambda *_: [])
+    monkeypatch.setattr(_bench, "create", None)  # what comes next
     code = main.main(["bench", *PLAN.split(), "--run-dir", str(tmp_path / "runs"), *words])
     said = capsys.readouterr().err
     assert (code, said.count("\n")) == (2, 1), said

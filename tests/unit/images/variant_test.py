@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cli import _bench
 from harness.cli import bench as bench_command
 from harness.core.errors import InfrastructureError, UsageError
 from harness.images import Image, docker_cli, recipe, store
@@ -400,16 +401,16 @@ def test_resume_takes_it_along(
 ) -> None:
     resume.write_bench_file(tmp_path / "bench.json", bench_plan(stack=["dask==1"]), {})
     for name in ("admit", "finished_runs"):
-        monkeypatch.setattr(bench_command, name, lambda *_: [])
+        monkeypatch.setattr(_bench, name, lambda *_: [])
     for name in ("require_images", "clear_the_way"):
-        monkeypatch.setattr(bench_command, name, lambda *_: None)
+        monkeypatch.setattr(_bench, name, lambda *_: None)
     taken: list[Variant | None] = []
 
     def bench_of(*_: object, variant: Variant | None, **_more: object) -> int:
         taken.append(variant)
         return 0
 
-    monkeypatch.setattr(bench_command, "_bench", bench_of)
+    monkeypatch.setattr(_bench, "_bench", bench_of)
     assert bench_command.main(["--resume", str(tmp_path)]) == 0
     assert taken == [saved(tmp_path)]
     (folder / "dask.lock").write_text("--index-url x")

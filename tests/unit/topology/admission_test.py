@@ -9,7 +9,7 @@ import pytest
 import requests
 from docker.errors import APIError
 
-from harness.cli import bench, calibrate
+from harness.cli import _bench, bench, calibrate
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.plan import Plan
 from harness.reproduce import rerun
@@ -125,7 +125,7 @@ def test_everybody_asks_before_anything_is_made(
         assert plan.topology is not None
         raise InfrastructureError("not here")
 
-    for module in (bench, calibrate, rerun):
+    for module in (_bench, calibrate, rerun):
         monkeypatch.setattr(module, "admit", refuse)
     monkeypatch.setattr(rerun, "load_images", lambda *_: pytest.fail("images were loaded"))
     runs = tmp_path / "runs"
