@@ -91,6 +91,7 @@ def ab_parser(argv: Sequence[str]) -> Parser:
     """
     parser = Parser(
         prog="harness ab",
+        usage="harness ab [PLAN.toml] --a WORD... --b WORD... [FLAG...]",
         description=__doc__,
         allow_abbrev=False,
         parents=[compare.question_parser()],

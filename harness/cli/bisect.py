@@ -152,6 +152,7 @@ def _siblings(main: Repository, places: Sequence[str], ends: Sequence[str]) -> S
 def _parser() -> Parser:
     parser = Parser(
         prog="harness bisect",
+        usage="harness bisect [PLAN.toml] --repo DIR --good REF --bad REF [FLAG...]",
         description=__doc__,
         allow_abbrev=False,
         epilog="Example: harness bisect --repo ../distributed --good 2025.3.0 --bad 2025.4.0"

@@ -122,6 +122,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="harness history",
+        usage="harness history [PLAN.toml] --stack PACKAGE --from VERSION [FLAG...]",
         description=__doc__,
         allow_abbrev=False,
         # Two flags of a plan mean something of their own here.

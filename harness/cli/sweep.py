@@ -18,10 +18,10 @@ from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
 from harness.analysis.sweep import Point, axis_of, panels_of
 from harness.analysis.verdicts import Rules
+from harness.cli._parser import Parser
 from harness.cli._traced import refuse
 from harness.cli.compare import add_threshold
 from harness.core.errors import HarnessError, MeasuredFailure, UsageError
-from harness.core.flags import Parser
 from harness.core.sizes import format_size
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.estimate import estimate, topologies_of
@@ -101,13 +101,13 @@ def main(argv: Sequence[str]) -> int:
 def _plan_parser() -> Parser:
     parser = Parser(
         prog="harness sweep",
+        usage="harness sweep PLAN.toml [--sweep NAME=VALUE,VALUE] [FLAG...]",
         description=__doc__,
-        allow_abbrev=False,
+        example="harness sweep plan.toml --sweep bytes=1MB,10MB,100MB\n\n"
+        "The plan has {bytes} where the value belongs; a table [sweep] in it says the same.",
         # A budget is for all cells here.
         conflict_handler="resolve",
         parents=[_own_parser()],
-        epilog="Example: harness sweep plan.toml, with '[sweep]' and 'bytes = [\"1MB\", \"10MB\"]'"
-        " in the file and '{bytes}' where its value belongs.",
     )
     add_plan_flags(parser, containers=True)
     parser.add_argument("--budget", type=_minutes, metavar="MINUTES", help=_BUDGET)
@@ -121,7 +121,7 @@ _BUDGET = "most minutes that runs may take; what is left is done with --resume"
 
 
 def _own_parser() -> Parser:
-    parser = Parser(prog="harness sweep", add_help=False, allow_abbrev=False)
+    parser = Parser(prog="harness sweep", add_help=False)
     group = parser.add_argument_group("what varies")
     group.add_argument(
         "--sweep",
@@ -229,7 +229,7 @@ def _start(sweep: Sweep, plans: Sequence[tuple[_Named, Plan]], options: Mapping[
 
 
 def _resume(argv: Sequence[str]) -> int:
-    parser = Parser(prog="harness sweep", allow_abbrev=False)
+    parser = Parser(prog="harness sweep")
     parser.add_argument(_RESUME, metavar="SWEEP_DIR", required=True, type=Path)
     parser.add_argument("--budget", type=_minutes, metavar="MINUTES")
     args, others = parser.parse_known_args(argv)
@@ -301,7 +301,7 @@ def _run(place: Path, record: Mapping[str, Any], sides: Sequence[Side]) -> int:
 
 
 def _page_only(argv: Sequence[str]) -> int:
-    parser = Parser(prog="harness sweep", allow_abbrev=False)
+    parser = Parser(prog="harness sweep")
     parser.add_argument(_PAGE_ONLY, dest="place", metavar="SWEEP_DIR", required=True, type=Path)
     parser.add_argument("--axis", metavar="NAME")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path)
