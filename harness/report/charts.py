@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.curves import Band, band, baseline_of, run_curve, thin_together
-from harness.analysis.figures import Group, RunFigures
+from harness.analysis.figures import Group, Range, RunFigures
 from harness.analysis.series import TOPOLOGY, Levels
+from harness.analysis.statistics import Spread
 from harness.analysis.timeline import Boundary, Step, TaskBar, boundaries, steps, task_bars
 from harness.core.sizes import format_size
 from harness.report.palette import INK, Look, service_looks, stage_color
@@ -25,6 +26,18 @@ _FAINT = 0.18
 # Words above the stages while there are few; numbers while they can be read.
 _FEW_LABELS = 10
 _MOST_LABELS = 24
+
+
+def whiskers(points: Sequence[Range | Spread]) -> dict[str, Any]:
+    """Return a whisker for each point, from its low to its high."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [point.high - point.median for point in points],
+        "arrayminus": [point.median - point.low for point in points],
+        "thickness": 1,
+        "width": 3,
+    }
 
 
 def memory_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | None:
@@ -123,14 +136,7 @@ def peaks_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | N
                 "name": group.label,
                 "x": [scope.scope for scope in scopes],
                 "y": [peak.median for peak in peaks],
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [peak.high - peak.median for peak in peaks],
-                    "arrayminus": [peak.median - peak.low for peak in peaks],
-                    "thickness": 1,
-                    "width": 3,
-                },
+                "error_y": whiskers(peaks),
                 "text": [", ".join(scope.peak_kinds) for scope in scopes],
                 "textposition": "none",
                 "marker": {

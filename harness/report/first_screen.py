@@ -13,7 +13,7 @@ from harness.analysis.figures import Group, Range
 from harness.analysis.kinds import KINDS
 from harness.analysis.series import HOST
 from harness.core.sizes import format_size
-from harness.report.charts import BYTES, Chart
+from harness.report.charts import BYTES, Chart, whiskers
 from harness.report.palette import Look, dark_of, service_look
 from harness.report.tables import between
 
@@ -95,15 +95,7 @@ def ranked_chart(groups: Sequence[Group]) -> Chart | None:
 def _ends(labels: Sequence[str], peaks: Sequence[Range]) -> list[dict[str, Any]]:
     """Return a whisker from the lowest to the highest run, and the median's size beyond it."""
     shared: dict[str, Any] = {"type": "scatter", "y": labels, "cliponaxis": False}
-    whisker = {
-        "type": "data",
-        "symmetric": False,
-        "array": [peak.high - peak.median for peak in peaks],
-        "arrayminus": [peak.median - peak.low for peak in peaks],
-        "thickness": 1,
-        "width": 3,
-        "color": "#808080",
-    }
+    whisker = whiskers(peaks) | {"color": "#808080"}
     sizes = [format_size(peak.median) for peak in peaks]
     return [
         shared

@@ -17,7 +17,7 @@ from harness.analysis.series import TOPOLOGY
 from harness.core.errors import UsageError
 from harness.core.files import write_whole
 from harness.core.text import one_line
-from harness.report.charts import BYTES, Chart
+from harness.report.charts import BYTES, Chart, whiskers
 from harness.report.comparison import NOTE, comparison_json, comparisons, quantity
 from harness.report.page import lead, rendered
 from harness.report.palette import INK, Look, mode_looks, service_look
@@ -231,14 +231,7 @@ def _trace(history: History, line: Line, mode: Look, *, several: bool) -> dict[s
         "name": name,
         "x": [version for version, _ in there],
         "y": [point.median for _, point in there],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [point.high - point.median for _, point in there],
-            "arrayminus": [point.median - point.low for _, point in there],
-            "thickness": 1,
-            "width": 3,
-        },
+        "error_y": whiskers([point for _, point in there]),
         "text": [_runs(len(point.values)) for _, point in there],
         "line": {"color": color, "dash": mode.dash if several else "solid", "width": 2},
         "marker": {"color": color, "symbol": mode.symbol, "size": 7},

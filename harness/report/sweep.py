@@ -17,7 +17,7 @@ from harness.analysis.verdicts import Verdict
 from harness.core.errors import UsageError
 from harness.core.files import write_whole
 from harness.core.sizes import format_size
-from harness.report.charts import BYTES, Chart
+from harness.report.charts import BYTES, Chart, whiskers
 from harness.report.comparison import comparison_json, quantity
 from harness.report.page import rendered
 from harness.report.palette import Look, mode_looks
@@ -223,14 +223,7 @@ def _trace(
         "name": name,
         "x": [x for x, _, _ in there],
         "y": [point.median for _, _, point in there],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [point.high - point.median for _, _, point in there],
-            "arrayminus": [point.median - point.low for _, _, point in there],
-            "thickness": 1,
-            "width": 3,
-        },
+        "error_y": whiskers([point for _, _, point in there]),
         "text": [f"{label}: {len(point.values)} runs" for _, label, point in there],
         "line": {"color": look.color, "dash": look.dash, "width": 2},
         "marker": {"color": look.color, "symbol": look.symbol, "size": 7},
