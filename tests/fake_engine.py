@@ -19,8 +19,14 @@ from docker import DockerClient
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
-from harness.topology.engine import OWNER_LABEL, ROLE_LABEL, RUN_LABEL
+from harness.results.directory import RunDirectory
+from harness.topology.agent import Agent
+from harness.topology.engine import OWNER_LABEL, ROLE_LABEL, RUN_LABEL, describe
 from harness.topology.events import Event
+from harness.topology.nodes import Node, Placed
+from harness.topology.ownership import Owner
+from harness.topology.part import Common, Part
+from tests.bench_plans import bench_plan
 
 PROJECT = "wmh0123abcd"
 
@@ -83,7 +89,8 @@ class FakeContainer:
     @property
     def labels(self) -> dict[str, str]:
         role = self.short_name.rpartition("-")[0]
-        return {RUN_LABEL: self.project, ROLE_LABEL: role, OWNER_LABEL: self.owner}
+        found = {RUN_LABEL: self.project, ROLE_LABEL: role, OWNER_LABEL: self.owner}
+        return found | {"com.docker.compose.service": role}
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -188,7 +195,7 @@ class _Containers:
         self._engine = engine
 
     def list(
-        self, *, filters: dict[str, str], ignore_removed: bool = False, **ended_too: bool
+        self, *, filters: dict[str, Any], ignore_removed: bool = False, **ended_too: bool
     ) -> list[FakeContainer]:
         self._engine.answer()
         found = [c for c in self._engine.all if _has(c.labels, filters["label"])]
@@ -207,7 +214,7 @@ class _Things:
         self._engine = engine
         self._kind = kind
 
-    def list(self, *, filters: dict[str, str]) -> list[FakeThing]:
+    def list(self, *, filters: dict[str, Any]) -> list[FakeThing]:
         self._engine.answer()
         of_kind = [thing for thing in self._engine.things if thing.kind == self._kind]
         return [thing for thing in of_kind if _has(thing.labels, filters["label"])]
@@ -356,7 +363,19 @@ class FakeEngine:
         return cast("list[Container]", list(self.all))
 
 
-def _has(labels: dict[str, str], wanted: str) -> bool:
+def part_on(engine: FakeEngine, directory: RunDirectory, node: str = "") -> Part:
+    """Return a node's share of a topology: all containers that an engine has."""
+    common = Common(bench_plan(), directory, [], {}, Owner(0, 0, 0, 0), {})
+    agent = Agent(engine.client, describe(engine.client), common.owner, "child")
+    machine = Node(Placed(node), engine.client, describe(engine.client), agent)
+    part = Part(common, machine, PROJECT, 1, range(2), is_only=not node)
+    part.containers = engine.up
+    return part
+
+
+def _has(labels: dict[str, str], wanted: str | list[str]) -> bool:
+    if isinstance(wanted, list):
+        return all(_has(labels, each) for each in wanted)
     name, _, value = wanted.partition("=")
     return name in labels and (not value or labels[name] == value)
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,61 @@ _LOOK_S = 0.02
 _REMOTE = "/var/run/docker.sock"
 # Where the address of an engine behind ssh is remembered, for commands that a command starts.
 _FORWARDED = "HARNESS_ENGINE_BEHIND_SSH"
+
+
+@dataclass(frozen=True)
+class Address:
+    """One engine, where several are talked to.
+
+    Attributes:
+        host: as DOCKER_HOST has it; empty for the one that :func:`settle` found.
+        certificates: the folder of its TLS files; empty without TLS.
+        said: the same for messages.
+    """
+
+    host: str = ""
+    certificates: str = ""
+    said: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which SDK, client and compose find it."""
+        if not self.host:
+            return {}
+        tls = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": self.certificates}
+        return {"DOCKER_HOST": self.host} | (tls if self.certificates else {})
+
+
+def at(host: str, certificates: str = "") -> Address:
+    """Return the engine at an address as DOCKER_HOST has it; one behind ssh gets a socket here.
+
+    Raises:
+        InfrastructureError: if ssh does not lead there.
+    """
+    if host.startswith("ssh://"):
+        return Address(f"unix://{_forward(host)}", said=host)
+    return Address(host, certificates, host)
+
+
+def of_context(name: str, how: str) -> Address:
+    """Return the engine of a Docker context.
+
+    Args:
+        name: of the context.
+        how: where it is named, for messages.
+
+    Raises:
+        InfrastructureError: if there is no such context.
+    """
+    if name in ("", "default"):
+        return Address()
+    found = _inspect(name, how)
+    try:
+        host = str(found["Endpoints"]["docker"]["Host"])
+        tls = Path(found["Storage"]["TLSPath"]) / "docker"
+    except (KeyError, TypeError):
+        raise InfrastructureError(f"{how}: the context {name} names no engine") from None
+    said = f"{host} (context {name}, {how})"
+    return Address(host, str(tls) if tls.is_dir() else "", said)
 
 
 @cache
@@ -49,20 +105,14 @@ def settle() -> str:
         _use(host)
         return f"{host} (DOCKER_HOST)"
     os.environ.pop("DOCKER_HOST", None)
-    name, how = _context()
-    if name in ("", "default"):
+    found = of_context(*_context())
+    if not found.host:
         return _DEFAULT
-    found = _inspect(name, how)
-    try:
-        host = found["Endpoints"]["docker"]["Host"]
-        tls = Path(found["Storage"]["TLSPath"]) / "docker"
-    except (KeyError, TypeError):
-        raise InfrastructureError(f"{how}: the context {name} names no engine") from None
-    _use(host)
+    _use(found.host)
     os.environ.pop("DOCKER_CONTEXT", None)
-    if tls.is_dir():
-        os.environ |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tls)}
-    return f"{host} (context {name}, {how})"
+    if found.certificates:
+        os.environ |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": found.certificates}
+    return found.said
 
 
 def _use(host: str) -> None:

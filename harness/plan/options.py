@@ -190,6 +190,23 @@ class Topology(FlagModel):
         str | None,
         Flag("--python", "Python of the executor's image, such as 3.11 (default: 3.13)", "VERSION"),
     ] = Field(default=None, max_length=20)
+    nodes: Annotated[
+        str | None,
+        Flag(
+            "--nodes",
+            "the machines that the containers are spread over, each with an engine (TOML, see"
+            " docs/cluster.md)",
+            "FILE",
+        ),
+    ] = Field(default=None, max_length=4096)
+    shared_dir: Annotated[
+        str | None,
+        Flag(
+            "--shared-dir",
+            "with --nodes: a folder that all nodes see, where the file connector keeps its objects",
+            "DIR",
+        ),
+    ] = Field(default=None, max_length=4096)
     env: Annotated[
         list[str],
         Flag(

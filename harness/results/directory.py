@@ -190,6 +190,11 @@ class RunDirectory:
         """Workers of a cluster that the harness did not start in containers."""
         return self.path / "workers.csv"
 
+    @property
+    def nodes(self) -> Path:
+        """The clocks of a topology's nodes, where there are several."""
+        return self.path / "nodes.csv"
+
     def memory(self, view: str) -> Path:
         """Samples of one view: ``inside``, ``docker`` or ``cgroup``."""
         return self.path / f"memory-{view}.csv"

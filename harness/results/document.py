@@ -15,6 +15,7 @@ from harness.results.schema import (
     InsideRow,
     LedgerRow,
     MarkRow,
+    NodeRow,
     PeakRow,
     PhaseRow,
     PredictionRow,
@@ -42,6 +43,7 @@ SCHEMAS: dict[str, type[Any]] = {
     _FILES.predictions.name: PredictionRow,
     _FILES.storage.name: StorageRow,
     _FILES.server.name: ServerRow,
+    _FILES.nodes.name: NodeRow,
     _FILES.workers.name: WorkerRow,
     _FILES.truth.name: TruthRow,
 }

@@ -81,11 +81,13 @@ class Known:
         runs: ids of the runs that the topology is for.
         modes: of the plan.
         containers: names of the topology's containers.
+        runner: whether the runner is one of them; else they write samples and nothing of runs.
     """
 
     runs: Collection[str]
     modes: Collection[str]
     containers: Collection[str]
+    runner: bool = True
 
     def allows(self, row: dict[str, Any]) -> bool:
         """Say whether a row's names are known."""
@@ -213,7 +215,9 @@ class Intake:
             _Source(directory.host_memory.name, directory.host_memory, HostRow),
             _Source(directory.truth.name, directory.truth, TruthRow),
         ]
-        if not (directory.predictions.exists() and directory.predictions.stat().st_size):
+        if not self.known.runner:
+            self._runner = []
+        elif not (directory.predictions.exists() and directory.predictions.stat().st_size):
             # Every topology of a plan predicts the same.
             predictions = _Source(directory.predictions.name, directory.predictions, PredictionRow)
             self._runner.insert(0, predictions)
@@ -231,7 +235,7 @@ class Intake:
         if not all(isinstance(each, list) for each in names):
             return None
         runs, modes, containers = (frozenset(map(str, each or [])) for each in names)
-        known = Known(runs, modes, containers)
+        known = Known(runs, modes, containers, (found or {}).get("runner") is not False)
         csv_name, log_name = (_plain_name(found, key) for key in ("csv_name", "log_name"))
         directory = RunDirectory(
             directory.path, csv_name or directory.csv_name, log_name or directory.log_name
@@ -244,7 +248,10 @@ class Intake:
 
     def keep_known(self) -> None:
         """Write down what is known, for whoever takes rows in after a crash of this process."""
-        known: dict[str, Any] = {key: sorted(value) for key, value in vars(self.known).items()}
+        known: dict[str, Any] = {
+            key: sorted(getattr(self.known, key)) for key in ("runs", "modes", "containers")
+        }
+        known |= {"runner": self.known.runner}
         known |= {"csv_name": self.directory.csv_name, "log_name": self.directory.log_name}
         write_json(self.directory.replies / self.shared.path.name / KNOWN, known)
 
@@ -263,8 +270,8 @@ class Intake:
         """Take in the runner's new rows. Raises OSError if the run directory cannot be written."""
         # Outcomes only as far as they are now: what is read of the other files after this holds
         # all rows of their runs.
-        outcomes = self._runner[-1]
-        outcomes.most = self.shared.size(outcomes.name)
+        for outcomes in self._runner[-1:]:
+            outcomes.most = self.shared.size(outcomes.name)
         for source in self._runner:
             self._take(source)
 
@@ -286,9 +293,12 @@ class Intake:
         for source in (*self._runner, *self._samples):
             if source.name == self.directory.marks.name or source in self._samples:
                 self._take(source)
-        self._take_log()
+        if self.known.runner:
+            self._take_log()
         take_traces(self.shared, self.directory, self.known.runs, self.known.containers)
         self._take_reports(topology)
+        if not self.known.runner:
+            return
         manifest = self._json(self.directory.manifest.name)
         kept = {
             key: manifest[key]

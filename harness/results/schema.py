@@ -249,6 +249,24 @@ class WorkerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A row of ``nodes.csv``: one node's clock, as it was measured at one moment.
+
+    All times of a run directory are on the clock of the node that the runner is on. What other
+    nodes told was put on it with the offset at the start of its topology; a later row of the same
+    topology says how far the two clocks have gone apart since.
+    """
+
+    node: str = column("the node's name")
+    moment: str = column("start or end of a topology, or the run that has just ended")
+    topology: int = column("number of the topology in the bench, from 1")
+    t_mono_ns: int = column("CLOCK_MONOTONIC of the runner's node")
+    offset_ns: int = column("CLOCK_MONOTONIC of the runner's node minus this one's", signed=True)
+    error_ns: int = column("bound of its error: half of the fastest round trips")
+    clock: str = column("same: it is the runner's clock; measured: the offset was needed")
+
+
+@dataclass(frozen=True, slots=True)
 class TruthRow:
     """A row of ``truth.csv``: a level of memory that a probe held, beyond its own baseline.
 

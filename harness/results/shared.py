@@ -128,8 +128,12 @@ class SharedFolder:
         finally:
             os.close(descriptor)
 
-    def append(self, name: str, data: bytes) -> None:
-        """Write to the end of a file that is there. Raises OSError."""
+    def append(self, name: str, data: bytes, *, create: bool = False) -> None:
+        """Write to the end of a file that is there, or is to be created. Raises OSError."""
+        if create:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with suppress(FileExistsError):
+                os.close(os.open(self.path / name, flags, _FILE_MODE))
         descriptor = self.open(name, os.O_WRONLY | os.O_APPEND)
         try:
             os.write(descriptor, data)

@@ -31,6 +31,7 @@ from harness.core.clock import clock_id
 from harness.core.errors import InfrastructureError
 from harness.core.text import one_line
 from harness.images import store
+from harness.images.address import Address
 from harness.results.directory import RunDirectory
 from harness.results.intake import shared_files
 from harness.results.shared import SharedFolder
@@ -39,7 +40,7 @@ from harness.sampling.agent.relay import MODULE, Relay, child_agent
 from harness.sampling.clocks import Offset
 from harness.topology import records
 from harness.topology.compose import new_project_name
-from harness.topology.engine import OWNER_LABEL, ROLE_LABEL, RUN_LABEL, Engine, connect
+from harness.topology.engine import HERE, OWNER_LABEL, ROLE_LABEL, RUN_LABEL, Engine, connect
 from harness.topology.ownership import Owner
 from harness.topology.records import BenchProcess, Record
 
@@ -219,6 +220,7 @@ class Agent:
         form: ``child`` or ``container``.
         image: of the container.
         project: under which container and volume are found.
+        place: the engine's address.
     """
 
     client: DockerClient
@@ -229,6 +231,7 @@ class Agent:
     run_dir: str = ""
     project: str = field(default_factory=new_project_name)
     kept: bool = False
+    place: Address = HERE
     _relay: Relay | None = None
     _volume: str = ""
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -280,11 +283,11 @@ class Agent:
         self._stack.callback(self._remove_volume, name)
         self._volume = str(volume.attrs["Mountpoint"])
         self._relay = self._start_container(name, labels)
-        self._measure_clock()
+        self.measure_clock()
 
     def _start_container(self, volume: str, labels: Mapping[str, str]) -> Relay:
         # A stream of its own, for as long as the bench takes.
-        client = connect()
+        client = connect(place=self.place)
         mounts = [
             Mount(_CGROUPS, _CGROUPS, type="bind"),
             Mount(_ROOT, volume, type="volume"),
@@ -334,14 +337,20 @@ class Agent:
         except InfrastructureError as error:
             raise InfrastructureError(streams.said or str(error)) from None
 
-    def _measure_clock(self) -> None:
+    def measure_clock(self) -> None:
+        """Measure its clock against this machine's, if it is another."""
         if self.relay.clock != clock_id():
             self._offset = self.relay.clock_offset()
+
+    @property
+    def offset(self) -> Offset:
+        """What is to be added to its clock for this machine's, as it was measured last."""
+        return self._offset or Offset(0, 0, 0)
 
     def clock_shift_ns(self) -> int:
         """Return what is to be added to this machine's clock for that of the containers."""
         with suppress(OSError, InfrastructureError):
-            self._measure_clock()
+            self.measure_clock()
         return 0 if self._offset is None else -self._offset.offset_ns
 
     def make_folders(
@@ -484,7 +493,15 @@ def _remove_container(client: DockerClient, container_id: str) -> None:
 
 def replacement(agent: Agent) -> Agent:
     """Return one of the same form, to be started when an agent is gone."""
-    return Agent(agent.client, agent.engine, agent.owner, agent.form, agent.image, agent.run_dir)
+    return Agent(
+        agent.client,
+        agent.engine,
+        agent.owner,
+        agent.form,
+        agent.image,
+        agent.run_dir,
+        place=agent.place,
+    )
 
 
 @contextmanager

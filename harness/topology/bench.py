@@ -124,7 +124,7 @@ class Bench:
     last: LastTopology = field(default_factory=LastTopology)
     _facts: dict[str, Any] = field(default_factory=dict)
     _running: list[LaunchedTopology] = field(default_factory=list)
-    _agent: Agent | None = None
+    _agents: list[Agent] = field(default_factory=list)
     _began: float = 0.0
 
     def run(self) -> None:
@@ -179,9 +179,12 @@ class Bench:
                 stack.enter_context(self.last.shared_with(self))
                 stack.enter_context(interrupt.second_ends(self._end_at_once))
                 stack.enter_context(keep_reserve(self.directory.reserve))
-                self._agent = launch.agent
-                stack.enter_context(started(launch.agent))
-                self._facts["agent"] = launch.agent.facts()
+                self._agents = [node.agent for node in launch.nodes]
+                for agent in self._agents:
+                    stack.enter_context(started(agent))
+                self._facts["agent"] = self._agents[0].facts()
+                if launch.nodes[1:]:
+                    self._facts["nodes"] = [node.facts() for node in launch.nodes]
                 endings: dict[str, Ending] = {}
                 steps = self._run_topologies(launch, endings)
                 stack.callback(steps.close)
@@ -350,9 +353,7 @@ class Bench:
     def projects(self) -> list[str]:
         """Return the compose projects that may be up."""
         projects = [topology.name for topology in self._running]
-        if self._agent is not None and self._agent.is_container:
-            projects.append(self._agent.project)
-        return projects
+        return projects + [agent.project for agent in self._agents if agent.is_container]
 
     def _end_at_once(self) -> None:
         # Benches that take turns end together.
@@ -360,9 +361,8 @@ class Bench:
         clean_in_background(projects, self.say)
 
     def _say_how_to_look(self, topology: LaunchedTopology) -> None:
-        agent = self._agent
         # Its folders are in the agent's volume, which can go when its containers are gone.
-        both = f" {agent.project}" if agent is not None and agent.is_container else ""
+        both = "".join(f" {agent.project}" for agent in self._agents if agent.is_container)
         self.say(
             f"Kept: {topology.name}. 'docker ps --all --filter name={topology.name}' lists its"
             f" containers, 'docker logs {topology.name}-runner-1' shows a log,"

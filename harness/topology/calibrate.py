@@ -75,9 +75,9 @@ def run_probes(path: Path, say: Callable[[str], None]) -> Probed:
     topology = LaunchedTopology(launch, 1, range(1))
     began: list[tuple[float, dict[str, float]]] = []
     with ExitStack() as stack:
-        stack.enter_context(started(launch.agent))
+        agent = stack.enter_context(started(launch.nodes[0].agent))
         stack.callback(topology.close)
-        facts["agent"] = launch.agent.facts()
+        facts["agent"] = agent.facts()
         ending = topology.run(lambda: began.append((time.monotonic(), engine_cpu_s())))
         if ending is not None:
             raise ending.error()

@@ -24,13 +24,16 @@ from docker.models.containers import Container
 from harness.core.command import run_command
 from harness.core.errors import InfrastructureError, UsageError
 from harness.executors import executors
+from harness.images.address import Address
 from harness.images.recipe import CHECKOUT
 from harness.plan import Plan
 from harness.plan.options import service_variable
-from harness.topology.engine import ROLE_LABEL, RUN_LABEL
+from harness.topology.engine import HERE, ROLE_LABEL, RUN_LABEL
 
 COMPOSE_DIR = CHECKOUT / "compose"
 _IMAGE_VARIABLE = re.compile(r"\$\{(HARNESS_IMAGE_([A-Z0-9_]+))")
+# What else carries our label is no service.
+_OF_COMPOSE = "com.docker.compose.service"
 # Only workers are more than one.
 _REPLICAS = re.compile(r"replicas: \$\{(\w+):-(\d+)\}")
 _SERVICE_VARIABLE = re.compile(r"\$\{HARNESS_CGROUP_([A-Z0-9_]+)")
@@ -150,11 +153,13 @@ class ComposeProject:
         name: the project's name, which is also the value of the run label.
         files: compose files; paths inside them are relative to the first one's directory.
         env: variables for the files.
+        place: the engine's address.
     """
 
     name: str
     files: Sequence[Path]
     env: Mapping[str, str]
+    place: Address = HERE
 
     def _command(self, *args: str) -> list[str]:
         files = [word for path in self.files for word in ("-f", str(path))]
@@ -163,7 +168,8 @@ class ComposeProject:
     def _environment(self) -> dict[str, str]:
         # What a user's shell has set for our variables must not leak into a benchmark.
         own = {k: v for k, v in os.environ.items() if not k.startswith(("HARNESS_", "COMPOSE_"))}
-        return own | {"HARNESS_PROJECT_ID": self.name} | dict(self.env)
+        named = {"HARNESS_PROJECT_ID": self.name}
+        return own | named | dict(self.env) | self.place.environment()
 
     def _call(self, *args: str, timeout_s: float) -> str:
         try:
@@ -185,9 +191,9 @@ class ComposeProject:
             raise InfrastructureError(f"docker compose {args[0]} failed: {said}{remedy}")
         return output
 
-    def config(self) -> str:
-        """Return the project as one resolved compose file."""
-        return self._call("config", timeout_s=60)
+    def config(self, form: str = "yaml") -> str:
+        """Return the project as one resolved compose file, in YAML or JSON."""
+        return self._call("config", "--format", form, timeout_s=60)
 
     def up(self, timeout_s: float = 180) -> None:
         """Start everything and wait until the services are healthy.
@@ -216,16 +222,19 @@ class ComposeProject:
     def down(self, client: DockerClient, timeout_s: float = 120) -> None:
         """Remove containers, networks and volumes of the project."""
         # Killed all at once first: compose stops them service by service, half a second each.
+        self.kill(client)
+        self._call("down", "--volumes", "--remove-orphans", "--timeout", "0", timeout_s=timeout_s)
+
+    def kill(self, client: DockerClient) -> None:
+        """Kill all containers."""
         containers = self.containers(client)
         with ThreadPoolExecutor(max(1, len(containers))) as pool:
             list(pool.map(_kill, containers))
-        self._call("down", "--volumes", "--remove-orphans", "--timeout", "0", timeout_s=timeout_s)
 
     def containers(self, client: DockerClient) -> list[Container]:
         """Return all containers of the project, ended ones included, sorted by name."""
-        found = client.containers.list(
-            all=True, filters={"label": f"{RUN_LABEL}={self.name}"}, ignore_removed=True
-        )
+        labels = [f"{RUN_LABEL}={self.name}", _OF_COMPOSE]
+        found = client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
         return sorted(found, key=lambda container: str(container.name))
 
     def short_name(self, container: Container) -> str:

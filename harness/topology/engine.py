@@ -11,13 +11,15 @@ from docker.errors import DockerException
 from urllib3.exceptions import HTTPError
 
 from harness.core.errors import InfrastructureError
-from harness.images.address import settle
+from harness.images.address import Address, settle
 
 RUN_LABEL = "org.workflow-memory-harness.run"
 ROLE_LABEL = "org.workflow-memory-harness.role"
 # By which a stream of the engine may break off; it is read below the layer that converts them.
 STREAM_ERRORS: tuple[type[Exception], ...] = (DockerException, HTTPError, OSError, ValueError)
 _PING_TIMEOUT_S = 5.0
+HERE = Address()
+"""The engine that the environment or the Docker context names."""
 _AGAIN_S = 0.5
 OWNER_LABEL = "org.workflow-memory-harness.owner"
 
@@ -76,25 +78,32 @@ class _Client(DockerClient):
 
 
 def connect(
-    timeout_s: float = 60, connections: int = 10, version: str | None = None
+    timeout_s: float = 60,
+    connections: int = 10,
+    version: str | None = None,
+    place: Address = HERE,
 ) -> DockerClient:
-    """Connect to the engine that the environment or the Docker context names.
+    """Connect to an engine, by default the one that the environment or the Docker context names.
 
     Args:
         timeout_s: for each answer.
         connections: how many may be in use at once.
         version: of the API; asked for by default, which takes a busy engine long.
+        place: which engine.
 
     Raises:
         InfrastructureError: one line that names the engine, if it does not answer.
     """
-    address = settle()
+    address = place.said or settle()
     try:
         return _Client.from_env(
-            version=version, timeout=round(timeout_s), max_pool_size=connections
+            version=version,
+            timeout=round(timeout_s),
+            max_pool_size=connections,
+            environment=place.environment() or None,
         )
     except (DockerException, OSError, ValueError) as error:
-        if address.endswith(")"):
+        if place.host or address.endswith(")"):
             remedy = "start that engine, or name another one"
         else:
             remedy = "start it, or let 'make engine' install and start one"
@@ -104,18 +113,19 @@ def connect(
         ) from None
 
 
-def answers_in_time(patience_s: float, version: str | None = None) -> bool:
+def answers_in_time(patience_s: float, version: str | None = None, place: Address = HERE) -> bool:
     """Say whether an engine answers, giving one that is being restarted some time.
 
     Args:
         patience_s: how long.
         version: of its API, if that is known.
+        place: which engine.
     """
     deadline = time.monotonic() + patience_s
     while True:
         left = deadline - time.monotonic()
         try:
-            client = connect(max(1, min(left, _PING_TIMEOUT_S)), version=version)
+            client = connect(max(1, min(left, _PING_TIMEOUT_S)), version=version, place=place)
             try:
                 client.ping()
             finally:

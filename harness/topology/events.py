@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -42,6 +42,7 @@ class Event:
         name: its full name, where the engine said it.
         service: its service, where the engine said it.
         exit_code: of one that died.
+        node: of the engine that told it; empty where there is one.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Event:
     name: str = ""
     service: str = ""
     exit_code: int = 0
+    node: str = ""
 
 
 def parse_event(message: Mapping[str, Any], network: str = "") -> Event | None:
@@ -79,10 +81,11 @@ def parse_event(message: Mapping[str, Any], network: str = "") -> Event | None:
 
 
 @contextmanager
-def events(project: ComposeProject) -> Iterator[queue.SimpleQueue[Event]]:
-    """Provide a queue that is told of everything that happens to the project's containers."""
-    found: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    client = connect(_STREAM_TIMEOUT_S)
+def events(
+    project: ComposeProject, found: queue.SimpleQueue[Event], node: str = ""
+) -> Iterator[None]:
+    """Tell a queue of everything that happens to the project's containers on a node."""
+    client = connect(_STREAM_TIMEOUT_S, place=project.place)
     of_project = {"label": f"{RUN_LABEL}={project.name}", "type": "container"}
     try:
         containers = client.events(decode=True, filters={**of_project, "event": ["die", "oom"]})
@@ -97,12 +100,12 @@ def events(project: ComposeProject) -> Iterator[queue.SimpleQueue[Event]]:
             for message in stream:
                 event = parse_event(message, network)
                 if event is not None:
-                    found.put(event)
+                    found.put(replace(event, node=node))
         except STREAM_ERRORS:
             pass  # closed below, or the engine is gone
         # Here, where nobody reads from it any more, however late that is.
         _close_answer(stream)
-        found.put(Event(Kind.LOST))
+        found.put(Event(Kind.LOST, node=node))
 
     streams = (containers, networks)
     listeners = [
@@ -112,7 +115,7 @@ def events(project: ComposeProject) -> Iterator[queue.SimpleQueue[Event]]:
     for listener in listeners:
         listener.start()
     try:
-        yield found
+        yield
     finally:
         for stream in streams:
             stream.close()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from docker import DockerClient
 from docker.errors import APIError, DockerException, NotFound
@@ -14,10 +15,9 @@ from harness.core.errors import InfrastructureError
 from harness.core.text import one_line
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome, parse_ending
-from harness.results.shared import SharedFolder
-from harness.topology.compose import ComposeProject, role
-from harness.topology.engine import connect
+from harness.topology.compose import role
 from harness.topology.events import Event, Kind
+from harness.topology.part import Part
 
 ENGINE = "engine"
 """The service of an ending that is the engine's fault."""
@@ -35,40 +35,39 @@ class Judge:
     """Says how a run ended.
 
     Args:
-        project: the topology.
-        containers: its containers, as they were when it was up.
+        parts: the topology's shares of all nodes, the runner's first.
         directory: the run directory.
-        client: a connection to the engine.
-        shared: what its containers can write.
         killed: each container's kills for lack of memory, by its name in the topology.
     """
 
-    project: ComposeProject
-    containers: Sequence[Container]
+    parts: Sequence[Part]
     directory: RunDirectory
-    client: DockerClient
-    shared: SharedFolder
-    killed: Callable[[], dict[str, int]] = dict
-    _pinger: DockerClient | None = None
+    killed: Callable[[], Mapping[str, int]] = dict
+    _pingers: dict[str, DockerClient] = field(default_factory=dict)
 
     def engine_lost(self) -> Ending | None:
-        """Return an ending if the engine does not answer."""
+        """Return an ending if an engine does not answer."""
+        with ThreadPoolExecutor(len(self.parts)) as pool:
+            return next((lost for lost in pool.map(self._lost, self.parts) if lost), None)
+
+    def _lost(self, part: Part) -> Ending | None:
         try:
-            if self._pinger is None:
-                version = self.client.api.api_version
-                self._pinger = connect(_PING_TIMEOUT_S, version=version)
+            pinger = self._pingers.get(part.node.name)
+            if pinger is None:
+                pinger = self._pingers[part.node.name] = part.connect(_PING_TIMEOUT_S)
             # On a new connection: an engine that is going down still answers on old ones.
-            self._pinger.close()
-            self._pinger.ping()
+            pinger.close()
+            pinger.ping()
         except (InfrastructureError, DockerException, OSError) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            return Ending(Outcome.INFRASTRUCTURE, f"the engine stopped answering: {reason}", ENGINE)
+            said = f"the engine{part.node.of} stopped answering: {reason}"
+            return Ending(Outcome.INFRASTRUCTURE, said, ENGINE)
         return None
 
     def close(self) -> None:
         """Close what was opened here."""
-        if self._pinger is not None:
-            self._pinger.close()
+        for pinger in self._pingers.values():
+            pinger.close()
 
     def of_the_machine(self, reason: str, service: str) -> Ending:
         """Return the ending for a fault of the machine, or of the disk behind it."""
@@ -91,9 +90,11 @@ class Judge:
         lost = self.engine_lost()
         if lost is not None:
             return lost
-        if any(event.kind == Kind.LOST for event in seen):
+        gone = next((event for event in seen if event.kind == Kind.LOST), None)
+        if gone is not None:
             # Whatever ended with it is its doing.
-            return Ending(Outcome.INFRASTRUCTURE, "the engine was restarted", ENGINE)
+            of = f" of node {gone.node}" if gone.node else ""
+            return Ending(Outcome.INFRASTRUCTURE, f"the engine{of} was restarted", ENGINE)
         memory = self._of_memory(seen)
         if memory is not None:
             return memory
@@ -103,33 +104,35 @@ class Judge:
             return self._of_deaths(others)
         if died:
             return self._of_the_runner(died[0].exit_code)
-        cut = [self._name_of(event) for event in seen if event.kind == Kind.CUT]
-        reason = f"{' and '.join(sorted(set(cut)))} was cut from the network"
-        return Ending(Outcome.INFRASTRUCTURE, reason, cut[0])
+        cut = [event for event in seen if event.kind == Kind.CUT]
+        names = sorted({self._called(event) for event in cut})
+        reason = f"{' and '.join(names)} was cut from the network"
+        return Ending(Outcome.INFRASTRUCTURE, reason, self._name_of(cut[0]))
 
     def _of_memory(self, seen: Sequence[Event]) -> Ending | None:
         short = [event for event in seen if event.kind == Kind.MEMORY]
-        short += [e for e in seen if e.kind == Kind.DIED and self._out_of_memory(e.name)]
+        short += [e for e in seen if e.kind == Kind.DIED and self._out_of_memory(e)]
         if not short:
             return None
-        name = self._name_of(short[0])
+        name, called = self._name_of(short[0]), self._called(short[0])
         ended = any(e.kind == Kind.DIED and self._name_of(e) == name for e in seen)
-        what = f"{name} was killed" if ended else f"a process in {name} was killed"
+        what = f"{called} was killed" if ended else f"a process in {called} was killed"
         return Ending(Outcome.MEMORY, f"{what} for lack of memory", name)
 
     def _of_deaths(self, died: Sequence[Event]) -> Ending:
         # The engine may tell of these ends in any order. A service that loses its peer ends by
         # itself; one that a signal ended is where it began.
         died = sorted(died, key=lambda event: event.exit_code <= 128)
-        names = list(dict.fromkeys(self._name_of(event) for event in died))
+        names = list(dict.fromkeys(self._called(event) for event in died))
         first = f"{names[0]} ended (exit code {died[0].exit_code})"
         reason = f"{first}, and so did {', '.join(names[1:])}" if names[1:] else first
-        return Ending(Outcome.KILLED, reason, names[0])
+        return Ending(Outcome.KILLED, reason, self._name_of(died[0]))
 
     def _of_the_runner(self, code: int) -> Ending:
         if code == 0:
             return Ending(Outcome.OK)
-        said = parse_ending(self.shared.read(self.directory.ending.name, _ENDING_BYTES))
+        shared = self.parts[0].shared
+        said = parse_ending(shared.read(self.directory.ending.name, _ENDING_BYTES))
         known = self.kernel_counters() or self.disk_full() or said
         if known is not None:
             return known
@@ -143,18 +146,26 @@ class Judge:
         """Return an ending if the kernel has killed a process of a container that goes on."""
         for name, count in self.killed().items():
             if count:
-                reason = f"a process in {name} was killed for lack of memory"
+                called = next((s for p, c, s in self._all() if p.called(c) == name), name)
+                reason = f"a process in {called} was killed for lack of memory"
                 return Ending(Outcome.MEMORY, reason, name)
         return None
 
     def of_a_timeout(self, run_id: str, limit_s: float) -> Ending:
         """Return the ending of a run whose time was up, with whoever is seen to stand still."""
         reason = f"{run_id} took longer than {limit_s:g} s (--run-timeout)"
-        for container in self.containers:
-            name = self.project.short_name(container)
+        for part, container, called in self._all():
             if any(_STOPPED in state for state in self._process_states(container)):
-                return Ending(Outcome.TIMEOUT, f"{reason}; a process in {name} is stopped", name)
+                said = f"{reason}; a process in {called} is stopped"
+                return Ending(Outcome.TIMEOUT, said, part.called(container))
         return Ending(Outcome.TIMEOUT, reason)
+
+    def _all(self) -> Iterator[tuple[Part, Container, str]]:
+        """Yield all containers, each with its share and what it is called in a sentence."""
+        for part in self.parts:
+            on = f" (node {part.node.name})" if part.node.name else ""
+            for container in part.containers:
+                yield part, container, f"{part.called(container)}{on}"
 
     def _process_states(self, container: Container) -> list[str]:
         try:
@@ -164,20 +175,25 @@ class Judge:
         return [str(row[1]) for row in top.get("Processes") or [] if len(row) > 1]
 
     def _name_of(self, event: Event) -> str:
-        for container in self.containers:
-            if container.id == event.container:
-                return self.project.short_name(container)
-        return event.name.removeprefix(f"{self.project.name}-") or "a container"
+        return self._called(event).partition(" (")[0]
 
-    def _out_of_memory(self, name: str) -> bool:
+    def _called(self, event: Event) -> str:
+        for _, container, called in self._all():
+            if container.id == event.container:
+                return called
+        return event.name.removeprefix(f"{self.parts[0].name}-") or "a container"
+
+    def _out_of_memory(self, event: Event) -> bool:
+        part = next((p for p in self.parts if p.node.name == event.node), self.parts[0])
         try:
-            return bool(self.client.containers.get(name).attrs["State"].get("OOMKilled"))
+            state = part.client.containers.get(event.name).attrs["State"]
         except (NotFound, APIError):
             return False
+        return bool(state.get("OOMKilled"))
 
     def _last_words(self, code: int) -> str:
         """Return the runner's own error line, the last it wrote."""
-        runner = next(c for c in self.containers if role(c) == "runner")
+        runner = next(c for c in self.parts[0].containers if role(c) == "runner")
         try:
             lines = runner.logs(tail=50).decode(errors="replace").splitlines()
         except (DockerException, OSError):

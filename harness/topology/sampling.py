@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from docker import DockerClient
 from docker.models.containers import Container
 
+from harness.core.clock import Reference
 from harness.plan import Plan
 from harness.plan.options import INSIDE_INTERVAL_S
 from harness.results.directory import RunDirectory
 from harness.sampling.agent.parents import CgroupParents
 from harness.sampling.agent.relay import Watch
+from harness.sampling.agent.several import Several
 from harness.sampling.cgroup.config import ContainerConfig, SamplerConfig
 from harness.sampling.docker_stats import DockerView
 from harness.topology.agent import Agent, Places
@@ -56,7 +59,7 @@ def follow(
     view: DockerView, project: ComposeProject, containers: Sequence[Container], engine: Engine
 ) -> None:
     """Start following the containers' stats streams, each on a connection of its own."""
-    client = connect(connections=len(containers) + 1)
+    client = connect(connections=len(containers) + 1, place=project.place)
     for container in containers:
         # Without cgroups an engine tells the whole machine's figures as each container's.
         told = engine.limits_and_counts
@@ -70,6 +73,25 @@ def _stats(client: DockerClient, container_id: str) -> Iterator[dict[str, Any]]:
     return cast(Iterator[dict[str, Any]], stream)
 
 
+@dataclass(frozen=True)
+class OfSeveral:
+    """How the view of one node fits in with those of a topology's other nodes.
+
+    Attributes:
+        several: what joins the watches.
+        node: the node's name.
+        clock: the clock that times are on.
+        names: what scopes are called of which only a part is here.
+        home_settles: whether home tells the runner if memory was flat.
+    """
+
+    several: Several
+    node: str
+    clock: Reference
+    names: Mapping[str, str]
+    home_settles: bool
+
+
 @contextmanager
 def cgroup_view(
     plan: Plan,
@@ -81,6 +103,7 @@ def cgroup_view(
     agent: Agent,
     places: Places,
     runs: int,
+    of_several: OfSeveral,
 ) -> Iterator[Watch]:
     """Have the agent read all containers' cgroup files while in this context.
 
@@ -89,6 +112,7 @@ def cgroup_view(
         agent: of the engine's machine.
         places: where the topology's folders are there.
         runs: how many runs it has.
+        of_several: how this node's view fits in with those of others.
 
     Yields:
         The watch, whose answer says what cannot be read, and why.
@@ -116,7 +140,11 @@ def cgroup_view(
         baseline_bound_bytes=plan.general.baseline_bound,
         baseline_timeout_ns=round(plan.general.baseline_timeout * 1e9),
         user=agent.watching_user(),
+        clock=of_several.clock,
+        names=dict(of_several.names),
+        home_settles=of_several.home_settles,
     )
-    name = Path(places.seen_shared).name
-    with agent.relay.watch(config, directory, name if agent.is_container else None) as watch:
+    name = Path(places.seen_shared).name if agent.is_container else None
+    joined = (of_several.several, of_several.node)
+    with agent.relay.watch(config, directory, name, several=joined) as watch:
         yield watch

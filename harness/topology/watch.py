@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from docker import DockerClient
 from docker.errors import DockerException
-from docker.models.containers import Container
 
 from harness.core import interrupt
 from harness.results.conversation import STOP
@@ -21,9 +19,10 @@ from harness.results.intake import Intake
 from harness.results.outcomes import Ending, Outcome
 from harness.results.shared import SharedFolder
 from harness.sampling.marks import parse_marks
-from harness.topology.compose import ComposeProject, role
+from harness.topology.compose import role
 from harness.topology.events import Event, Kind
 from harness.topology.judge import Judge
+from harness.topology.part import Part
 
 _TAIL_BYTES = 4096
 
@@ -105,11 +104,9 @@ class RunnerWatch:
     """Watches one topology until its runner ends, or something else that it needs does.
 
     Args:
-        client: the engine.
-        project: the topology, which is up.
-        containers: its containers.
+        parts: the topology's shares of all nodes, which are up, the runner's first.
         directory: the run directory.
-        intake: of the topology.
+        intake: of the runner's share.
         happened: from ``events``, entered before the topology was up.
         progress: told the number of finished runs as it grows.
         sampler_end: why sampling from outside has ended, None while it goes on.
@@ -119,15 +116,13 @@ class RunnerWatch:
         rows_in_all: how many outcomes the topology's runs make.
     """
 
-    client: DockerClient
-    project: ComposeProject
-    containers: Sequence[Container]
+    parts: Sequence[Part]
     directory: RunDirectory
     intake: Intake
     happened: queue.SimpleQueue[Event]
     progress: Callable[[int], None]
     sampler_end: Callable[[], str | None]
-    killed: Callable[[], dict[str, int]]
+    killed: Callable[[], Mapping[str, int]]
     run_timeout_s: float
     start_timeout_s: float
     rows_in_all: int
@@ -137,14 +132,7 @@ class RunnerWatch:
     _seen: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._judge = Judge(
-            self.project,
-            self.containers,
-            self.directory,
-            self.client,
-            self.intake.shared,
-            self.killed,
-        )
+        self._judge = Judge(self.parts, self.directory, self.killed)
 
     def wait(self) -> Ending | None:
         """Wait for the end; return what went wrong, None if nothing did.
@@ -207,17 +195,16 @@ class RunnerWatch:
 
     def _look(self) -> None:
         """Notice containers that have ended without an event."""
-        try:
-            containers = self.project.containers(self.client)
-        except (DockerException, OSError):
-            return  # the next ping tells
-        for container in containers:
-            if container.status in ("exited", "dead"):
-                code = int(container.attrs["State"]["ExitCode"])
-                event = Event(
-                    Kind.DIED, str(container.id), str(container.name), role(container), code
-                )
-                self._seen.append(event)
+        for part in self.parts:
+            try:
+                containers = part.project.containers(part.client)
+            except (DockerException, OSError):
+                continue  # the next ping tells
+            for container in containers:
+                if container.status in ("exited", "dead"):
+                    code = int(container.attrs["State"]["ExitCode"])
+                    names = str(container.id), str(container.name), role(container)
+                    self._seen.append(Event(Kind.DIED, *names, code, part.node.name))
 
     def _too_long(self, runs: RunProgress) -> Ending | None:
         if runs.rows >= self._rows_at_end:

@@ -29,7 +29,7 @@ from proxystore.proxy import Proxy, resolve
 from proxystore.store import get_store
 from proxystore.store.base import Store
 
-from harness.core.clock import clock_id
+from harness.core.clock import clock_id, reference
 from harness.results.schema import TaskRow
 
 _CHUNK = 256 * 1024
@@ -97,15 +97,15 @@ class TaskLog:
 
     def submitting(self) -> None:
         """Note that the stage's next task is about to be submitted."""
-        self._stages[-1].submitted_ns.append(time.monotonic_ns())
+        self._stages[-1].submitted_ns.append(reference().monotonic_ns())
 
     def received(self, event: Event) -> None:
         """Note that the result of the stage's next task is here, and what it says of itself."""
-        self._stages[-1].received.append((time.monotonic_ns(), event))
+        self._stages[-1].received.append((reference().monotonic_ns(), event))
 
     def rows(self, run_id: str, container: ContainerName = no_container) -> Iterator[TaskRow]:
         """Yield a row for each task that was submitted, also if no result came back."""
-        clock = clock_id()
+        clock = _clock()
         for stage in self._stages:
             for task, submitted_ns in enumerate(stage.submitted_ns):
                 came = stage.received[task] if task < len(stage.received) else None
@@ -154,7 +154,7 @@ def warm_up(probe: Proxy[bytes] | None) -> None:
 
 @functools.cache
 def _clock() -> str:
-    return clock_id()
+    return reference().clock or clock_id()
 
 
 def _check(data: tuple[Any, ...]) -> int:
@@ -166,7 +166,7 @@ def _check(data: tuple[Any, ...]) -> int:
 
 
 def _event(started_ns: int, resolved_ns: int, bytes_in: int, bytes_out: int) -> Event:
-    times = (started_ns, resolved_ns, time.monotonic_ns())
+    times = (started_ns, resolved_ns, reference().monotonic_ns())
     # Containers have process numbers of their own: host and thread together are unique.
     return os.uname().nodename, threading.get_native_id(), _clock(), *times, bytes_in, bytes_out
 
@@ -175,9 +175,9 @@ def task_bytes(
     *data: bytes, seed: int, label: str, size: int, sleep_s: float
 ) -> tuple[bytes, Event]:
     """Take bytes, sleep, return ``size`` bytes: the mode without proxies."""
-    started_ns = time.monotonic_ns()
+    started_ns = reference().monotonic_ns()
     bytes_in = _check(data)
-    resolved_ns = time.monotonic_ns()
+    resolved_ns = reference().monotonic_ns()
     time.sleep(sleep_s)
     return payload(seed, label, size), _event(started_ns, resolved_ns, bytes_in, size)
 
@@ -195,11 +195,11 @@ def task_proxy(
     The returned proxy is a plain one in every mode: an owned proxy would go out of scope, and
     evict its object, as soon as this function returns. The client takes ownership.
     """
-    started_ns = time.monotonic_ns()
+    started_ns = reference().monotonic_ns()
     for item in data:
         resolve(item)
     bytes_in = _check(data)
-    resolved_ns = time.monotonic_ns()
+    resolved_ns = reference().monotonic_ns()
     time.sleep(sleep_s)
     store: Store[Any] | None = get_store(data[0])
     if store is None:

@@ -18,13 +18,14 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.clock import clock_id
-from harness.results.conversation import STOP, mark_line
+from harness.results.conversation import STOP, Settled, mark_line
 from harness.results.directory import RunDirectory
+from harness.results.schema import MarkRow
 from harness.sampling.agent import parents
 from harness.sampling.agent.folder import TopologyFolder
 from harness.sampling.agent.messages import Decoder, RowSender, encode
@@ -188,12 +189,29 @@ class Agent:
         bell = Doorbell(described.marks, self._home.descriptor)
         tables = {name: RowSender(name, self._home.send, time.monotonic_ns) for name in _TABLES}
         try:
-            sampler = HostSampler(described, tables, lambda: self._home.send({"handled": 1}))
+            sampler = HostSampler(described, tables, self._say_handled, self._say_settled)
         except OSError as error:
             bell.close()
             raise OSError(error.errno, _explained(error, described)) from None
         self._watched = _Watch(described, sampler, bell, self._folders.get(folder or ""))
         return {"names": sampler.names, "absent": sampler.absent}
+
+    def _say_handled(self, mark: MarkRow) -> None:
+        self._home.send({"handled": list(astuple(mark))})
+
+    def _say_settled(self, run_id: str, found: Settled) -> None:
+        self._home.send({"settled": [run_id, *astuple(found)]})
+
+    def _do_mark(self, name: str, line: str) -> None:
+        """Write down a mark that a runner on another node has made."""
+        folder = self._folders.get(name)
+        if folder is not None:
+            folder.mark(line)
+
+    def _do_settled(self, run: str, verdict: str, spread: int | None) -> None:
+        """Tell the runner whether memory was flat on all nodes."""
+        if self._watched is not None:
+            self._watched.sampler.tell(run, Settled(verdict, spread))
 
     def _do_confirm(self) -> None:
         if self._watched is not None:

@@ -13,12 +13,16 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.core.errors import InfrastructureError
 from harness.core.files import write_whole
+from harness.results.conversation import Settled
 from harness.results.rows import columns
-from harness.results.schema import CgroupRow, LedgerRow, PeakRow
+from harness.results.schema import CgroupRow, LedgerRow, MarkRow, PeakRow, row_line
+from harness.results.shared import SharedFolder
 from harness.sampling.agent.messages import Decoder, encode
 from harness.sampling.child import ChildStreams
 from harness.sampling.clocks import Exchange, Offset, estimate
@@ -26,11 +30,10 @@ from harness.sampling.report import ViewReport, write_report
 from harness.sampling.writer import LineWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from harness.results.directory import RunDirectory
-    from harness.results.shared import SharedFolder
+    from harness.sampling.agent.several import Several
     from harness.sampling.cgroup.config import SamplerConfig
 
 MODULE = "harness.sampling.agent"
@@ -151,9 +154,18 @@ class Relay:
         """Return why not all that a topology's containers wrote is here; empty if it is."""
         return self._unwritten.get(name, "")
 
+    def tell(self, request: str, **words: Any) -> None:
+        """Send a message that has no answer."""
+        self._send({"do": request} | words)
+
     @contextmanager
     def watch(
-        self, config: SamplerConfig, directory: RunDirectory, folder: str | None = None
+        self,
+        config: SamplerConfig,
+        directory: RunDirectory,
+        folder: str | None = None,
+        *,
+        several: tuple[Several, str] | None = None,
     ) -> Iterator[Watch]:
         """Have all containers sampled while in this context.
 
@@ -161,11 +173,17 @@ class Relay:
             config: what to sample.
             directory: where rows and the report go.
             folder: the topology whose files the agent sends meanwhile.
+            several: what joins it with those of other nodes, and the name of this one.
 
         Raises:
             InfrastructureError: if it cannot be begun.
         """
-        watch = Watch(self, directory)
+        watch = Watch(self, directory, SharedFolder(Path(config.shared)), folder)
+        if several is not None:
+            joined, name = several
+            joined.watches[name] = watch
+            watch.handled = partial(joined.handled, name)
+            watch.settled = partial(joined.settled, name)
         self._watched = watch
         try:
             try:
@@ -202,18 +220,8 @@ class Relay:
                 answered = self._waiting.get(message["id"])
                 if answered is not None:
                     answered.put(message)
-        elif self._watched is None:
-            return  # rows of a watch that is over
-        elif "rows" in message:
-            self._watched.take_rows(message["rows"], data)
-        elif "handled" in message:
-            # What came before it is written: the runner may go on.
-            if not self._watched.failed:
-                self._send({"do": "confirm"})
-        elif "report" in message:
-            self._watched.take_report(message["report"])
-        elif "failed" in message:
-            self._watched.failed = str(message["failed"])
+        elif self._watched is not None:  # else they are rows of a watch that is over
+            self._watched.take(message, data)
 
     def _take_file(self, topology: str, name: str, at: int | None, data: bytes) -> None:
         folder = self._mirrors.get(topology)
@@ -271,13 +279,21 @@ class Watch:
 
     Attributes:
         answer: what the agent said at the beginning.
+        handled: told of each mark when its rows are written; confirms it.
+        settled: told whether memory was flat, where home says it to the runner.
         failed: why there are no more samples; empty while there are.
         ending: whether home ends it.
     """
 
-    def __init__(self, relay: Relay, directory: RunDirectory) -> None:
+    def __init__(
+        self, relay: Relay, directory: RunDirectory, shared: SharedFolder, folder: str | None
+    ) -> None:
         self._relay = relay
         self._directory = directory
+        self._shared = shared
+        self._folder = folder
+        self.handled: Callable[[MarkRow], None] = lambda _mark: self.confirm()
+        self.settled: Callable[[str, Settled], None] = self.tell_settled
         self._targets: dict[str, tuple[Path, type]] = {
             "samples": (directory.memory("cgroup"), CgroupRow),
             "peaks": (directory.peaks, PeakRow),
@@ -287,6 +303,25 @@ class Watch:
         self.answer = WatchAnswer([], {})
         self.failed = ""
         self.ending = False
+
+    def confirm(self) -> None:
+        """Let the runner go on: the rows of its next mark are safe."""
+        self._relay.tell("confirm")
+
+    def tell_settled(self, run_id: str, found: Settled) -> None:
+        """Tell the runner whether memory was flat."""
+        told = {"run": run_id, "verdict": found.verdict, "spread": found.spread_bytes}
+        self._relay.tell("settled", **told)
+
+    def mark(self, mark: MarkRow) -> None:
+        """Hand over a mark that a runner on another node has made."""
+        line = row_line(mark)
+        if self._folder is not None:
+            self._relay.tell("mark", name=self._folder, line=line)
+            return
+        with suppress(OSError):  # then it is not handled either, and the run does not go on
+            name = self._directory.marks.name
+            self._shared.append(name, line.encode(), create=True)
 
     def poll(self) -> str | None:
         """Return why sampling has ended, None while it goes on."""
@@ -300,7 +335,23 @@ class Watch:
             return {}
         return found
 
-    def take_rows(self, table: str, data: bytes) -> None:
+    def take(self, message: dict[str, Any], data: bytes) -> None:
+        """Take what the agent says of this watch."""
+        if "rows" in message:
+            self._take_rows(message["rows"], data)
+        elif "handled" in message:
+            # What came before it is written: the runner may go on.
+            if not self.failed:
+                self.handled(MarkRow(*message["handled"]))
+        elif "settled" in message:
+            run_id, verdict, spread = message["settled"]
+            self.settled(run_id, Settled(verdict, spread))
+        elif "report" in message:
+            self._take_report(message["report"])
+        elif "failed" in message:
+            self.failed = str(message["failed"])
+
+    def _take_rows(self, table: str, data: bytes) -> None:
         """Write rows; a disk that is full ends the sampling."""
         if self.failed:
             return
@@ -314,7 +365,7 @@ class Watch:
         except OSError as error:
             self.failed = f"{path}: {error.strerror or error}"
 
-    def take_report(self, report: dict[str, Any]) -> None:
+    def _take_report(self, report: dict[str, Any]) -> None:
         """Write the sampler's own report, its last word."""
         if not self.ending:
             self.failed = self.failed or "it was told to stop, and not from here"

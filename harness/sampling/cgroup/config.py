@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.core.clock import Reference
 from harness.results.directory import RunDirectory
 
 MS = 1_000_000
@@ -35,6 +36,10 @@ class SamplerConfig:
     all their containers, ``topology_parent`` holds those; both optional. Intervals in nanoseconds.
     After ``marks_limit`` marks, somebody else writes them. Window, bound and time limit of the
     baseline are those of ``settling``. ``user`` is whom the containers run as.
+
+    Of a topology on several nodes, ``clock`` is the one that times are on, ``names`` has what the
+    scopes are called of which only a part is here, and home says whether memory was flat
+    (``home_settles``).
     """
 
     shared: str
@@ -50,6 +55,9 @@ class SamplerConfig:
     baseline_timeout_ns: int = 2000 * MS
     marks_limit: int = 1_000_000
     user: tuple[int, int] = (0, 0)
+    clock: Reference = field(default_factory=Reference)
+    names: dict[str, str] = field(default_factory=dict)
+    home_settles: bool = False
 
     @property
     def marks(self) -> str:
@@ -75,4 +83,6 @@ def config_from(values: dict[str, Any]) -> SamplerConfig:
     """Read what ``to_dict`` made. Raises KeyError or TypeError if it is not."""
     containers = [ContainerConfig(**each) for each in values["containers"]]
     uid, gid = values["user"]
-    return SamplerConfig(**values | {"containers": containers, "user": (uid, gid)})
+    clock = Reference(**values["clock"])
+    values = values | {"containers": containers, "user": (uid, gid), "clock": clock}
+    return SamplerConfig(**values)

@@ -67,6 +67,7 @@ class HostSampler:
         tables: ``samples``, ``peaks`` and ``ledger``.
         handled: told of each mark when its rows are on their way; ``confirm`` is to be called
             when they have arrived.
+        settled: told a run and whether memory was flat here, where home says it to the runner.
 
     Raises OSError if replies cannot be written or descriptors run out; what else cannot be
     read is in ``absent``.
@@ -76,10 +77,13 @@ class HostSampler:
         self,
         config: SamplerConfig,
         tables: Mapping[str, RowSender],
-        handled: Callable[[], None],
+        handled: Callable[[MarkRow], None],
+        settled: Callable[[str, Settled], None],
     ) -> None:
         self._config = config
         self._handled = handled
+        self._settled = settled
+        self._now = config.clock.now
         self.absent: dict[str, str] = {}
         self.ended: list[str] = []
         self.stopped = False
@@ -135,10 +139,12 @@ class HostSampler:
             members = [c for c in self._containers if c.service == service]
             parent = self._parent(self._config.service_parents.get(service), members)
             if members or parent:
-                scopes.append(Scope(SCOPE_SERVICE, service, members, parent))
+                name = self._config.names.get(service, service)
+                scopes.append(Scope(SCOPE_SERVICE, name, members, parent))
         parent = self._parent(self._config.topology_parent, self._containers)
         if self._containers or parent:
-            scopes.append(Scope(SCOPE_TOPOLOGY, "topology", self._containers, parent))
+            name = self._config.names.get("topology", "topology")
+            scopes.append(Scope(SCOPE_TOPOLOGY, name, self._containers, parent))
         for scope in scopes:
             if scope.reason:
                 self.absent[f"{scope.kind} peak of {scope.name}"] = scope.reason
@@ -182,16 +188,23 @@ class HostSampler:
         verdict = flatness.add(time.monotonic_ns(), usage)
         if verdict is not None:
             self._settling = None
-            self._tell(run_id, verdict)
+            self._say(run_id, verdict)
 
-    def _tell(self, run_id: str, verdict: Settled) -> None:
+    def _say(self, run_id: str, verdict: Settled) -> None:
+        if self._config.home_settles:
+            self._settled(run_id, verdict)
+        else:
+            self.tell(run_id, verdict)
+
+    def tell(self, run_id: str, verdict: Settled) -> None:
+        """Tell the runner whether memory was flat."""
         with self._settled_file.open("a", encoding="ascii") as file:
             file.write(verdict.line(run_id))
 
     def _sample_usage(self, late_ns: int) -> None:
         # The fast path, most rows of all: only the usage is read, and the line is put together
         # without a dataclass.
-        run, mono_ns, unix_ns = self._run, time.monotonic_ns, time.time_ns
+        run, now = self._run, self._now
         write = self._samples.write
         line = self._usage_line
         for container in self._containers:
@@ -199,15 +212,13 @@ class HostSampler:
             if usage is None:
                 self._note_end(container)
                 continue
-            write(
-                line % (run, container.name, mono_ns(), unix_ns(), late_ns, usage, container.source)
-            )
+            write(line % (run, container.name, *now(), late_ns, usage, container.source))
 
     def _sample(
         self, containers: Iterable[Container], late_ns: int | None, *, stat: bool, slow: bool
     ) -> None:
         for container in containers:
-            t_mono_ns, t_unix_ns = time.monotonic_ns(), time.time_ns()
+            t_mono_ns, t_unix_ns = self._now()
             usage = container.read_usage()
             parts = container.read_stat() if stat else None
             pressure, oom_kill = container.read_slow() if slow else (None, None)
@@ -249,7 +260,7 @@ class HostSampler:
             if self._marks_left < 0:
                 raise ValueError(f"{self._config.marks}: has more marks than the runs can make")
             self._handle(mark)
-            self._handled()
+            self._handled(mark)
         return bool(marks)
 
     def confirm(self) -> None:
@@ -274,15 +285,16 @@ class HostSampler:
         elif mark.mark == BASELINE_START:
             self._start_baseline(mark.run_id)
         if mark.mark != STOP:
-            user = self._config.user
+            user, clock = self._config.user, self._config.clock
             for row in ledger_rows(self._scopes, self._containers, mark.run_id, mark.mark, user):
-                self._ledger.write(row_line(row))
+                t_ns = None if row.t_mono_ns is None else row.t_mono_ns + clock.shift_ns
+                self._ledger.write(row_line(replace(row, t_mono_ns=t_ns)))
         self._flush()
 
     def _start_baseline(self, run_id: str) -> None:
         config = self._config
         if not self._containers:
-            self._tell(run_id, Settled(NOT_WATCHED))
+            self._say(run_id, Settled(NOT_WATCHED))
             return
         self._settling = (
             run_id,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.clock import reference
 from harness.results.conversation import BASELINE_START, RUN_END, STOP
 from harness.results.directory import RunDirectory
 from harness.results.rows import columns
@@ -77,7 +77,7 @@ class InsideSampler:
         slow = self._slow.due(tick.index)
         if slow or at_mark:
             self._processes.refresh()
-        t_mono_ns, t_unix_ns = time.monotonic_ns(), time.time_ns()
+        t_mono_ns, t_unix_ns = reference().now()
         rss = self._processes.rss()
         full = self._processes.full() if at_mark else None
         host = self._host.read() if slow or at_mark else None

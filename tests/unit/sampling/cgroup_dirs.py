@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.results.directory import RunDirectory
 from harness.results.rows import columns, csv_line
-from harness.results.schema import CgroupRow, LedgerRow, PeakRow
+from harness.results.schema import CgroupRow, LedgerRow, MarkRow, PeakRow
 from harness.sampling.agent.messages import RowSender
 from harness.sampling.agent.relay import Watch, child_agent
 from harness.sampling.cgroup.config import MS, ContainerConfig, SamplerConfig
@@ -89,10 +89,10 @@ def host_sampler(configuration: SamplerConfig) -> HostSampler:
 
     tables = {name: RowSender(name, arrive, time.monotonic_ns) for name in files}
 
-    def handled() -> None:
+    def handled(_mark: MarkRow) -> None:
         sampler.confirm()
 
-    sampler = HostSampler(configuration, tables, handled)
+    sampler = HostSampler(configuration, tables, handled, lambda _run, _found: None)
     return sampler
 
 

@@ -257,7 +257,7 @@ def test_a_mark_is_confirmed_when_its_rows_are_on_disk(
     with relay.watch(ANYTHING, directory):
         for _ in range(2):
             agent.rows("peaks", PEAK)
-            agent.say({"handled": 1})
+            agent.say({"handled": ["0001-none-1", "run_start", 1, 2]})
         wait_until("both confirmations", lambda: len(at_confirmation) == 2)
     assert at_confirmation == [1, 2]
 
@@ -287,7 +287,7 @@ def test_a_row_that_cannot_be_written_ends_the_sampling_and_confirms_nothing(
     with relay.watch(ANYTHING, directory) as watch:
         agent.rows("samples", [""] * len(columns(CgroupRow)))
         agent.rows("peaks", PEAK)
-        agent.say({"handled": 1})
+        agent.say({"handled": ["0001-none-1", "run_start", 1, 2]})
         relay.ask("send")
         reason = f"{directory.peaks}: {why}"
         assert watch.poll() == reason
@@ -296,7 +296,7 @@ def test_a_row_that_cannot_be_written_ends_the_sampling_and_confirms_nothing(
         directory.ledger.mkdir()
         agent.rows("ledger", ["r1"])
         agent.rows("peaks", PEAK)
-        agent.say({"handled": 1})
+        agent.say({"handled": ["0001-none-1", "run_start", 1, 2]})
         relay.ask("send")
         assert watch.poll() == reason
         assert "confirm" not in agent.requests()
@@ -334,7 +334,7 @@ def test_rows_of_a_watch_that_is_over_are_nobodys(
 ) -> None:
     def late(_: dict[str, Any]) -> None:
         agent.rows("peaks", PEAK)
-        agent.say({"handled": 1})
+        agent.say({"handled": ["0001-none-1", "run_start", 1, 2]})
         agent.say({"report": {}})
         agent.say({"failed": "late"})
 
@@ -396,7 +396,7 @@ def test_a_file_that_cannot_be_written_ends_the_sampling(
         reason = watch.poll()
         assert reason is not None
         assert reason.startswith(f"{folder.path}/marks.csv: ")
-        agent.say({"handled": 1})
+        agent.say({"handled": ["0001-none-1", "run_start", 1, 2]})
     assert elsewhere.read_text() == "stays"
     assert "confirm" not in agent.requests()
 

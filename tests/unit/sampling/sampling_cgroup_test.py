@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core import clock as clock_module
 from harness.core.errors import InfrastructureError
 from harness.results.conversation import HostsVerdict, MarkWriter, Settled
 from harness.results.directory import RunDirectory
@@ -209,6 +210,7 @@ class Baseline:
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = FakeClock()
         monkeypatch.setattr(sampler_module, "time", self.clock)
+        monkeypatch.setattr(clock_module, "time", self.clock)
         self.run = place / "run"
         self.one, self.two = v1(place / "c1", 100), v1(place / "c2", 100)
         self.sampler = host_sampler(
@@ -292,6 +294,7 @@ class Ticking:
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
         self.clock = FakeClock()
         monkeypatch.setattr(sampler_module, "time", self.clock)
+        monkeypatch.setattr(clock_module, "time", self.clock)
         self.run = place / "run"
         named = [container(path, f"worker-{n}") for n, path in enumerate(paths, 1)]
         self.sampler = host_sampler(config(self.run, *named))

@@ -11,14 +11,14 @@ import pytest
 from docker.errors import APIError, DockerException
 
 from harness.core.errors import InfrastructureError
+from harness.images.address import Address
 from harness.results.directory import RunDirectory
 from harness.results.outcomes import Ending, Outcome, write_ending
 from harness.results.shared import SharedFolder
-from harness.topology import judge as judge_module
-from harness.topology.compose import ComposeProject
+from harness.topology import part as part_module
 from harness.topology.events import Event, Kind
 from harness.topology.judge import ENGINE, Judge
-from tests.fake_engine import PROJECT, FakeContainer, FakeEngine
+from tests.fake_engine import PROJECT, FakeContainer, FakeEngine, part_on
 
 Disk = namedtuple("Disk", "f_bavail f_frsize")
 
@@ -38,14 +38,8 @@ class Bench:
         self.shared = SharedFolder(place / "shared" / "topology-1")
         self.shared.create()
         self.kills: dict[str, int] = {}
-        self.judge = Judge(
-            ComposeProject(PROJECT, [], {}),
-            self.engine.up,
-            self.directory,
-            self.engine.client,
-            self.shared,
-            lambda: self.kills,
-        )
+        self.part = part_on(self.engine, self.directory)
+        self.judge = Judge([self.part], self.directory, lambda: self.kills)
 
     def died(self, container: FakeContainer, code: int) -> Event:
         role = container.short_name.rpartition("-")[0]
@@ -58,7 +52,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     bench = Bench(tmp_path)
-    monkeypatch.setattr(judge_module, "connect", lambda *_, **_kw: bench.engine.client)
+    monkeypatch.setattr(part_module, "connect", lambda *_, **_kw: bench.engine.client)
     yield bench
     bench.judge.close()
 
@@ -94,10 +88,10 @@ def test_an_engine_that_does_not_answer_is_the_fault(
 def test_an_engine_that_cannot_be_connected_to_is_the_fault(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def connect(timeout_s: float, version: str) -> None:
+    def connect(timeout_s: float, version: str, place: Address) -> None:
         raise InfrastructureError(f"nobody within {timeout_s} s")
 
-    monkeypatch.setattr(judge_module, "connect", connect)
+    monkeypatch.setattr(part_module, "connect", connect)
     lost = bench.judge.engine_lost()
     assert lost is not None
     assert (lost.outcome, lost.service) == (Outcome.INFRASTRUCTURE, ENGINE)
@@ -254,13 +248,7 @@ def test_a_kernel_that_killed_nobody_says_nothing(bench: Bench) -> None:
 
 
 def test_without_a_sampler_the_kernel_says_nothing(bench: Bench) -> None:
-    alone = Judge(
-        ComposeProject(PROJECT, [], {}),
-        bench.engine.up,
-        bench.directory,
-        bench.engine.client,
-        bench.shared,
-    )
+    alone = Judge([bench.part], bench.directory)
     assert alone.kernel_counters() is None
 
 

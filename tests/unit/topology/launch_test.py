@@ -21,14 +21,16 @@ from harness.results.rows import OutcomeRow, columns, csv_line
 from harness.results.shared import SharedFolder
 from harness.sampling.agent.parents import CgroupParents
 from harness.sampling.agent.relay import Relay, WatchAnswer
+from harness.sampling.agent.several import Several
 from harness.sampling.cgroup.config import SamplerConfig
-from harness.topology import judge, launch, records, stacks
+from harness.topology import launch, part, records, stacks
 from harness.topology import sampling as views
 from harness.topology.agent import Agent, Places
 from harness.topology.compose import ComposeProject, ComposeTimeoutError, plan_files
 from harness.topology.engine import describe
 from harness.topology.judge import ENGINE
 from harness.topology.launch import Launch, LaunchedTopology
+from harness.topology.nodes import Node, Placed
 from harness.topology.ownership import Owner
 from tests.bench_plans import bench_plan
 from tests.fake_engine import PROJECT, FakeEngine
@@ -36,6 +38,7 @@ from tests.fake_engine import PROJECT, FakeEngine
 PLAN = bench_plan(worker_memory_limit=10**9)
 RUNS = [run.run_id for run in PLAN.runs()]
 OWNER = Owner(1000, 1000, 1000, 1001)
+PLACED = Placed(workers=(1,), services=frozenset({"redis", "runner", "scheduler"}))
 ENDED = Ending(Outcome.KILLED, "worker-1 ended (exit code 137)", "worker-1")
 
 
@@ -53,6 +56,8 @@ class FakeAgent(Agent):
         self.said = WatchAnswer(["runner-1"], {"redis-1": "hidden"})
         self.config: SamplerConfig | None = None
         self.folder: str | None = None
+        self.ended: str | None = None
+        self.kills: dict[str, int] = {}
 
     @property
     def relay(self) -> Relay:
@@ -60,18 +65,26 @@ class FakeAgent(Agent):
 
     @contextmanager
     def watch(
-        self, config: SamplerConfig, directory: RunDirectory, folder: str | None = None
+        self,
+        config: SamplerConfig,
+        directory: RunDirectory,
+        folder: str | None = None,
+        *,
+        several: tuple[Several, str],
     ) -> Iterator[Any]:
         assert directory == self.setting.directory
         self.config, self.folder = config, folder
+        watched = SimpleNamespace(answer=self.said, poll=self.poll, killed=self.killed)
+        joined, name = several
+        joined.watches[name] = cast("Any", watched)
         with self.setting.during("sampler"):
-            yield SimpleNamespace(answer=self.said, poll=self.poll, killed=self.killed)
+            yield watched
 
     def poll(self) -> str | None:
-        return None
+        return self.ended
 
     def killed(self) -> dict[str, int]:
-        return {}
+        return self.kills
 
     def create_parents(self, project: str, services: Sequence[str]) -> CgroupParents:
         assert project == PROJECT
@@ -148,10 +161,9 @@ class Setting:
             directory=self.directory,
             files=self.files,
             images={"HARNESS_IMAGE_DASK": "dask:1"},
-            engine=describe(self.engine.client),
-            client=self.engine.client,
-            agent=self.agent,
             owner=OWNER,
+            environment={},
+            nodes=[Node(PLACED, self.engine.client, describe(self.engine.client), self.agent)],
             say=self.said.append,
             progress=lambda _: None,
         )
@@ -206,7 +218,7 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
         def down(self, client: object, timeout_s: float = 0) -> None:
             setting.down()
 
-        def config(self) -> str:
+        def config(self, form: str = "yaml") -> str:
             return f"name: {self.name}\n"
 
     class Watch:
@@ -221,18 +233,18 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
         step(f"stacks of {len(containers)} in {directory.name}")
 
     def docker_view(directory: RunDirectory, marks: Path, shift_ns: int) -> Any:
-        assert marks == setting.topology._shared.path / "marks.csv"
+        assert marks == setting.topology.parts[0].shared.path / "marks.csv"
         setting.shifts.append(shift_ns)
         return during("stats")
 
-    monkeypatch.setattr(launch, "ComposeProject", Project)
+    monkeypatch.setattr(part, "ComposeProject", Project)
     monkeypatch.setattr(launch, "RunnerWatch", Watch)
     monkeypatch.setattr(launch, "answers_in_time", lambda *_: setting.engine_answers)
-    monkeypatch.setattr(launch, "events", lambda _: during("events"))
+    monkeypatch.setattr(launch, "events", lambda *_: during("events"))
     monkeypatch.setattr(stacks, "collect", collect)
     monkeypatch.setattr(views, "docker_view", docker_view)
     monkeypatch.setattr(views, "follow", lambda *_: step("follow"))
-    monkeypatch.setattr(judge, "connect", lambda *_, **_kw: setting.engine.client)
+    monkeypatch.setattr(part, "connect", lambda *_, **_kw: setting.engine.client)
     return setting
 
 
@@ -296,8 +308,9 @@ def test_the_agent_is_told_whom_and_what_to_watch(setting: Setting) -> None:
     # The list's attributes are as old as the list.
     assert all(("reload", None) in container.calls for container in setting.engine.all)
     assert (config.service_parents, config.topology_parent) == ({"worker": "/c/worker"}, "/c")
-    assert setting.watched["sampler_end"] == setting.agent.poll
-    assert setting.watched["killed"] == setting.agent.killed
+    setting.agent.ended, setting.agent.kills = "its stream ended", {"redis-1": 2}
+    assert setting.watched["sampler_end"]() == "its stream ended"
+    assert setting.watched["killed"]() == {"redis-1": 2}
 
 
 def test_an_agent_elsewhere_is_told_what_it_is_called_there(setting: Setting) -> None:
@@ -310,7 +323,7 @@ def test_an_agent_elsewhere_is_told_what_it_is_called_there(setting: Setting) ->
         "/seen/replies/topology-1",
     )
     assert (config.user, setting.agent.folder) == ((1000, 1001), "topology-1")
-    env = setting.topology._project(setting.parents).env
+    env = setting.topology.parts[0].environment()
     assert env["HARNESS_RUN_MOUNT"] == "/volume/shared/topology-1"
     assert env["HARNESS_PLAN_FILE"] == "/volume/inputs/topology-1/plan.json"
     assert env["HARNESS_MARKS_ACK_FILE"] == "/volume/replies/topology-1/.marks-ack"
@@ -319,7 +332,7 @@ def test_an_agent_elsewhere_is_told_what_it_is_called_there(setting: Setting) ->
 
 
 def test_every_sampler_is_told_to_end(setting: Setting) -> None:
-    marks = setting.topology._shared.path / "marks.csv"
+    marks = setting.topology.parts[0].shared.path / "marks.csv"
 
     def begin() -> None:
         marks.write_text(HEADER)
@@ -329,10 +342,10 @@ def test_every_sampler_is_told_to_end(setting: Setting) -> None:
 
 
 def test_only_podman_is_told_of_no_size(setting: Setting) -> None:
-    assert "HARNESS_SECRETS_SIZE" not in setting.topology._project().env
-    engine = replace(setting.topology.launch.engine, name="Podman")
-    setting.topology.launch.engine = engine
-    assert setting.topology._project().env["HARNESS_SECRETS_SIZE"] == ""
+    share = setting.topology.parts[0]
+    assert "HARNESS_SECRETS_SIZE" not in share.environment()
+    share.node.engine = replace(share.node.engine, name="Podman")
+    assert share.environment()["HARNESS_SECRETS_SIZE"] == ""
 
 
 def test_how_it_ended_is_returned_and_what_it_is_is_told(setting: Setting) -> None:
@@ -367,7 +380,7 @@ def test_a_time_out_asks_everybody_what_they_were_doing(setting: Setting) -> Non
     setting.ending = Ending(Outcome.TIMEOUT, "too long")
 
     def begin() -> None:
-        setting.topology._shared.path.joinpath("marks.csv").write_text(
+        setting.topology.parts[0].shared.path.joinpath("marks.csv").write_text(
             HEADER + f"{RUNS[0]},run_start,1,1\n"
         )
 
@@ -549,7 +562,7 @@ def test_a_cgroup_that_stays_is_a_warning(setting: Setting) -> None:
 
 def test_the_containers_are_told_what_is_theirs(setting: Setting) -> None:
     setting.run()
-    env = dict(setting.topology._project(setting.parents).env)
+    env = setting.topology.parts[0].environment()
     shared = setting.directory.shared / "topology-1"
     assert env["HARNESS_RUN_MOUNT"] == str(shared)
     assert env["HARNESS_USER"] == "1000:1001"
@@ -567,7 +580,7 @@ def test_the_containers_are_told_what_is_theirs(setting: Setting) -> None:
 
 def test_a_topology_of_some_runs_runs_those_alone(setting: Setting) -> None:
     setting.topology = setting.topology_of(range(2, 4), number=2)
-    env = setting.topology._project().env
+    env = setting.topology.parts[0].environment()
     assert env["HARNESS_RUNNER_COMMAND"].endswith(" --places 3 4")
     assert setting.run() is None
     assert setting.watched["rows_in_all"] == 2
@@ -583,7 +596,7 @@ def test_it_has_begun_when_its_marks_say_so(setting: Setting) -> None:
     assert not setting.topology.has_begun(set())
     setting.run()
     assert not setting.topology.has_begun(set())
-    marks = setting.topology._shared.path / "marks.csv"
+    marks = setting.topology.parts[0].shared.path / "marks.csv"
     marks.write_text(HEADER + f"{RUNS[1]},run_start,1,1\n,stop,2,2\n")
     assert setting.topology.has_begun({RUNS[0]})
     assert not setting.topology.has_begun({RUNS[1]})
@@ -594,7 +607,7 @@ def test_rows_of_its_own_runs_alone_are_taken_in(setting: Setting) -> None:
 
     def write() -> None:
         rows = [csv_line([run, "none", 1, "ok", "", ""]) for run in RUNS]
-        path = setting.topology._shared.path / "outcomes.csv"
+        path = setting.topology.parts[0].shared.path / "outcomes.csv"
         path.write_text("".join([csv_line(columns(OutcomeRow)), *rows]))
 
     setting.topology.run(write)

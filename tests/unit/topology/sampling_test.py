@@ -11,7 +11,7 @@ from harness.core.flags import Parser
 from harness.plan import add_plan_flags, parse_plan
 from harness.topology import sampling
 from harness.topology.compose import plan_files
-from harness.topology.engine import Engine
+from harness.topology.engine import HERE, Engine
 from harness.topology.sampling import inside_interval_s
 
 WORKLOAD = (
@@ -43,7 +43,7 @@ def test_an_engine_without_cgroups_is_not_asked_for_figures(
 ) -> None:
     followed: dict[str, list[Any]] = {}
     view: Any = SimpleNamespace(follow=lambda name, stream: followed.update({name: list(stream)}))
-    project: Any = SimpleNamespace(short_name=lambda container: container.id)
+    project: Any = SimpleNamespace(short_name=lambda container: container.id, place=HERE)
     container: Any = SimpleNamespace(id="redis-1")
     monkeypatch.setattr(sampling, "connect", lambda **_: None)
     monkeypatch.setattr(sampling, "_stats", lambda *_: iter(["figures"]))

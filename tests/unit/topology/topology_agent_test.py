@@ -79,7 +79,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     machine = Machine(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(agent_module, "connect", lambda: machine.engine.client)
+    monkeypatch.setattr(agent_module, "connect", lambda **_: machine.engine.client)
     monkeypatch.setattr(agent_module, "_ROOT", str(machine.volume))
     yield machine
     for container in list(machine.engine.all):

@@ -162,7 +162,8 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
         plan: Plan, directory: RunDirectory, files: Sequence[Path], *_: Any, **_more: object
     ) -> tuple[Any, dict[str, Any]]:
         owner = SimpleNamespace(uid=0, gid=0)
-        launch = SimpleNamespace(plan=plan, directory=directory, owner=owner, agent=case.agent)
+        nodes = [SimpleNamespace(agent=case.agent)]
+        launch = SimpleNamespace(plan=plan, directory=directory, owner=owner, nodes=nodes)
         return launch, {"engine": {"version": "28.0"}, "images": {}}
 
     def topology(launch: Any, number: int, places: range) -> FakeTopology:

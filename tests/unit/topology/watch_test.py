@@ -16,12 +16,11 @@ from harness.results.intake import Intake, Known
 from harness.results.outcomes import Ending, Outcome
 from harness.results.rows import OutcomeRow, columns, csv_line
 from harness.results.shared import SharedFolder
-from harness.topology import judge, watch
-from harness.topology.compose import ComposeProject
+from harness.topology import part, watch
 from harness.topology.events import Event, Kind
 from harness.topology.judge import ENGINE
 from harness.topology.watch import RunnerWatch
-from tests.fake_engine import PROJECT, FakeClock, FakeContainer, FakeEngine, FakeEvents
+from tests.fake_engine import FakeClock, FakeContainer, FakeEngine, FakeEvents, part_on
 
 RUNS = ("0001-none-1", "0002-none-2")
 
@@ -63,9 +62,7 @@ class Watched:
     def wait(self) -> Ending | None:
         known = Known(runs=RUNS, modes=["none"], containers=["runner-1", "worker-1"])
         return RunnerWatch(
-            self.engine.client,
-            ComposeProject(PROJECT, [], {}),
-            self.engine.up,
+            [part_on(self.engine, self.directory)],
             self.directory,
             Intake(self.shared, self.directory, known),
             cast("queue.SimpleQueue[Event]", self.events),
@@ -87,7 +84,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     watched = Watched(tmp_path)
     monkeypatch.setattr(watch, "time", watched.clock)
     monkeypatch.setattr(watch, "time", watched.clock)
-    monkeypatch.setattr(judge, "connect", lambda *_, **_kw: watched.engine.client)
+    monkeypatch.setattr(part, "connect", lambda *_, **_kw: watched.engine.client)
     return watched
 
 
