@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from harness.analysis.kinds import KINDS, shares_at
 from harness.analysis.series import HOST, MIN_COVERAGE, TOPOLOGY, Memory, coverage
 from harness.analysis.session import Run, Session, distinct_names
 from harness.results.conversation import AFTER_START, RUN_END, RUN_START, STOP
-from harness.results.schema import KIND_SAMPLED, SCOPE_CONTAINER, peak_label
+from harness.results.schema import KIND_SAMPLED, ON_NODE, SCOPE_CONTAINER, peak_label
 
 REFERENCE_MODE = "none"
 CGROUP = "cgroup"
@@ -45,6 +46,10 @@ class ScopeFigures:
         left_bytes: use when the phase after the run ended, once every process has given back what
             is free; None if it was not read then.
         parts: usage, anon, shmem, file, kernel and sock at run_end, net; empty without a ledger.
+        peak_most_bytes: of a scope on several nodes, the sum of their kernels' peaks: no kernel
+            knows the moment at which all together used most, so the peak is between the highest
+            sampled sum and this. None elsewhere.
+        nodes: how many nodes such a scope is on; 0 elsewhere.
     """
 
     scope: str
@@ -59,6 +64,13 @@ class ScopeFigures:
     after_bytes: float | None
     left_bytes: float | None
     parts: Mapping[str, float | None]
+    peak_most_bytes: float | None = None
+    nodes: int = 0
+
+    @property
+    def net_peak_most_bytes(self) -> float | None:
+        """The most that the net peak can have been, where it is only known to be between two."""
+        return None if self.peak_most_bytes is None else self.peak_most_bytes - self.baseline_bytes
 
     @property
     def net_peak_bytes(self) -> float:
@@ -83,7 +95,8 @@ class ScopeFigures:
     @property
     def peak_from(self) -> str:
         """Where the peak was read, as people read it: ``kernel``, or ``sampled at N ms``."""
-        return peak_label(self.peak_kind, self.peak_interval_ns)
+        label = peak_label(self.peak_kind, self.peak_interval_ns)
+        return f"{label}, on {self.nodes} nodes" if self.nodes else label
 
 
 @dataclass(frozen=True)
@@ -144,6 +157,8 @@ class ScopeSummary:
     leftover: Range | None
     parts: Mapping[str, Range | None]
     peak_kinds: tuple[str, ...]
+    net_peak_most: Range | None = None
+    peak_most: Range | None = None
 
 
 @dataclass(frozen=True)
@@ -244,11 +259,27 @@ def _ledger(session: Session) -> Ledger:
     rows = session.tables.get("ledger")
     if rows is None:
         return {}
-    return {
+    whole = {
         (row["run_id"], row["mark"], row["name"]): row
         for row in rows
         if row["scope"] != SCOPE_CONTAINER
     }
+    return {**whole, **_over_nodes(rows)}
+
+
+def _over_nodes(rows: Iterable[Mapping[str, Any]]) -> Ledger:
+    """Return the sums of what several nodes' kernels told of their parts of a scope."""
+    parts: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        scope, _, node = str(row["name"]).partition(ON_NODE)
+        if node and row["scope"] != SCOPE_CONTAINER:
+            parts.setdefault((row["run_id"], row["mark"], scope), []).append(row)
+
+    def total(found: Sequence[Mapping[str, Any]], name: str) -> float | None:
+        known = [row[name] for row in found if row.get(name) is not None]
+        return float(sum(known)) if len(known) == len(found) else None
+
+    return {key: {part: total(found, part) for part in PARTS} for key, found in parts.items()}
 
 
 def run_figures(session: Session, run: Run, ledger: Ledger) -> RunFigures:
@@ -335,7 +366,7 @@ class _Window:
         within = memory.levels(scope)[memory.window(self.start_ns, self.end_ns)]
         # The kernel's peaks are the cgroup view's, and stand beside no other.
         peak = self.session.peaks.get((self.run.run_id, scope))
-        if peak is None or memory.view != CGROUP:
+        if peak is None or memory.view != CGROUP or peak.nodes:
             before = self._at(scope, RUN_START, self.start_ns)
             # Where sampling began after the run, its first reading is the best there is.
             baseline = float(within[~np.isnan(within)][0]) if before is None else before
@@ -343,7 +374,14 @@ class _Window:
         else:
             baseline, highest = float(peak.baseline_bytes), float(peak.peak_bytes)
             kind, interval = peak.kind, peak.interval_ns
+        most, several = None, 0
+        if peak is not None and peak.nodes and memory.view == CGROUP:
+            baseline, several = float(peak.baseline_bytes), peak.nodes
+            # A sum of samples is of moments up to an interval apart.
+            most = max(float(peak.peak_bytes), highest) if peak.kind != KIND_SAMPLED else None
         return ScopeFigures(
+            peak_most_bytes=most,
+            nodes=several,
             scope=scope,
             view=memory.view,
             coverage=self.coverage(scope),
@@ -455,6 +493,8 @@ def _summary(runs: Sequence[ScopeFigures]) -> ScopeSummary:
             if any(figures.parts for figures in runs)
         },
         peak_kinds=tuple(sorted({figures.peak_from for figures in runs})),
+        net_peak_most=range_of(figures.net_peak_most_bytes for figures in runs),
+        peak_most=range_of(figures.peak_most_bytes for figures in runs),
     )
 
 

@@ -28,7 +28,16 @@ from harness.results.directory import RunDirectory
 from harness.results.joining import join, mode_of, windows
 from harness.results.outcomes import Outcome
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, Table, read_table
-from harness.results.schema import LedgerRow, MarkRow, PeakRow, PredictionRow, StorageRow, TaskRow
+from harness.results.schema import (
+    KIND_SAMPLED,
+    ON_NODE,
+    LedgerRow,
+    MarkRow,
+    PeakRow,
+    PredictionRow,
+    StorageRow,
+    TaskRow,
+)
 
 HARNESS = "harness"
 PSBENCH = "psbench"
@@ -406,6 +415,28 @@ def _as_dicts(rows: Iterable[Any]) -> list[Row]:
 
 
 def _peaks(rows: Iterable[PeakRow]) -> dict[tuple[str, str], Peak]:
+    found = _told_peaks(rows)
+    spread: dict[tuple[str, str], list[Peak]] = {}
+    for (run_id, name), peak in found.items():
+        scope, _, node = name.partition(ON_NODE)
+        if node:
+            spread.setdefault((run_id, scope), []).append(peak)
+    return found | {key: _together(peaks) for key, peaks in spread.items()}
+
+
+def _together(peaks: Sequence[Peak]) -> Peak:
+    """Return the most that a scope on several nodes can have used at once."""
+    kinds = {peak.kind for peak in peaks}
+    return Peak(
+        peak_bytes=sum(peak.peak_bytes for peak in peaks),
+        baseline_bytes=sum(peak.baseline_bytes for peak in peaks),
+        kind=KIND_SAMPLED if KIND_SAMPLED in kinds else peaks[0].kind,
+        interval_ns=max(peak.interval_ns for peak in peaks),
+        nodes=len(peaks),
+    )
+
+
+def _told_peaks(rows: Iterable[PeakRow]) -> dict[tuple[str, str], Peak]:
     return {
         (row.run_id, row.name): Peak(
             row.peak_bytes, row.baseline_bytes, row.peak_kind, row.interval_ns

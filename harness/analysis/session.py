@@ -136,12 +136,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Peak:
-    """A peak and baseline of ``peaks.csv``, in bytes, and where the peak was read."""
+    """A peak and baseline of ``peaks.csv``, in bytes, and where the peak was read.
+
+    Attributes:
+        nodes: how many nodes it is the sum of, whose kernels know no common moment: then the
+            peak was at most that. 0: it is one node's, as the kernel or the sampler told it.
+    """
 
     peak_bytes: int
     baseline_bytes: int
     kind: str
     interval_ns: int
+    nodes: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from harness.cli._parser import Parser
 from harness.core.errors import InfrastructureError, UsageError
 from harness.topology import leftovers
 from harness.topology.engine import connect
-from harness.topology.leftovers import Leftover
+from harness.topology.leftovers import Leftover, Site
 from harness.topology.records import State
 
 _WAIT_S = 15.0
@@ -36,12 +36,12 @@ def main(argv: Sequence[str]) -> int:
         "--wait", action="store_true", help="wait for the end of the benches of these projects"
     )
     args = parser.parse_args(argv)
-    client = connect()
+    connect().close()
     if args.wait:
         _wait(args.projects)
     failed: list[str] = []
-    with leftovers.tree_of(client) as tree:
-        found = leftovers.find(client, tree)
+    with leftovers.sites(_warn) as (sites, silent):
+        found = _everywhere(sites)
         if args.wait:
             known = {entry.project for entry in found}
             found += [Leftover(project) for project in args.projects if project not in known]
@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         for entry in chosen:
             _print(entry, "would be removed" if args.dry_run else "removed")
             if not args.dry_run:
-                failed += leftovers.remove(client, entry.project, tree)
+                keep_note = entry.project in silent
+                failed += leftovers.remove_everywhere(sites, entry.project, keep_note=keep_note)
     if not args.projects:
         _print_others(found)
     if not chosen:
@@ -57,6 +58,31 @@ def main(argv: Sequence[str]) -> int:
     if failed:
         raise InfrastructureError(f"could not be removed: {', '.join(failed)}")
     return 0
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _everywhere(sites: Sequence[Site]) -> list[Leftover]:
+    """Return what all engines know of, those of other machines after their names."""
+    whole: dict[str, Leftover] = {}
+    for site in [*sites[-1:], *sites[:-1]]:
+        at = f" at {site.said}" if site.said else ""
+        for entry in leftovers.find(site.client, site.tree):
+            known = whole.setdefault(entry.project, entry)
+            if known is entry:
+                if not at:
+                    continue
+                known, names = Leftover(entry.project, entry.state, entry.record), entry
+                whole[entry.project] = known
+            else:
+                names = entry
+            for kind in ("containers", "networks", "volumes", "cgroups"):
+                getattr(known, kind).extend(f"{name}{at}" for name in getattr(names, kind))
+            if known.state == State.UNKNOWN:
+                known.state = names.state
+    return list(whole.values())
 
 
 def _chosen(found: Sequence[Leftover], projects: Sequence[str]) -> list[Leftover]:

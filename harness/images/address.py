@@ -46,6 +46,10 @@ class Address:
     certificates: str = ""
     said: str = ""
 
+    def named(self) -> tuple[str, str]:
+        """Return what :func:`at` takes for the same engine in another process."""
+        return self.said if self.said.startswith("ssh://") else self.host, self.certificates
+
     def environment(self) -> dict[str, str]:
         """Return the variables by which SDK, client and compose find it."""
         if not self.host:

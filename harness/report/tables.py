@@ -91,7 +91,9 @@ def services(groups: Sequence[Group]) -> Table:
         ("mode", "service", *_MEMORY),
         tuple(rows),
         "The topology's peak is the simultaneous one, not the sum of the services'. A peak of the"
-        " kernel is exact; a sampled one can miss what is shorter than its interval.",
+        " kernel is exact; a sampled one can miss what is shorter than its interval. Over several"
+        " nodes no kernel knows the peak: it is between the highest sampled sum and the sum of the"
+        " nodes' kernel peaks.",
         _LESS,
     )
 
@@ -102,17 +104,28 @@ def _name(scope: ScopeSummary) -> str:
 
 def _memory(scope: ScopeSummary) -> tuple[str | Cell, ...]:
     sizes = (
-        *(scope.net_peak, scope.net_mean, scope.after, scope.leftover),
-        *(scope.baseline, scope.peak, scope.mean),
+        _bracket(scope.net_peak, scope.net_peak_most),
+        *map(_sizes, (scope.net_mean, scope.after, scope.leftover, scope.baseline)),
+        _bracket(scope.peak, scope.peak_most),
+        _sizes(scope.mean),
     )
     covered = f"{scope.coverage.low:.0%}".replace("%", " %")
-    return (*map(_sizes, sizes), scope.view, covered, ", ".join(scope.peak_kinds))
+    return (*sizes, scope.view, covered, ", ".join(scope.peak_kinds))
 
 
 def _no_memory(group: Group) -> tuple[str | Cell, ...]:
     reasons = [figures.absent for figures in group.runs if figures.absent]
     missing: list[str | Cell] = [NOTHING] * (len(_MEMORY) - 1)
     return (*missing, reasons[0] if reasons else NOTHING)
+
+
+def _bracket(least: Range, most: Range | None) -> Cell:
+    """Return a peak; one that is only known to be between two bounds never as one number."""
+    cell = _sizes(least)
+    if most is None:
+        return cell
+    shown = f"{format_size(least.median)} to {format_size(most.median)}"
+    return Cell(shown, between(format_size(least.low), format_size(most.high)))
 
 
 def _sizes(value: Range | None) -> Cell:

@@ -134,7 +134,10 @@ class PeakRow:
 
     run_id: str = column("run the peak belongs to")
     scope: str = column("container, service or topology")
-    name: str = column("name of the container or service; topology for the whole")
+    name: str = column(
+        "name of the container or service, topology for the whole; service@node for the part of"
+        " one that is on several nodes"
+    )
     peak_bytes: int | None = column("highest usage from run_start to run_end")
     peak_kind: str = column("max_usage, memory.peak, memory.peak-fd or sampled")
     baseline_bytes: int | None = column("usage at run_start")
@@ -188,6 +191,10 @@ KIND_PEAK_FD = "memory.peak-fd"
 KIND_SAMPLED = "sampled"
 
 LABEL_KERNEL = "kernel"
+
+
+ON_NODE = "@"
+"""Between the name of a scope and that of a node, where a node has only a part of it."""
 
 
 def peak_label(kind: str, interval_ns: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.plan import Plan
-from harness.topology import checks, doctor
+from harness.topology import checks, doctor, nodes
 from harness.topology.ahead import available_bytes, look_ahead
 from harness.topology.checks import Verdict
 from harness.topology.compose import plan_files, services
@@ -34,6 +34,7 @@ def admit(plan: Plan, run_dir: Path | str) -> list[str]:
     assert plan.topology is not None
     plan.check()
     _refuse_ignored(plan)
+    nodes.read_nodes(plan, plan_files(plan))
     place = doctor.existing(run_dir)
     client = connect()
     engine = describe(client)
@@ -72,6 +73,8 @@ def admit(plan: Plan, run_dir: Path | str) -> list[str]:
 def _refuse_ignored(plan: Plan) -> None:
     """Refuse a flag about containers that this topology has not got."""
     assert plan.topology is not None
+    if plan.topology.shared_dir is not None and plan.topology.nodes is None:
+        raise UsageError("--shared-dir is of --nodes: name the nodes, or leave it out")
     if plan.topology.worker_memory_limit is None or "worker" in services(plan_files(plan)):
         return
     raise UsageError(

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +275,7 @@ class Agent:
             raise InfrastructureError(
                 "the engine has no image to start the memory sampler's agent from: 'make images'"
             )
-        records.write(Record(self.project, str(BenchProcess.current()), self.run_dir))
+        records.write(self._note())
         self._stack.callback(self._forget)
         labels = {RUN_LABEL: self.project, OWNER_LABEL: str(BenchProcess.current())}
         name = f"{self.project}-node"
@@ -464,6 +464,10 @@ class Agent:
         """End it, and remove what is its own."""
         self._stack.close()
 
+    def _note(self) -> Record:
+        engines = (self.place.named(),) if self.place.host else ()
+        return Record(self.project, str(BenchProcess.current()), self.run_dir, engines=engines)
+
     def _remove_volume(self, name: str) -> None:
         if self.kept:
             return
@@ -472,9 +476,7 @@ class Agent:
 
     def _forget(self) -> None:
         if self.kept:
-            records.write(
-                Record(self.project, str(BenchProcess.current()), self.run_dir, kept=True)
-            )
+            records.write(replace(self._note(), kept=True))
         else:
             records.remove(self.project)
 

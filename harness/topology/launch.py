@@ -330,7 +330,12 @@ class LaunchedTopology:
     def record(self) -> records.Record:
         """Return the note that says whose this topology is."""
         return records.Record(
-            self.name, str(BenchProcess.current()), str(self.launch.directory.path)
+            self.name,
+            str(BenchProcess.current()),
+            str(self.launch.directory.path),
+            engines=tuple(
+                part.node.placed.place.named() for part in self.parts if part.node.placed.place.host
+            ),
         )
 
     def has_begun(self, done: Set[str]) -> bool:

@@ -26,6 +26,7 @@ from docker.errors import APIError, NotFound
 
 from harness.core.environment import child_environment
 from harness.core.errors import InfrastructureError, UsageError
+from harness.images.address import at
 from harness.results.directory import RunDirectory
 from harness.results.repair import remove_folders, take_leftovers
 from harness.sampling.agent.parents import (
@@ -36,7 +37,7 @@ from harness.sampling.agent.parents import (
 from harness.sampling.report import FRAGMENTS
 from harness.topology import ownership, records
 from harness.topology.agent import Agent, some_image, started, wants_container
-from harness.topology.engine import OWNER_LABEL, RUN_LABEL, describe
+from harness.topology.engine import OWNER_LABEL, RUN_LABEL, connect, describe
 from harness.topology.records import BenchProcess, Record, State
 
 # Names that `compose.new_project_name` makes. `docker compose up` by hand has another label value.
@@ -122,6 +123,51 @@ def tree_of(client: DockerClient) -> Iterator[Tree]:
         yield tree
 
 
+@dataclass(frozen=True)
+class Site:
+    """An engine where something may be left, and the cgroup tree of its machine.
+
+    Attributes:
+        said: its address for messages; empty for this machine's.
+    """
+
+    said: str
+    client: DockerClient
+    tree: Tree
+
+
+@contextmanager
+def sites(say: Callable[[str], None]) -> Iterator[tuple[list[Site], frozenset[str]]]:
+    """Provide all engines where notes say that something may be left, this machine's last.
+
+    Args:
+        say: told of one that does not answer.
+
+    Yields:
+        The engines, and the projects of which something may be at one that does not answer.
+
+    Raises:
+        InfrastructureError: if this machine's engine does not answer.
+    """
+    home = connect()
+    wanted: dict[tuple[str, str], set[str]] = {}
+    for record in records.all_records():
+        if record.state() != State.RUNNING:
+            for engine in record.engines:
+                wanted.setdefault(engine, set()).add(record.project)
+    found, silent = [], set()
+    with ExitStack() as stack:
+        for (host, certificates), projects in wanted.items():
+            try:
+                client = connect(place=at(host, certificates))
+                found.append(Site(host, client, stack.enter_context(tree_of(client))))
+            except InfrastructureError as error:
+                say(f"warning: {error}; what it has of {', '.join(sorted(projects))} stays")
+                silent |= projects
+        found.append(Site("", home, stack.enter_context(tree_of(home))))
+        yield found, frozenset(silent)
+
+
 def find(client: DockerClient, tree: Tree | None = None) -> list[Leftover]:
     """Return all projects of benches that the engine, the cgroup tree or a note knows of.
 
@@ -179,8 +225,30 @@ def _entry(found: dict[str, Leftover], project: str) -> Leftover | None:
     return found.setdefault(project, Leftover(project))
 
 
+def remove_everywhere(found: Sequence[Site], project: str, *, keep_note: bool) -> list[str]:
+    """Remove all of a project at several engines; return what could not be removed.
+
+    Args:
+        found: the engines.
+        project: whose bench must be gone.
+        keep_note: whether something may be left at another one.
+    """
+    left = [thing for site in found for thing in remove(site.client, project, site.tree)]
+    if not left and not keep_note:
+        forget(project)
+    return left
+
+
+def forget(project: str) -> None:
+    """Make a dead bench's run directory whole, and drop its note."""
+    record = next((r for r in records.all_records() if r.project == project), None)
+    if record is not None:
+        tidy_run_directory(Path(record.run_dir))
+    records.remove(project)
+
+
 def remove(client: DockerClient, project: str, tree: Tree | None = None) -> list[str]:
-    """Remove all of a project, whose bench must be gone; return what could not be removed."""
+    """Remove all that one engine has of a project; return what could not be removed."""
     tree = tree or OwnTree()
     left = _what_is_left(client, project, tree)
     for number in range(_PASSES):
@@ -190,11 +258,6 @@ def remove(client: DockerClient, project: str, tree: Tree | None = None) -> list
         left = _what_is_left(client, project, tree)
         if not left:
             break
-    if not left:
-        record = next((r for r in records.all_records() if r.project == project), None)
-        if record is not None:
-            tidy_run_directory(Path(record.run_dir))
-        records.remove(project)
     return left
 
 

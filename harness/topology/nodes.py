@@ -18,7 +18,7 @@ from harness.images import Image
 from harness.images.address import Address, at, of_context
 from harness.plan import Plan
 from harness.results.rows import RowWriter
-from harness.results.schema import NodeRow
+from harness.results.schema import ON_NODE, NodeRow
 from harness.topology.agent import Agent
 from harness.topology.compose import service_counts, services
 from harness.topology.engine import HERE, Engine, connect
@@ -375,4 +375,4 @@ def spanning(nodes: Sequence[Node], node: Node) -> dict[str, str]:
         return {}
     everywhere = [name for each in nodes for name in each.placed.all_services]
     parts = [name for name in node.placed.all_services if everywhere.count(name) > 1]
-    return {name: f"{name}@{node.name}" for name in [*parts, "topology"]}
+    return {name: f"{name}{ON_NODE}{node.name}" for name in [*parts, "topology"]}

@@ -90,7 +90,7 @@ class Part:
     _project: ComposeProject | None = None
 
     def __post_init__(self) -> None:
-        self.parents = CgroupParents(self.name)
+        self.parents = CgroupParents(self.name, reason="not made yet")
 
     @property
     def folder(self) -> str:

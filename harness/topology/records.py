@@ -136,12 +136,15 @@ class Record:
         process: whose it is, as a label.
         run_dir: where its rows go.
         kept: whether it was left in place on purpose (``--keep``).
+        engines: where else than at this machine's engine there may be something of it: each as
+            DOCKER_HOST has it, and the folder of its TLS files.
     """
 
     project: str
     process: str
     run_dir: str
     kept: bool = False
+    engines: tuple[tuple[str, str], ...] = ()
 
     def state(self) -> State:
         """Say whether its bench still runs."""
@@ -181,10 +184,11 @@ def parse(text: str) -> Record | None:
     """Return a note's content; None if it is none of ours."""
     try:
         found = json.loads(text)
-        record = Record(**found)
-    except (ValueError, TypeError, RecursionError):
+        engines = tuple((host, folder) for host, folder in found.pop("engines", ()))
+        record = Record(**found, engines=engines)
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
-    strings = (record.project, record.process, record.run_dir)
+    strings = (record.project, record.process, record.run_dir, *(w for e in engines for w in e))
     if not all(isinstance(cell, str) for cell in strings) or not isinstance(record.kept, bool):
         return None
     return record

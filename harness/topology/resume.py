@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from docker import DockerClient
 from pydantic import ValidationError
 
 from harness.core.errors import InfrastructureError, UsageError
@@ -19,7 +18,6 @@ from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.documents import write_json
 from harness.topology import leftovers, records
-from harness.topology.engine import connect
 from harness.topology.records import State
 
 _SCHEMA_VERSION = 1
@@ -99,11 +97,14 @@ def clear_the_way(directory: RunDirectory, say: Callable[[str], None]) -> None:
     Raises:
         InfrastructureError: if something cannot be removed.
     """
-    client: DockerClient = connect()
-    for record in records.all_records():
-        if record.run_dir != str(directory.path) or record.state() == State.RUNNING:
-            continue
-        say(f"Removing what the earlier bench left ({record.project})")
-        left = leftovers.remove(client, record.project)
-        if left:
-            raise InfrastructureError(f"--resume: {left[0]} could not be removed")
+    theirs = [record for record in records.all_records() if record.run_dir == str(directory.path)]
+    ended = [record for record in theirs if record.state() != State.RUNNING]
+    if not ended:
+        return
+    with leftovers.sites(say) as (sites, silent):
+        for record in ended:
+            say(f"Removing what the earlier bench left ({record.project})")
+            keep_note = record.project in silent
+            left = leftovers.remove_everywhere(sites, record.project, keep_note=keep_note)
+            if left:
+                raise InfrastructureError(f"--resume: {left[0]} could not be removed")

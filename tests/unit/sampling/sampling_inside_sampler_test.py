@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from harness.core import clock
 from harness.results.rows import columns
 from harness.results.schema import InsideRow
 from harness.sampling.cgroup.paths import MemoryCgroup, Unreachable, cgroup_at
@@ -81,7 +82,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inside:
     monkeypatch.setattr(sampler, "own_cgroup", lambda: found)
     host = SimpleNamespace(read=lambda: SimpleNamespace(total=8000, available=6000))
     monkeypatch.setattr(sampler, "HostMemoryReader", lambda: host)
-    monkeypatch.setattr(sampler, "time", FakeClock())
+    monkeypatch.setattr(clock, "time", FakeClock())
     return Inside(tmp_path)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from docker import DockerClient
 
 from harness.core.errors import InfrastructureError
 from harness.results.directory import RunDirectory
@@ -54,6 +55,12 @@ def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[s
     monkeypatch.setattr(leftovers, "all_project_cgroups", lambda: {*found, "docker", "user"})
     monkeypatch.setattr(leftovers, "remove_cgroups", lambda project: found.pop(project, []))
     return found
+
+
+def remove_all(client: DockerClient, project: str, tree: leftovers.Tree | None = None) -> list[str]:
+    """Remove all of a project at one engine."""
+    here = leftovers.Site("", client, tree or leftovers.OwnTree())
+    return leftovers.remove_everywhere([here], project, keep_note=False)
 
 
 def fill(engine: FakeEngine, project: str, owner: str = ENDED) -> None:
@@ -112,7 +119,7 @@ def test_what_is_not_a_benchs_is_neither_found_nor_removed(
     records.write(Record(project.replace("/", "_"), ENDED, "/runs/a"))
     before = names(engine)
     assert leftovers.find(engine.client) == []
-    leftovers.remove(engine.client, PROJECT)
+    remove_all(engine.client, PROJECT)
     assert names(engine) == before
 
 
@@ -170,7 +177,7 @@ def test_only_that_project_is_removed(engine: FakeEngine, cgroups: dict[str, lis
     for project in (PROJECT, OTHER):
         records.write(Record(project, ENDED, "/runs/gone"))
     kept = [name for name in names(engine) if name.startswith(OTHER)]
-    assert leftovers.remove(engine.client, PROJECT) == []
+    assert remove_all(engine.client, PROJECT) == []
     assert names(engine) == kept
     assert cgroups == {OTHER: ["/c/2"]}
     assert [record.project for record in records.all_records()] == [OTHER]
@@ -197,7 +204,7 @@ def test_what_cannot_be_removed_is_told_and_keeps_its_note(
         container.stuck = stuck == "container"
     for thing in engine.things:
         thing.stuck = stuck == thing.kind
-    left = leftovers.remove(engine.client, PROJECT)
+    left = remove_all(engine.client, PROJECT)
     assert {line.partition(" ")[0] for line in left} == {stuck}
     assert [record.project for record in records.all_records()] == [PROJECT]
     # Tried again for about two seconds.
@@ -218,7 +225,7 @@ def test_what_comes_while_it_is_removed_is_removed_too(
         return cgroups.pop(project, [])
 
     monkeypatch.setattr(leftovers, "remove_cgroups", remove_cgroups)
-    assert leftovers.remove(engine.client, PROJECT) == []
+    assert remove_all(engine.client, PROJECT) == []
     assert names(engine) == []
 
 
@@ -239,7 +246,7 @@ def test_a_dead_benchs_directory_loses_what_is_temporary_and_no_row(
     row = csv_line(["0001-none-1", "none", 1, "ok", "", ""])
     (shared.path / "outcomes.csv").write_text(csv_line(columns(OutcomeRow)) + row)
     records.write(Record(PROJECT, ENDED, str(directory.path)))
-    assert leftovers.remove(engine.client, PROJECT) == []
+    assert remove_all(engine.client, PROJECT) == []
     assert directory.outcomes.read_text().splitlines()[1:] == [row.strip()]
     assert [path for path in directory.temporary_files() if path.exists()] == []
     assert not (directory.path / FRAGMENTS).exists()
@@ -253,13 +260,13 @@ def test_what_a_dead_bench_wrote_is_its_users(
     given: list[Path] = []
     monkeypatch.setattr(ownership, "give_to_user", lambda path, _: given.append(path))
     records.write(Record(PROJECT, ENDED, str(tmp_path)))
-    leftovers.remove(engine.client, PROJECT)
+    remove_all(engine.client, PROJECT)
     assert given == [tmp_path]
 
 
 def test_a_directory_that_is_gone_is_no_obstacle(engine: FakeEngine, tmp_path: Path) -> None:
     records.write(Record(PROJECT, ENDED, str(tmp_path / "gone")))
-    assert leftovers.remove(engine.client, PROJECT) == []
+    assert remove_all(engine.client, PROJECT) == []
     assert records.all_records() == []
 
 
@@ -287,7 +294,7 @@ def test_cgroups_are_found_and_removed_where_the_engine_is(
         (PROJECT, ["/there/1"]),
         (OTHER, ["/there/2"]),
     ]
-    assert leftovers.remove(engine.client, PROJECT, tree) == []
+    assert remove_all(engine.client, PROJECT, tree) == []
     assert set(tree.there) == {OTHER, "docker"}
     assert cgroups == {PROJECT: ["/here/1"]}
 

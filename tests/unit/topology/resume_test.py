@@ -147,7 +147,8 @@ class Left:
 def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Left:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     left = Left(tmp_path)
-    monkeypatch.setattr(resume, "connect", lambda: left.engine.client)
+    monkeypatch.setattr(leftovers, "connect", lambda: left.engine.client)
+    monkeypatch.setattr(leftovers, "wants_container", lambda *_: False)
     monkeypatch.setattr(leftovers, "time", FakeClock())
     monkeypatch.setattr(leftovers, "project_cgroups", lambda _: [])
     monkeypatch.setattr(leftovers, "remove_cgroups", lambda _: [])
