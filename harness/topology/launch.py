@@ -276,14 +276,15 @@ class LaunchedTopology:
         containers = [container for part in self.parts for container in part.containers]
         self.malloc = {role(container): _malloc_settings(container) for container in containers}
         before_first_run()
-        intakes = [part.know(launch.runs) for part in self.parts]
+        names = [part.called(c) for part in self.parts for c in part.containers]
+        intakes = [part.know(launch.runs, names if part is first else ()) for part in self.parts]
         runs = len(intakes[0].known.runs)
         several = Several(first.node.name, tuple(part.node.name for part in self.parts))
         with ExitStack() as watching:
             # The runner's last: its marks are told to all others.
             for part in reversed(self.parts):
-                names = nodes.spanning(launch.nodes, part.node)
-                watched = watching.enter_context(part.watch(several, runs, names))
+                spread = nodes.spanning(launch.nodes, part.node)
+                watched = watching.enter_context(part.watch(several, runs, spread))
                 reason = part.parents.reason
                 self.lacks |= {f"cgroup parents{part.node.of}": reason} if reason else {}
                 self.lacks |= watched.answer.absent
@@ -404,7 +405,7 @@ class LaunchedTopology:
         def told(rows: int) -> None:
             self.launch.progress(rows)
             with suppress(InfrastructureError, OSError):  # the next look tells
-                clocks.measure(self.number, last_run(self.parts[0].shared, self.launch.directory))
+                clocks.measure(self.number, _last_outcome(self.launch.directory) or "start")
 
         return told
 
@@ -474,6 +475,15 @@ class LaunchedTopology:
                 self.launch.say(line)
             if self._is_down:
                 part.intake.remove()
+
+
+def _last_outcome(directory: RunDirectory) -> str:
+    """Return the run whose outcome was written last; empty without one."""
+    try:
+        lines = directory.outcomes.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return lines[-1].partition(",")[0] if lines[1:] else ""
 
 
 def _each(parts: Sequence[Part], do: Callable[[Part], None]) -> None:

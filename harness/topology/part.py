@@ -6,7 +6,7 @@ Where there is one node, its share is all of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,14 +207,19 @@ class Part:
         self.containers = self.project.containers(self.client)
         sampling.follow(view, self.project, self.containers, self.node.engine)
 
-    def know(self, runs: frozenset[str]) -> Intake:
-        """Return what takes its rows in, which knows the names of its runs and containers."""
+    def know(self, runs: frozenset[str], elsewhere: Collection[str] = ()) -> Intake:
+        """Return what takes its rows in, which knows the names of its runs and containers.
+
+        Args:
+            runs: ids of the runs; the plan's, if there are none.
+            elsewhere: containers of other nodes, which the runner names.
+        """
         plan = self.common.plan
         of_plan = plan.runs()[self.places.start : self.places.stop]
         known = Known(
             runs=runs or frozenset(run.run_id for run in of_plan),
             modes=frozenset(plan.workload.modes),
-            containers=frozenset(self.called(container) for container in self.containers),
+            containers=frozenset(map(self.called, self.containers)) | frozenset(elsewhere),
             runner=self.is_first,
         )
         self.intake = Intake(self.shared, self.common.directory, known)
@@ -285,6 +290,8 @@ def share_of(part: Part, network: str, handed: Mapping[str, str]) -> Callable[..
                     CLOCK: str(clock),
                 }
                 left = {k: v for k, v in found.items() if k not in ("deploy", "depends_on")}
+                # Compose writes a limit of 0 as {}, and then does not read it.
+                left["ulimits"] = {k: v or 0 for k, v in (found.get("ulimits") or {}).items()}
                 services[name] = left | {
                     "container_name": f"{part.name}-{container}",
                     # By which the tasks say where they ran.

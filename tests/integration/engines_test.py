@@ -19,14 +19,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
 from docker import DockerClient
 
-from harness.images import ensure
 from tests.checkout_copy import copy_checkout
 from tests.engines_table import seen, write_row
 from tests.integration.conftest import left_behind
+from tests.integration.elsewhere import Elsewhere, engine_elsewhere
 
 # They make users and network namespaces.
 pytestmark = pytest.mark.root
@@ -88,7 +87,8 @@ def cgroups_of(directory: Path) -> list[Path]:
         for path in directory.glob("compose/project*.yaml")
     ]
     assert names
-    return [path for name in names for path in Path("/sys/fs/cgroup").glob(f"*/{name}")]
+    tree = Path("/sys/fs/cgroup")
+    return [p for name in names for p in (*tree.glob(f"*/{name}"), *tree.glob(f"*/*/{name}"))]
 
 
 def test_root_on_the_engines_machine_has_a_child(tmp_path: Path, client: DockerClient) -> None:
@@ -140,54 +140,11 @@ def test_a_user_in_the_group_docker_has_the_kernels_peaks(
     assert not left_behind(client, str(manifest(directory)["project"]))
 
 
-class Elsewhere:
-    """An engine on another machine: its own files, process numbers and clock, TCP with TLS."""
-
-    def __init__(self) -> None:
-        said = self.call("env")
-        found = dict(re.findall(r"(DOCKER_\w+)=(\S+)", said))
-        self.variables: dict[str, str] = found
-        self.client = docker.DockerClient(
-            base_url=f"unix:///var/lib/workflow-memory-harness/engine-{self.name}/docker.sock"
-        )
-
-    name = "elsewhere"
-
-    @classmethod
-    def call(cls, *words: str) -> str:
-        done = subprocess.run(
-            [str(ROOT / "scripts" / "second-engine"), *words],
-            env=os.environ | {"SECOND_ENGINE": cls.name},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[Elsewhere]:
-    Elsewhere.call("up", "overlay2", "elsewhere")
-    try:
-        engine = Elsewhere()
-        images = ensure(["dask", "redis"], print).values()
-        socket = engine.client.api.base_url
-        assert socket
-        subprocess.run(
-            [
-                *("bash", "-c", 'docker save "$@" | DOCKER_HOST="$HOST" docker load', "copy"),
-                *(image.reference for image in images),
-            ],
-            env=os.environ
-            | {"HOST": f"unix:///var/lib/workflow-memory-harness/engine-{engine.name}/docker.sock"},
-            check=True,
-            capture_output=True,
-        )
+    with engine_elsewhere("elsewhere") as engine:
+        engine.load("dask", "redis")
         yield engine
-    finally:
-        Elsewhere.call("down")
 
 
 def test_an_engine_elsewhere_is_watched_there_and_its_files_come_home(
