@@ -17,7 +17,17 @@ from harness.plan.workload import FlagModel
 
 READERS: Mapping[type[FlagModel], tuple[str, ...]] = {
     General: ("repeat", "run_dir", "start_timeout", "run_timeout", "why"),
-    Topology: ("force", "keep", "fail_fast", "no_report", "until", "budget", "against"),
+    Topology: (
+        "force",
+        "keep",
+        "fail_fast",
+        "no_report",
+        "until",
+        "budget",
+        "against",
+        "nodes",
+        "shared_dir",
+    ),
 }
 """What only the command line decides; where it says nothing, as in a bench without the flag."""
 

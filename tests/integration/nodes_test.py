@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker import DockerClient
@@ -121,8 +122,8 @@ def only(runs: Path) -> Path:
     return directory
 
 
-def manifest(directory: Path) -> dict[str, list[dict[str, str]]]:
-    found: dict[str, list[dict[str, str]]] = json.loads((directory / "manifest.json").read_text())
+def manifest(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = json.loads((directory / "manifest.json").read_text())
     return found
 
 
