@@ -53,7 +53,24 @@ def _of_session(groups: Sequence[Group], rules: Rules) -> str:
             " told apart here."
         )
     ranked = _ranked(measured, rules)
-    return " ".join(filter(None, [_sizes(ranked), _where(ranked), _how_sure(ranked)]))
+    parts = [_sizes(ranked), _where(ranked), _over_nodes(measured), _how_sure(ranked)]
+    return " ".join(filter(None, parts))
+
+
+def _over_nodes(groups: Sequence[Group]) -> str:
+    """Return how far peaks may be above what is said, where no kernel knows them."""
+    found = [
+        (group.topology.net_peak_most.median, group.topology.net_peak.median)
+        for group in groups
+        if group.topology and group.topology.net_peak_most and group.topology.net_peak.median > 0
+    ]
+    if not found:
+        return ""
+    share = max(most / least - 1 for most, least in found)
+    return (
+        "These are the highest sums of samples over several nodes: the true peaks are at most"
+        f" {share:.0%} higher.".replace("%", " %")
+    )
 
 
 @dataclass(frozen=True)

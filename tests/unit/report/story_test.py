@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from harness.analysis.figures import Group, RunFigures, ScopeFigures, group_runs
@@ -10,6 +11,7 @@ from harness.analysis.readers import read_session
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.session import Run, Session
 from harness.report.story import circumstances, plan_in_words, story
+from harness.report.tables import summary
 from tests.rundirs import write_run_directory
 
 MB = 1_000_000
@@ -143,3 +145,19 @@ def test_where_and_when_it_was_run(tmp_path: Path) -> None:
     (group,) = groups(tmp_path / "run", {"none": around(100)})
     (line,) = circumstances([group.session])
     assert line == "2023-11-14, 18 s, Linux 6.1, Docker 28.0, run"
+
+
+def test_peaks_over_several_nodes_are_said_to_be_lower_bounds() -> None:
+    found = in_memory({"none": [100 * MB] * 5})
+    for figures in found[0].runs:
+        scope = figures.scopes[TOPOLOGY]
+        spread = replace(scope, peak_kind="sampled", peak_interval_ns=20_000_000, nodes=2)
+        spread = replace(spread, peak_most_bytes=112 * MB)
+        figures.scopes[TOPOLOGY] = spread  # type: ignore[index]
+    assert (
+        "These are the highest sums of samples over several nodes: the true peaks are at most"
+        " 12 % higher."
+    ) in story(found)
+    rows = {row[0]: row for row in summary(found).rows}
+    assert str(rows["none"][3]).startswith("100 MB to 112 MB")
+    assert rows["none"][-1] == "sampled at 20 ms, on 2 nodes"
