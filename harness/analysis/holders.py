@@ -19,6 +19,12 @@ _MOST_IN_ONE = 50
 
 _SITE = re.compile(r".*/(?:site|dist)-packages/")
 _STANDARD = re.compile(r".*/lib/python3\.\d+/")
+# Compiled code: a library, and where there are debug symbols a source of CPython's own.
+_LIBRARY = re.compile(
+    r"(?:.*/)?([^/]+?)(?:-[0-9a-f]{8})?(?:\.cpython-[^/]*|\.abi3)?\.so(?:\.[\d.]+)?"
+)
+_COMPILED = re.compile(r"\.(?:so[\d.]*|c|h|cc|cpp|hpp|cxx|rs|pyx)$|^<unknown>$")
+_CPYTHON = re.compile(r"(?:.*/Python-3[^/]*/|\./)?(?=(?:Objects|Modules|Python|Include)/.*\.[ch]$)")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Holder:
     Attributes:
         library: whose line it is: a package, ``python`` for the standard library.
         place: its function, file and line.
-        caller: the nearest frame of another file that says what for; empty if there is none.
+        caller: the nearest frame of another file that says what for, of compiled code the nearest
+            of Python; empty if there is none.
         count: number of allocations.
         size_bytes: all of them together.
         copies: size of a payload -> how many of that size these are.
@@ -51,6 +58,10 @@ class Holder:
 
 def short_file(file: str) -> tuple[str, str]:
     """Return the library a file is of, and its path within what is installed."""
+    if compiled := _LIBRARY.fullmatch(file):
+        return compiled[1], file.rpartition("/")[2]
+    if source := _CPYTHON.match(file):
+        return "python", file[source.end() :]
     if site := _SITE.match(file):
         inner = file[site.end() :]
         return inner.partition("/")[0].removesuffix(".py"), inner
@@ -62,10 +73,16 @@ def short_file(file: str) -> tuple[str, str]:
     return ("python", file) if file.startswith("<") else ("?", file.rpartition("/")[2])
 
 
+NO_NAME = "code without a symbol"
+
+
 def frame_text(frame: Frame) -> str:
     """Return a frame for people: ``serialize (proxystore/serialize.py:283)``."""
     function, file, line = frame
-    return f"{function} ({short_file(file)[1]}:{line})"
+    inner = short_file(file)[1]
+    if line == 0:
+        return f"{function or NO_NAME} ({inner})"
+    return f"{function} ({inner}:{line})"
 
 
 def holders(held: Iterable[Held], sizes: Sequence[int]) -> list[Holder]:
@@ -94,7 +111,10 @@ def _key(stack: tuple[Frame, ...]) -> tuple[str, str, str]:
     if not stack:
         return "?", "no Python frame", ""
     library = short_file(stack[0][1])[0]
-    other = next((f for f in stack[1:] if f[1] != stack[0][1]), None)
+    # Compiled code is called by what was written in Python.
+    others = (f for f in stack[1:] if f[1] != stack[0][1])
+    native = _COMPILED.search(stack[0][1])
+    other = next((f for f in others if not (native and _COMPILED.search(f[1]))), None)
     return library, frame_text(stack[0]), frame_text(other) if other else ""
 
 
@@ -161,7 +181,7 @@ class Known:
     """A place in a library that holds payloads, and in words why.
 
     Attributes:
-        function, file: of a frame of the stack; the file's end.
+        function, file: of a frame of the stack; the file's end. Without a function, a library.
         words: ``{n}`` is replaced by ``4 inputs of 100 MB`` or the like.
         noun: what one payload is called there.
         within: a function further out in the stack, if the place alone does not tell.
@@ -181,7 +201,10 @@ class Known:
 _PROXIES = frozenset({"default-proxy", "manual-proxy", "owned-proxy"})
 _NONE = frozenset({"none"})
 
-# Each was read in the library's code; the first that fits counts.
+# Of Python's frames, that far from the memory.
+_NEAR = 8
+
+# Each was read in the library's code; of those that fit one frame the first counts.
 KNOWN = (
     Known(
         "payload",
@@ -229,6 +252,62 @@ KNOWN = (
         "{n} while redis-py reads a reply (its buffer, what is read of that, and what is"
         " put together)",
     ),
+    # A socket's own copies, and what its threads have that no frame of Python is in.
+    Known("", "libzmq", "{n} in messages of ZeroMQ"),
+    Known(
+        "pack_buffers",
+        "parsl/serialize/facade.py",
+        "{n} packed for a task (`pack_buffers`)",
+        "argument",
+    ),
+    Known(
+        "send_pyobj",
+        "zmq/sugar/socket.py",
+        "{n} pickled for ZeroMQ to send (`send_pyobj`)",
+    ),
+    Known("send", "zmq/sugar/socket.py", "{n} in messages that ZeroMQ is sending"),
+    Known(
+        "_deserialize",
+        "zmq/sugar/socket.py",
+        "{n} that came as messages of ZeroMQ (`recv_pyobj`)",
+    ),
+    Known(
+        "process_tasks_to_send",
+        "parsl/executors/high_throughput/interchange.py",
+        "{n} pickled by the interchange for a manager (`process_tasks_to_send`)",
+        "argument",
+    ),
+    Known(
+        "interchange_communicator",
+        "parsl/executors/high_throughput/process_worker_pool.py",
+        "{n} that the manager of the pool has unpickled (`interchange_communicator`)",
+    ),
+    Known(
+        "_feed",
+        "multiprocessing/queues.py",
+        "{n} pickled for a queue between processes (`multiprocessing`)",
+    ),
+    Known(
+        "get",
+        "multiprocessing/queues.py",
+        "{n} taken from a queue between processes (`multiprocessing`)",
+    ),
+    Known(
+        "serve_client",
+        "multiprocessing/managers.py",
+        "{n} in the process in which Parsl notes the tasks in progress (`tasks_in_progress`)",
+        "argument",
+    ),
+    Known(
+        "unpack_buffers",
+        "parsl/serialize/facade.py",
+        "{n} while Parsl takes a task apart (`unpack_buffers`)",
+    ),
+    Known(
+        "_result_queue_worker",
+        "parsl/executors/high_throughput/executor.py",
+        "{n} that came back as results (`_result_queue_worker`)",
+    ),
     Known(
         "_graph_to_futures",
         "distributed/client.py",
@@ -267,14 +346,28 @@ def known(holder: Holder, mode: str, *, populated: bool = True) -> Known | None:
         mode: the run's.
         populated: whether proxies keep their targets.
     """
-    for each in KNOWN:
-        if each.modes and mode not in each.modes:
-            continue
-        if each.populated not in (None, populated):
-            continue
-        functions = {function for function, _, _ in holder.stack}
-        for function, file, _ in holder.stack[:8]:
-            there = function == each.function and file.endswith(each.file)
-            if there and (not each.within or each.within in functions):
-                return each
+    functions = {function for function, _, _ in holder.stack}
+    said = [
+        each
+        for each in KNOWN
+        if (not each.modes or mode in each.modes)
+        and each.populated in (None, populated)
+        and (not each.within or each.within in functions)
+    ]
+    near = 0
+    for frame in holder.stack:
+        near += not _COMPILED.search(frame[1])
+        if near > _NEAR:
+            break
+        # Whoever is nearer to the memory knows better what it is.
+        found = next((each for each in said if _fits(each, frame)), None)
+        if found is not None:
+            return found
     return None
+
+
+def _fits(known: Known, frame: Frame) -> bool:
+    function, file, _ = frame
+    if not known.function:
+        return short_file(file)[0] == known.file
+    return function == known.function and file.endswith(known.file)

@@ -64,7 +64,7 @@ def costs(traced: Session) -> list[Cost]:
         return []
     plan = (traced.documents.get("manifest") or {}).get("plan") or {}
     general = plan.get("general") or {}
-    as_untraced = plan | {"general": general | {"traced": False}}
+    as_untraced = plan | {"general": general | {"traced": False, "native": False}}
     work = [d for d in other_plan(as_untraced, untraced) if d.what not in _OF_TRACING]
     if work:
         return []

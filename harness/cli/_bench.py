@@ -14,7 +14,6 @@ from harness.core.errors import HarnessError, UsageError
 from harness.images import Image
 from harness.images.variant import Variant, saved
 from harness.plan import Plan, parse_plan
-from harness.plan.options import Why
 from harness.report.ahead import ReportAhead
 from harness.report.dry_run import dry_run_text
 from harness.report.progress import Progress
@@ -109,7 +108,7 @@ def _bench(
     report = ReportAhead(page=not plan.topology.no_report)
     total = plan.run_count
     try:
-        if anything and plan.general.why != Why.ONLY:
+        if anything and (plan.general.why is None or not plan.general.why.only):
             names = [run.run_id for run in plan.runs()]
             with Progress(total, sys.stderr, names) as progress:
 

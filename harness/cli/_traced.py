@@ -10,7 +10,6 @@ from harness.core.errors import HarnessError, UsageError
 from harness.images import Image
 from harness.images.variant import Variant
 from harness.plan import Plan
-from harness.plan.options import Why
 from harness.report.progress import Progress
 from harness.results.directory import RunDirectory, traced_directory
 from harness.topology.bench import Bench
@@ -30,9 +29,10 @@ def refuse(plan: Plan, command: str, *, only: bool = True) -> None:
     Raises:
         UsageError: one line.
     """
-    if plan.general.why is None or (not only and plan.general.why != Why.ONLY):
+    why = plan.general.why
+    if why is None or (not only and not why.only):
         return
-    word = "--why only" if plan.general.why == Why.ONLY else "--why"
+    word = f"--why {why}" if why.only else "--why"
     raise UsageError(f"{word}: not with 'harness {command}': use 'harness bench' or 'harness ab'")
 
 
@@ -56,7 +56,7 @@ def trace(
     """
     traced, within = plan.traced(), traced_directory(directory)
     within.path.mkdir(exist_ok=True)
-    if plan.general.why == Why.ONLY:
+    if plan.general.why is not None and plan.general.why.only:
         # The runs within are all there are, but it is this directory that is resumed.
         write_bench_file(directory.bench, plan, {s: asdict(i) for s, i in (images or {}).items()})
     elif images is None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from harness.core.attend import attended_children
 from harness.core.errors import UsageError, missing_package
 from harness.core.flags import Parser
 from harness.plan import Plan, add_plan_flags, parse_plan
-from harness.plan.options import INSIDE_INTERVAL_S, Why
+from harness.plan.options import INSIDE_INTERVAL_S
 from harness.results.conversation import HostsVerdict, MarkWriter, Settle
 from harness.results.directory import RunDirectory, create, traced_directory
 from harness.results.documents import write_json
@@ -52,13 +53,14 @@ def main(argv: Sequence[str]) -> int:
     logger.log(BENCH, "Results and logs: %s", directory.path)
     # In a topology the host starts another one for them.
     why = None if in_topology else plan.general.why
-    if why != Why.ONLY:
+    if why is None or not why.only:
         _execute(plan, directory, places, in_topology=in_topology)
     if why is not None:
         within = traced_directory(directory)
         within.path.mkdir(exist_ok=True)
         logger.log(BENCH, "Each mode once more, traced: %s", within.path)
-        _execute(plan.traced(), within, None, in_topology=False)
+        with attended_children():
+            _execute(plan.traced(), within, None, in_topology=False)
     logger.log(BENCH, "All logs and results saved to: %s", directory.path)
     return 0
 

@@ -55,6 +55,9 @@ _INTERCHANGE = (
     "import ctypes, os, runpy, signal; os.setsid(); ctypes.CDLL(None).prctl(1, signal.SIGTERM);"
     " runpy.run_module('parsl.executors.high_throughput.interchange', run_name='__main__')"
 )
+OWN = "Parsl's interchange and the managers of its pools"
+"""What runs nothing for others."""
+
 _INTERNAL = "_parsl_internal"
 _POLL_S = 0.02
 _QUESTION_S = 5.0
@@ -124,12 +127,13 @@ class ParslPoolExecutor(Executor):
             facts["encrypted"] = self._executor.encrypted
         return facts
 
-    def trim(self, trim: Callable[[], Any], *, patient: bool = False) -> tuple[str, ...]:
+    def trim(self, trim: Callable[[], Any]) -> tuple[str, ...]:
         """Call ``trim`` in every worker; return in words what was not reached."""
-        own = "Parsl's interchange and the managers of its pools"
-        if patient:
-            return *trim_pool(self, self._connected, trim, CALL_TIMEOUT_S), own
-        return *trim_pool(self, self._connected, trim), own
+        return *trim_pool(self, self._connected, trim), OWN
+
+    def call_in_each(self, call: Callable[[], Any]) -> tuple[str, ...]:
+        """Call it in every worker, however long that takes; return which were not reached."""
+        return trim_pool(self, self._connected, call, CALL_TIMEOUT_S)
 
 
 def _workers_of(executor: ParslExecutor) -> int:

@@ -175,12 +175,15 @@ class GlobusConfig(ExecutorConfig):
         return executor.wait_ready(warm_up, self.expected_workers, timeout_s)
 
     def call_in_each(self, executor: Executor, call: Callable[[], Any]) -> tuple[str, ...]:
-        """Call it in every worker of every endpoint, in tasks; endpoints run nothing for others."""
+        """Call it in every worker of every endpoint, in tasks; endpoints run nothing for others.
+
+        The processes of a topology's endpoints attend by themselves.
+        """
         from harness.executors import _globus_compute  # noqa: PLC0415
 
         assert isinstance(executor, _globus_compute.GlobusComputeExecutor)
-        endpoints = "the endpoints' own processes"
-        return *executor.call_in_each(call, self.expected_workers), endpoints
+        own = ("the endpoints' own processes",) if self.endpoints else ()
+        return *executor.call_in_each(call, self.expected_workers), *own
 
     def facts_at_end(self, executor: Executor) -> Mapping[str, Any]:
         """Say whether the SDK's rate limit has delayed anything."""

@@ -155,11 +155,17 @@ class ParslConfig(ExecutorConfig):
         return () if self.in_client_process else executor.trim(trim)
 
     def call_in_each(self, executor: Executor, call: Callable[[], Any]) -> tuple[str, ...]:
-        """Call it in every worker, as for trimming."""
+        """Call it in every worker, as for trimming; Parsl's own processes attend by themselves.
+
+        Those that a configuration of the user's starts may be anywhere.
+        """
         from harness.executors import _parsl_kernel  # noqa: PLC0415
 
         assert isinstance(executor, _parsl_kernel.ParslPoolExecutor)
-        return () if self.in_client_process else executor.trim(call, patient=True)
+        if self.in_client_process:
+            return ()
+        own = (_parsl_kernel.OWN,) if self.config_file is not None else ()
+        return *executor.call_in_each(call), *own
 
     @property
     def in_client_process(self) -> bool:

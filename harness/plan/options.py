@@ -40,10 +40,22 @@ class Isolate(StrEnum):
 
 
 class Why(StrEnum):
-    """Whether runs are traced, beside those that are measured or instead of them."""
+    """Whether runs are traced, beside those that are measured or instead of them, and how deep."""
 
     AFTER = "after"
     ONLY = "only"
+    NATIVE = "native"
+    ONLY_NATIVE = "only-native"
+
+    @property
+    def only(self) -> bool:
+        """Whether traced runs are all there are."""
+        return self in (Why.ONLY, Why.ONLY_NATIVE)
+
+    @property
+    def native(self) -> bool:
+        """Whether frames of compiled code are traced, too."""
+        return self in (Why.NATIVE, Why.ONLY_NATIVE)
 
 
 class General(FlagModel):
@@ -156,13 +168,16 @@ class General(FlagModel):
         Flag(
             "--why",
             "after the measured runs, or with 'only' instead of them, run each mode once more and"
-            " trace who allocates what: in why/ of the run directory, and in no other figure",
+            " trace who allocates what: in why/ of the run directory, and in no other figure;"
+            " 'native' and 'only-native' name compiled code, too",
             choices=tuple(Why),
             bare=Why.AFTER,
         ),
     ] = None
     traced: bool = False
     """Whether these are such runs; no flag says so."""
+    native: bool = False
+    """Whether such runs trace frames of compiled code; no flag says so."""
 
     @field_validator("csv_file", "log_file")
     @classmethod

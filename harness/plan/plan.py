@@ -73,7 +73,8 @@ class Plan(BaseModel):
 
     def traced(self) -> Plan:
         """Return the plan of the traced runs (``--why``): each mode once, whatever is compared."""
-        general = {"why": None, "traced": True, "repeat": 1, "order": Order.GIVEN}
+        general: dict[str, Any] = {"why": None, "traced": True, "repeat": 1, "order": Order.GIVEN}
+        general["native"] = self.general.why is not None and self.general.why.native
         found: dict[str, Any] = {"general": self.general.model_copy(update=general)}
         if self.topology is not None:
             topology = {"until": None, "budget": None, "against": None, "isolate": Isolate.MODE}

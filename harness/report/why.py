@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from harness.analysis.holders import Holder, Known, known
+from harness.analysis.holders import NO_NAME, Holder, Known, known
 from harness.analysis.session import distinct_names
 from harness.analysis.tracing_cost import Cost, notable
 from harness.analysis.why import (
@@ -124,8 +124,9 @@ def sentence(who: str, account: Account) -> str:
 def _unknown(holder: Holder) -> str:
     if not holder.stack:
         what = _counted(holder.copies, "copy") or format_size(holder.size_bytes)
-        return f"{what} in threads that run no Python"
-    place = f"`{holder.place.partition(' ')[0]}` ({holder.library})"
+        return f"{what} in threads that run no Python (`--why native` names their libraries)"
+    function = holder.stack[0][0] or NO_NAME
+    place = f"`{function}` ({holder.library})" if function != NO_NAME else f"`{holder.library}`"
     if holder.copies:
         return f"{_counted(holder.copies, 'copy')} in {place}"
     return f"{format_size(holder.size_bytes)} in {place}"

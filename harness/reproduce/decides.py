@@ -47,6 +47,7 @@ BUNDLES: Mapping[type[FlagModel], tuple[str, ...]] = {
         "after",
         "audit_stages",
         "traced",
+        "native",
     ),
     Topology: ("stack", "python", "env", "worker_memory_limit", "cgroup_interval", "isolate"),
 }

@@ -15,6 +15,7 @@ from typing import Any
 from docker import DockerClient
 from docker.models.containers import Container
 
+from harness.core.attend import VARIABLE
 from harness.core.clock import VARIABLE as CLOCK
 from harness.core.files import write_whole
 from harness.plan import Plan
@@ -27,13 +28,15 @@ from harness.sampling.agent.several import Several
 from harness.sampling.docker_stats import DockerView
 from harness.topology import sampling
 from harness.topology.agent import Places
-from harness.topology.compose import ComposeProject, override_text
+from harness.topology.compose import ComposeProject, override_text, services
 from harness.topology.engine import connect
 from harness.topology.nodes import WORKER, Node
 from harness.topology.ownership import Owner
 from harness.topology.records import BenchProcess
 
 RUN_MOUNT = "/harness/run"
+ATTENDANTS = f"{RUN_MOUNT}/.attending"
+"""Where all containers of a traced topology have the sockets at which their processes wait."""
 
 
 @dataclass
@@ -160,13 +163,22 @@ class Part:
 
     def _overrides(self) -> list[Path]:
         """Return the compose file with the variables that the plan sets, if it sets any."""
-        if not self.common.environment:
+        environment = self._service_environment()
+        if not environment:
             return []
         path = self.common.directory.path / "compose" / "environment.yaml"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            write_whole(path, override_text(self.common.environment))
+            write_whole(path, override_text(environment))
         return [path]
+
+    def _service_environment(self) -> dict[str, dict[str, str]]:
+        common = self.common
+        found = {service: dict(values) for service, values in common.environment.items()}
+        if common.plan.general.traced:
+            for service in services(common.files):
+                found.setdefault(service, {})[VARIABLE] = ATTENDANTS
+        return found
 
     def environment(self) -> dict[str, str]:
         """Return the variables of the compose files."""

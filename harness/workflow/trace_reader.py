@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.workflow.native_frames import Frame, NativeFrames
+
 # Less is nobody's explanation, and storms of tiny tasks have a hundred thousand places.
 LEAST_BYTES = 32 * 1024
 MOST_STACKS = 4000
@@ -26,12 +28,18 @@ SCHEMA_VERSION = 1
 
 
 class _Frames:
-    """Numbers for frames, so that each is written once."""
+    """Numbers for frames, so that each is written once.
 
-    def __init__(self) -> None:
-        self.known: dict[tuple[str, str, int], int] = {}
+    Args:
+        native: tells the frames of compiled code, too; None without them.
+    """
 
-    def stack(self, frames: Iterable[tuple[str, str, int]]) -> list[int]:
+    def __init__(self, native: NativeFrames | None) -> None:
+        self.known: dict[Frame, int] = {}
+        self._native = native
+
+    def stack(self, record: Any) -> list[int]:
+        frames = record.stack_trace() if self._native is None else self._native.stack(record)
         return [self.known.setdefault(f, len(self.known)) for f in list(frames)[:MOST_FRAMES]]
 
 
@@ -46,11 +54,12 @@ def convert(path: Path) -> dict[str, Any]:
     with FileReader(os.fspath(path)) as reader:
         metadata = reader.metadata
         readings = list(reader.get_memory_snapshots())
-        frames = _Frames()
+        native = NativeFrames.read(path) if metadata.has_native_traces else None
+        frames = _Frames(native)
         times = [reading.time for reading in readings]
         step = -(-len(times) // MOST_READINGS) or 1
         peak = [
-            [frames.stack(record.stack_trace()), record.n_allocations, record.size]
+            [frames.stack(record), record.n_allocations, record.size]
             for record in _largest(
                 reader.get_high_watermark_allocation_records(merge_threads=True),
                 lambda record: record.size,
@@ -63,7 +72,7 @@ def convert(path: Path) -> dict[str, Any]:
                 (i.allocated_before_snapshot, i.deallocated_before_snapshot, *_size_of(i))
                 for i in record.intervals
             ]
-            alive.append([frames.stack(record.stack_trace()), spans])
+            alive.append([frames.stack(record), spans])
         found = {
             "schema_version": SCHEMA_VERSION,
             "command": " ".join(metadata.command_line.split())[:300],
@@ -72,6 +81,7 @@ def convert(path: Path) -> dict[str, Any]:
             "allocations": metadata.total_allocations,
             "first_ms": times[0] if times else 0,
             # Times and heap at each reading; of a long run only some are written.
+            "native": native is not None,
             "step": step,
             "readings": len(times),
             "times_ms": [t - times[0] for t in times[::step]],

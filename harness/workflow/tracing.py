@@ -1,6 +1,7 @@
-"""Tracing the allocations of one run, in every process of the executor that can be reached.
+"""Tracing the allocations of one run, in every Python process of the topology.
 
-The processes are reached as they are for trimming. What they write is turned into small files by
+Those that attend are asked by themselves; workers elsewhere are reached as they are for trimming.
+What they write is turned into small files by
 programs of their own, here and after the run, so that nobody else has to read memray's.
 """
 
@@ -11,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import trace
+from harness.core.attend import VARIABLE, ask_start, ask_stop
 from harness.plan import Plan
 from harness.results.directory import RunDirectory
 from harness.results.traces import NOT_TRACED, trace_name
@@ -49,18 +51,33 @@ class Tracing:
         """Trace what is done here."""
         self._directory.traces.mkdir(exist_ok=True)
         self._raw.mkdir(exist_ok=True)
-        folder = str(self._raw.absolute())
-        lacks = [*self._plan.executor.call_in_each(executor, partial(trace.start, folder))]
-        trace.start(folder)
+        folder, native = str(self._raw.absolute()), self._plan.general.native
+        start = partial(trace.start, folder, native=native)
+        place = os.environ.get(VARIABLE)
+        attendants = Path(place) if place else None
+        lacks = [*self._plan.executor.call_in_each(executor, start)]
+        if attendants is not None:
+            lacks += self._said(ask_start(attendants, folder, native=native))
+        start()
         try:
             yield
         finally:
             # First: what the others' stopping takes here is not the run's.
             trace.stop()
+            if attendants is not None:
+                lacks += self._said(ask_stop(attendants))
             lacks += self._plan.executor.call_in_each(executor, trace.stop)
             lacks += self._convert(run_id)
             self._write(NOT_TRACED.format(run_id), sorted(set(lacks)))
             shutil.rmtree(self._raw, ignore_errors=True)
+
+    def _said(self, answers: Mapping[str, str]) -> list[str]:
+        """Return in words who could not be asked."""
+        hosts = {name: name.rpartition("-")[0] for name, said in answers.items() if said}
+        return [
+            f"{self._container(host) or host}: a process {answers[name]}"
+            for name, host in hosts.items()
+        ]
 
     def _convert(self, run_id: str) -> list[str]:
         """Make the small files; return in words what could not be traced, or read."""

@@ -166,6 +166,10 @@ def test_why_alone_is_after_the_measured_runs() -> None:
     assert plan_of(f"{SHORT} --why").general.why == "after"
     assert plan_of(f"{SHORT} --why only").general.why == "only"
     assert plan_of(SHORT).general.why is None
+    for word, only, native in (("native", False, True), ("only-native", True, True)):
+        why = plan_of(f"{SHORT} --why {word}").general.why
+        assert why is not None
+        assert (why.only, why.native) == (only, native)
     assert "invalid choice" in refusal(f"{SHORT} --why never")
 
 

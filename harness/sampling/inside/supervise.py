@@ -28,6 +28,16 @@ _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 
 
+def _environment() -> dict[str, str]:
+    """Return the command's environment: where runs are traced, all of its processes attend."""
+    if not os.environ.get("HARNESS_ATTENDING"):
+        return dict(os.environ)
+    # It takes what few commands need.
+    from harness.core.attend import attending_environment  # noqa: PLC0415
+
+    return attending_environment(os.environ)
+
+
 class Supervisor:
     """Starts a command as its child and looks after it while ``wait`` is called.
 
@@ -45,7 +55,7 @@ class Supervisor:
             self._pid = os.posix_spawnp(
                 command[0],
                 list(command),
-                os.environ,
+                _environment(),
                 setsigmask=inherited,
                 # Python ignores these two; the service must start with the defaults.
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],

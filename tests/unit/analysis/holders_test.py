@@ -54,6 +54,45 @@ def test_files_are_named_within_their_library() -> None:
     )
 
 
+def test_compiled_code_is_named_by_its_library_and_called_from_python() -> None:
+    zmq = f"{SITE}pyzmq.libs/libzmq-2f02442c.so.5.2.5"
+    inner: Frame = ("", zmq, 0)
+    binding: Frame = ("", f"{SITE}zmq/backend/cython/_zmq.cpython-313-x86_64-linux-gnu.so", 0)
+    send: Frame = ("send", f"{SITE}zmq/sugar/socket.py", 713)
+    (sent, thread) = holders(
+        [Held((inner, binding, send), 1, 100 * MB), Held((inner,), 1, 50 * MB)], [100 * MB]
+    )
+
+    assert (sent.library, sent.place) == (
+        "libzmq",
+        "code without a symbol (libzmq-2f02442c.so.5.2.5)",
+    )
+    assert sent.caller == "send (zmq/sugar/socket.py:713)"
+    assert (thread.library, thread.caller) == ("libzmq", "")
+    found = known(sent, "none")
+    assert found is not None
+    assert found.words == "{n} in messages of ZeroMQ"
+    assert short_file("Objects/bytesobject.c") == ("python", "Objects/bytesobject.c")
+    assert short_file("/b/Python-3.13.0/Modules/_pickle.c") == ("python", "Modules/_pickle.c")
+    assert short_file("/usr/lib/x86_64-linux-gnu/libffi.so.8")[0] == "libffi"
+    assert frame_text(("ffi_call", "/usr/lib/libffi.so.8", 0)) == "ffi_call (libffi.so.8)"
+
+
+def test_who_is_nearer_to_the_memory_says_what_it_is() -> None:
+    socket: Frame = ("_deserialize", f"{SITE}zmq/sugar/socket.py", 840)
+    loop: Frame = (
+        "process_tasks_to_send",
+        f"{SITE}parsl/executors/high_throughput/interchange.py",
+        1,
+    )
+    (holder,) = holders([Held((socket, loop), 1, 100 * MB)], [100 * MB])
+
+    found = known(holder, "none")
+
+    assert found is not None
+    assert found.words == "{n} that came as messages of ZeroMQ (`recv_pyobj`)"
+
+
 def test_stacks_that_end_alike_are_one_holder() -> None:
     leaf: Frame = ("read", f"{SITE}redis/_parsers/socket.py", 109)
     inner: Frame = ("read", f"{SITE}redis/_parsers/socket.py", 90)

@@ -53,6 +53,25 @@ def test_every_process_of_a_pool_is_traced_while_the_run_goes_on(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == [directory.traces.name]
 
 
+def test_a_worker_that_was_asked_in_a_task_has_all_of_its_frames(tmp_path: Path) -> None:
+    plan, directory = plan_of("process --process-pool-max-workers 1"), RunDirectory(tmp_path)
+    with plan.executor.start(10) as executor:
+        plan.executor.wait_ready(executor, dict, 60)
+        with Tracing(plan, directory, no_container).of_run(RUN, executor):
+            executor.submit(hold, 50_000_000).result()
+
+    (held,) = (
+        each
+        for trace in read_traces(directory.traces)[0]
+        for each in trace.peak
+        if each.size_bytes == 50_000_033
+    )
+    functions = [function for function, _, _ in held.stack]
+    # The worker's loop was there before the trace was.
+    assert functions[:2] == ["hold", "_process_worker"]
+    assert len(functions) > 4
+
+
 def test_a_trace_that_cannot_be_read_costs_one_line(tmp_path: Path) -> None:
     plan, directory = plan_of("thread"), RunDirectory(tmp_path)
     tracing = Tracing(plan, directory, lambda _: "worker-1")
