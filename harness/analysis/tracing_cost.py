@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ MOST_CHANGE = 0.05
 LEAST_BYTES = 10_000_000
 """Net peaks below this change by more than that by themselves."""
 
+_PART_OF_A_COPY = 0.2
 _GAP_NS = 1_500_000_000
 
 
@@ -124,6 +125,27 @@ def _cpu_s(session: Session, run: Run) -> float | None:
         at = np.interp([run.start_ns, run.end_ns], times, used)
         total += float(at[1] - at[0]) / 1e9
     return total
+
+
+def copies_changed(cost: Cost, sizes: Iterable[int]) -> tuple[int, int] | None:
+    """Return how many copies of payloads a traced run had more or less than any untraced one.
+
+    Args:
+        cost: a net peak.
+        sizes: of payloads.
+
+    Returns:
+        Size and number, below zero if they are fewer; None where a peak is not another by
+        whole copies of a size.
+    """
+    if cost.unit != "bytes":
+        return None
+    beyond = max(cost.traced - cost.high, 0) or min(cost.traced - cost.low, 0)
+    for size in sorted(set(sizes), reverse=True):
+        number = round(beyond / size) if size >= LEAST_BYTES / 2 else 0
+        if number and abs(beyond - number * size) <= _PART_OF_A_COPY * size:
+            return size, number
+    return None
 
 
 def notable(found: Sequence[Cost]) -> list[Cost]:

@@ -130,6 +130,11 @@ class Why:
     traces: tuple[Trace, ...]
     problems: tuple[str, ...] = field(default=())
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of the workload's payloads, ascending."""
+        return _sizes(self.session)
+
     def highest(self, run_id: str, moment: str = OWN_PEAK) -> list[Account]:
         """Return of each service the container with the highest figure, the highest first."""
         of_run = [a for a in self.accounts if (a.run_id, a.moment) == (run_id, moment)]

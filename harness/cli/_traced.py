@@ -74,6 +74,7 @@ def say_why(directory: RunDirectory) -> None:
     # As long to import as figures are.
     from harness.analysis.why import read_why  # noqa: PLC0415
     from harness.report.why import CSV, sentences, write_csv  # noqa: PLC0415
+    from harness.report.why_cost import cost_sentences  # noqa: PLC0415
 
     try:
         why = read_why(directory.path)
@@ -82,4 +83,5 @@ def say_why(directory: RunDirectory) -> None:
         print(f"Why: {error}")
         return
     print("\n" + "\n".join([*why.problems, *sentences(why)]))
+    print("\n" + "\n".join(cost_sentences(why.session)))
     print(f"\nWhy: 'harness why {directory.path}' prints who holds how much")

@@ -15,7 +15,6 @@ from harness.report.tables import as_text
 from harness.report.why import (
     CSV,
     account_table,
-    cost_table,
     difference_sentences,
     difference_table,
     overview,
@@ -23,6 +22,7 @@ from harness.report.why import (
     worth_telling,
     write_csv,
 )
+from harness.report.why_cost import cost_table
 from harness.reproduce.reader import opened
 
 _MOMENTS = {"own": OWN_PEAK, "topology": TOPOLOGY_PEAK, "after": LEFT}
@@ -74,7 +74,7 @@ def _tell(why: Why, found: Sequence[Cost], moment: str) -> None:
         for run in why.session.runs
         for account in worth_telling(why, run.run_id, moment)
     ]
-    cost = cost_table(found)
+    cost = cost_table(found, why.sizes)
     for table in [*tables, overview(why), *([cost] if cost else [])]:
         print(f"{as_text(table)}\n")
     print("\n".join(sentences(why)))

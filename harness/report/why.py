@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from harness.analysis.holders import NO_NAME, Holder, Known, known
 from harness.analysis.session import distinct_names
-from harness.analysis.tracing_cost import Cost, notable
 from harness.analysis.why import (
     LEAST_SHARE,
     LEFT,
@@ -275,36 +274,6 @@ def worth_telling(why: Why, run_id: str, moment: str) -> list[Account]:
 
 def _percent(share: float) -> str:
     return f"{share * 100:.1f} %"
-
-
-def cost_table(found: Sequence[Cost]) -> Table | None:
-    """Return what tracing changed; None without untraced runs to compare with."""
-    if not found:
-        return None
-    rows = tuple(
-        (
-            cost.mode,
-            cost.what if cost.unit == "s" else f"net peak, {cost.what}",
-            _figure(cost, cost.untraced),
-            _figure(cost, cost.traced),
-            f"{cost.change:+.1%}".replace("%", " %"),
-            f"{_figure(cost, cost.low)} to {_figure(cost, cost.high)}",
-        )
-        for cost in found
-    )
-    runs = sorted({cost.runs for cost in found})
-    note = f"Untraced: the median of {' or '.join(map(str, runs))} runs; traced: one run."
-    for cost in notable(found):
-        note += (
-            f" In {cost.mode} the net peak of the {cost.what} is more than 5 % beyond all untraced"
-            " ones."
-        )
-    header = ("mode", "figure", " untraced", " traced", " change", "untraced, from to")
-    return Table("why-cost", "What tracing changed", header, rows, note)
-
-
-def _figure(cost: Cost, value: float) -> str:
-    return f"{value:.2f} s" if cost.unit == "s" else format_size(value)
 
 
 # --- two sessions -----------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from harness.report.charts import SECONDS_TITLE, Chart
 from harness.report.icicle import icicle
 from harness.report.palette import service_look
 from harness.report.tables import Table
-from harness.report.why import account_table, cost_table, overview, sentences, worth_telling
+from harness.report.why import account_table, overview, sentences, worth_telling
+from harness.report.why_cost import cost_table
 
 _MOST_POINTS = 2000
 
@@ -72,7 +73,7 @@ def why_parts(sessions: Sequence[Session]) -> tuple[list[WhyPart], dict[str, Cha
             figures = list(_figures(why, run.run_id))
             modes.append(ModeWhy(run.mode, said, figures, key if chart is not None else ""))
         tables = [overview(why)]
-        cost = cost_table(costs(why.session))
+        cost = cost_table(costs(why.session), why.sizes)
         parts.append(
             WhyPart(title, modes, [*tables, *([cost] if cost else [])], list(why.problems))
         )

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from harness.analysis.tracing_cost import Cost, costs, notable
+from harness.analysis.tracing_cost import Cost, copies_changed, costs, notable
 from harness.analysis.why import LEFT, OWN_PEAK, TOPOLOGY_PEAK, read_why
 from harness.analysis.why_difference import differences
 from harness.cli import why as command
 from harness.core.errors import UsageError
 from harness.report.icicle import icicle, shortened
 from harness.report.why import difference_sentences, sentences
+from harness.report.why_cost import changed_sentences, cost_sentences
 from harness.report.why_page import why_parts
 from harness.results.directory import RunDirectory
 from harness.results.rows import RowWriter
@@ -160,6 +162,48 @@ def test_a_net_peak_that_changed_is_named() -> None:
     slower = Cost("none", "makespan", "s", 1.0, 2.0, 3, 1.0, 1.0)
 
     assert notable([changed, scatters, small, slower]) == [changed]
+
+
+def test_another_number_of_copies_is_named_also_where_it_is_less_than_5_percent() -> None:
+    sizes = (100 * MB, 10 * MB, 1000)
+
+    def cost(traced: int, low: int, high: int, what: str = "runner") -> Cost:
+        return Cost("none", what, "bytes", high, traced, 3, low, high)
+
+    more = cost(1011 * MB, 990 * MB, 1000 * MB)
+    fewer = cost(300 * MB, 499 * MB, 500 * MB)
+    same = cost(1004 * MB, 990 * MB, 1000 * MB)
+    other = cost(1060 * MB, 900 * MB, 905 * MB, "scheduler")
+    seconds = Cost("none", "CPU", "s", 1.0, 200.0 * MB, 3, 1.0, 1.0)
+
+    assert copies_changed(more, sizes) == (10 * MB, 1)
+    assert copies_changed(fewer, sizes) == (100 * MB, -2)
+    assert copies_changed(same, sizes) is None
+    assert copies_changed(seconds, sizes) is None
+    assert changed_sentences([more, fewer, same, seconds], sizes) == [
+        "In none the traced run had one copy of 10.0 MB more at the peak of the runner than any"
+        " untraced one.",
+        "In none the traced run had two copies of 100 MB less at the peak of the runner than any"
+        " untraced one.",
+    ]
+    assert changed_sentences([other], (100 * MB,)) == [
+        "In none the net peak of the scheduler is more than 5 % beyond all untraced ones."
+    ]
+
+
+def test_what_tracing_cost_is_said_with_every_trace(tmp_path: Path) -> None:
+    path = traced(tmp_path / "x")
+    shutil.copytree(path / "why", tmp_path / "alone" / "why")
+    assert cost_sentences(read_why(tmp_path / "alone").session) == [
+        "What tracing cost is not known: no untraced runs of the same plan are beside it."
+    ]
+    plan = json.loads((path / "manifest.json").read_text())
+    plan["plan"]["general"] |= {"traced": True, "native": True}
+    (path / "why" / "manifest.json").write_text(json.dumps(plan))
+
+    said = cost_sentences(read_why(path).session)
+
+    assert said == ["Tracing cost, beside the untraced runs: owned-proxy +0.0 % makespan."]
 
 
 def test_the_command_tells_one_and_compares_two(
