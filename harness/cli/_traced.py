@@ -13,7 +13,8 @@ from harness.plan import Plan
 from harness.report.progress import Progress
 from harness.results.directory import RunDirectory, traced_directory
 from harness.topology.bench import Bench
-from harness.topology.resume import read_bench_file, write_bench_file
+from harness.topology.resume import clear_the_way, read_bench_file, write_bench_file
+from harness.topology.sides import Side
 
 Say = Callable[[str], None]
 
@@ -65,6 +66,33 @@ def trace(
     say(f"--why: each mode once more, traced, in {within.path}")
     with Progress(traced.run_count, sys.stderr) as progress:
         Bench(traced, within, progress.say, progress.done, images, variant).run()
+
+
+def explain(a: Side, b: Side, say: Say) -> list[str]:
+    """Trace two sides, those of them that are not traced yet; return in sentences what changed.
+
+    What has been found holds without it: if it fails, the one sentence says why.
+
+    Raises:
+        KeyboardInterrupt: if a signal came.
+    """
+    # As long to import as figures are.
+    from harness.analysis.why import read_why  # noqa: PLC0415
+    from harness.report.why import difference_sentences  # noqa: PLC0415
+
+    try:
+        for side in (a, b):
+            clear_the_way(traced_directory(side.directory), say)
+            trace(side.plan, side.directory, side.images, side.variant, side.say_to(say))
+        before, after = (read_why(side.directory.path) for side in (a, b))
+    except (HarnessError, OSError) as error:
+        return [f"What holds the difference could not be traced: {error}"]
+    found = difference_sentences(before, after)
+    return [
+        *before.problems,
+        *after.problems,
+        *(found or ["No service's peak differs in a trace."]),
+    ]
 
 
 def say_why(directory: RunDirectory) -> None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from harness.analysis.compare import PRIMARY, Sample, check_name, sample
 from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
-from harness.cli._traced import refuse
+from harness.cli._traced import explain, refuse
 from harness.cli.compare import add_threshold
 from harness.core.errors import UNDECIDED, HarnessError, InfrastructureError, UsageError
 from harness.core.flags import Parser
@@ -117,7 +117,7 @@ def _question(argv: Sequence[str]) -> _Question:
     add_plan_flags(parser, containers=True)
     parser.set_defaults(repeat=_REPEAT, isolate=Isolate.RUN)
     plan = parse_plan(parser, argv, containers=True)
-    refuse(plan, "bisect")
+    refuse(plan, "bisect", only=False)
     args, _ = parser.parse_known_args(argv)
     for name, why in _NOT_HERE.items():
         if getattr(plan.topology, name):
@@ -267,10 +267,11 @@ def _run(place: Path, question: _Question, ends: tuple[Step, ...], steps: list[S
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="bisect-"))
         stack.callback(ownership.give_to_user, place, ownership.current_owner())
         history = History(question.repository, Path(scratch))
+        runs = _Runs(place, question)
         bisection = Bisection(
             asked,
             history,
-            _Runs(place, question),
+            runs,
             _print,
             lambda value: quantity(value, unit),
             lambda: _save(place, question, bisection),
@@ -290,6 +291,12 @@ def _run(place: Path, question: _Question, ends: tuple[Step, ...], steps: list[S
             raise
         _save(place, question, bisection, result)
         _print(f"\n{bisection.conclusion(result)}")
+        if question.plan.general.why is not None:
+            first, second = bisection.pair(result)
+            said = runs.explained(first, second)
+            _save(place, question, bisection, result, said)
+            names = f"{first[:SHORT]} and {second[:SHORT]}"
+            _print("\n" + "\n".join([f"Why, by one traced run of {names}:", *said]))
         if result.before:
             sides = [str(place / commit[:SHORT]) for commit in (*result.before, *result.commits)]
             _print(f"\nSee also: harness compare {' '.join(sides)}")
@@ -298,7 +305,11 @@ def _run(place: Path, question: _Question, ends: tuple[Step, ...], steps: list[S
 
 
 def _save(
-    place: Path, question: _Question, bisection: Bisection, result: Result | None = None
+    place: Path,
+    question: _Question,
+    bisection: Bisection,
+    result: Result | None = None,
+    why: Sequence[str] = (),
 ) -> None:
     document: dict[str, Any] = {
         "schema_version": _SCHEMA_VERSION,
@@ -313,6 +324,7 @@ def _save(
             "commits": list(result.commits),
             "before": list(result.before),
             "share": result.share,
+            "why": list(why),
         }
     write_json(place / FILE, document)
 
@@ -349,6 +361,19 @@ class _Runs:
             except HarnessError as why:
                 error = why
         return {commit: self._read(commit, runs, error) for commit in commits}
+
+    def explained(self, first: str, second: str) -> list[str]:
+        """Trace two commits that were measured; return in sentences what holds the difference."""
+        sides: list[Side] = []
+        with ExitStack() as stack:
+            for commit in (first, second):
+                found = self._side(commit, self.question.plan.general.repeat, _say)
+                if isinstance(found, Failure):
+                    return [f"{commit[:SHORT]} could not be traced: {found.reason}"]
+                stack.enter_context(only_bench_of(found.directory.path, "--run-dir"))
+                sides.append(found)
+            before, after = sides
+            return explain(before, after, _say)
 
     def _directory(self, commit: str) -> RunDirectory:
         general = self.question.plan.general

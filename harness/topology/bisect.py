@@ -352,6 +352,13 @@ class Bisection:
             share = statistics.shift(self.sample_of(before[0]), there).middle / whole
         return Result(commits, before, share)
 
+    def pair(self, result: Result) -> tuple[str, str]:
+        """Return the two measured commits between which the change is: as near as can be."""
+        good, bad = self.ends
+        if len(result.before) != 1 or not self.sample_of(result.commits[0]):
+            return good.commit, bad.commit
+        return result.before[0], result.commits[0]
+
     def conclusion(self, result: Result) -> str:
         """Return what was found, with the values of the ends and of its neighbours."""
         by_commit = {step.commit: step for step in (*self.ends, *self.steps)}

@@ -17,14 +17,12 @@ from harness.report.why_cost import changed_sentences, cost_sentences
 from harness.report.why_page import why_parts
 from harness.results.directory import RunDirectory
 from harness.results.rows import RowWriter
-from harness.results.schema import PeakRow, ServerRow
-from tests.rundirs import MS, START_NS, TICK_NS, UNIX_OFFSET_NS, write_run_directory
-from tests.traces import document
+from harness.results.schema import ServerRow
+from tests.rundirs import MS, START_NS, UNIX_OFFSET_NS, write_run_directory
+from tests.traces import PEAK_NS, document, write_traced
 
 MB = 1_000_000
 RUN = "0001-owned-proxy-1"
-# The samples of the topology's peak, as the directories of the tests have them.
-PEAK_NS = START_NS + 50 * TICK_NS
 
 
 def traced(
@@ -32,17 +30,8 @@ def traced(
 ) -> Path:
     """Write a bench's directory with traced runs: two inputs in the runner at its peak."""
     write_run_directory(path, {mode: [200 * MB, 200 * MB]}, sizes=(size, 500_000, 100_000))
-    within = write_run_directory(path / "why", {mode: [200 * MB]}, sizes=(size, 500_000, 100_000))
+    within = write_traced(path, mode, size, kernel)
     run = f"0001-{mode}-1"
-    trace = document((PEAK_NS + UNIX_OFFSET_NS) // MS - 10, size)
-    within.traces.mkdir()
-    (within.traces / f"{run}.runner-1.7.json").write_text(json.dumps(trace))
-    with RowWriter(within.peaks, PeakRow) as rows:
-        rows.write(
-            PeakRow(
-                run, "container", "runner-1", 50 * MB + kernel, "max_usage", 50 * MB, None, 0, 0
-            )
-        )
     with RowWriter(within.server, ServerRow) as servers:
         for at, used in ((-1, 1 * MB), (1, 40 * MB), (2, 300 * MB), (3, 10 * MB)):
             parts = (used, used, 100 * MB, 0, 150 * MB, 50 * MB, 5, 2, 0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.analysis.readers import read_session
-from harness.cli import bisect, main
+from harness.cli import _traced, bisect, main
 from harness.core.errors import InfrastructureError, UsageError
 from harness.results.directory import RunDirectory
 from harness.results.rows import OutcomeRow, RowWriter
@@ -20,6 +20,7 @@ from harness.topology.bisect import Failure
 from harness.topology.resume import write_bench_file
 from tests.repositories import line, repository
 from tests.rundirs import write_run_directory
+from tests.traces import write_traced
 
 MB = 1_000_000
 IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.org")
@@ -237,6 +238,60 @@ def test_after_an_interruption_it_goes_on(
     count = len(world.benched)
     assert main.main(["bisect", "--resume", str(place)]) == 0
     assert len(world.benched) == count
+
+
+def test_why_traces_the_commit_and_its_parent_and_has_the_last_word(
+    repo: Path,
+    tmp_path: Path,
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = commits(repo)
+    traced: list[tuple[str, Any]] = []
+
+    def trace(plan: Any, directory: Any, *_: Any) -> None:
+        commit = plan.topology.stack[0].rpartition("@")[2]
+        traced.append((commit, plan.traced().general))
+        size = 150 if commit == names[4] else 100
+        within = write_traced(directory.path, "none", size * MB)
+        assert within.outcomes.exists()
+
+    monkeypatch.setattr(_traced, "trace", trace)
+    monkeypatch.setattr(_traced, "clear_the_way", lambda *_: None)
+
+    assert run(repo, tmp_path, "--why", "native") == 0
+
+    assert [commit for commit, _ in traced] == [names[3], names[4]]
+    assert all(general.traced and general.native for _, general in traced)
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index(f"Why, by one traced run of {names[3][:10]} and {names[4][:10]}:")
+    assert lines[place + 1] == (
+        "none: the runner needs 100 MB more at its peak: 100 MB more in `payload`, called from"
+        " `_run_stages`."
+    )
+    kept = json.loads((place_of(tmp_path) / "bisect.json").read_text())
+    assert kept["result"]["why"] == [lines[place + 1]]
+
+
+def test_a_trace_that_fails_takes_nothing_from_what_was_found(
+    repo: Path,
+    tmp_path: Path,
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def trace(*_: Any) -> None:
+        raise InfrastructureError("the engine is gone")
+
+    monkeypatch.setattr(_traced, "trace", trace)
+    monkeypatch.setattr(_traced, "clear_the_way", lambda *_: None)
+
+    assert run(repo, tmp_path, "--why") == 0
+
+    out = capsys.readouterr().out
+    assert f"{commits(repo)[4]} is the first bad commit" in out
+    assert "What holds the difference could not be traced: the engine is gone" in out
 
 
 def test_ends_that_were_measured_are_read_after_an_interruption(
