@@ -13,6 +13,8 @@ from harness.core.errors import InfrastructureError
 from harness.core.text import one_line
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from harness.core.flags import Flag
 
 
@@ -84,7 +86,14 @@ MAY_DIFFER: Mapping[tuple[str, str], str] = {
 """What of a plan may differ between two sessions that are compared, and why; nothing else may, but
 where an executor or connector finds what it needs, which its own options say (``Flag.place``)."""
 
-KNOBS = frozenset({("workload", "no_populate_target"), ("topology", "env"), ("executor", "config")})
+KNOBS = frozenset(
+    {
+        ("workload", "no_populate_target"),
+        ("topology", "env"),
+        ("executor", "config"),
+        *(("connector", f"{within}server_config") for within in ("", "small ", "large ")),
+    }
+)
 """What changes how the same work is done: named where it differs, and what is then compared."""
 
 _SHARED = (
@@ -273,7 +282,8 @@ def _plans(
     for key in dict.fromkeys((*first, *second)):
         if key in MAY_DIFFER or key in told or (key == ("workload", "modes") and not shared):
             continue
-        x, y = (side[key] if key in side else _default(key) for side in (first, second))
+        sides = ((first, a), (second, b))
+        x, y = (side[key] if key in side else _default(plan, key) for side, plan in sides)
         if x != y and not _are_places(key, (a, x), (b, y)):
             severity = Severity.WARN if key in KNOBS else Severity.REFUSE
             yield Difference(_flag(key), _text(x), _text(y), severity)
@@ -290,30 +300,41 @@ def _are_places(key: tuple[str, str], *sides: tuple[dict[str, Any], Any]) -> boo
 
 def _option(plan: dict[str, Any], key: tuple[str, str]) -> Flag | None:
     """Return what an option of a plug-in says of itself; None where it is not known here."""
+    from harness.core.flags import flags_of  # noqa: PLC0415  # with pydantic
+
+    model = _plug_in(plan, key)
+    return None if model is None else flags_of(model).get(key[1].rpartition(" ")[2])
+
+
+def _plug_in(plan: dict[str, Any], key: tuple[str, str]) -> type[BaseModel] | None:
+    """Return the options of the plug-in that an option is of; None where it is not known here."""
     # As expensive as a plan's own models below.
     from harness.connectors import connectors  # noqa: PLC0415
-    from harness.core.flags import flags_of  # noqa: PLC0415
     from harness.executors import executors  # noqa: PLC0415
 
     section, path = key
-    within, _, name = path.rpartition(" ")
+    within = path.rpartition(" ")[0]
     # A plug-in that is not installed here, and anybody's manifest: nothing is known of them.
     with suppress(InfrastructureError, KeyError, TypeError):
         chosen = plan[section][f"{within}_name"] if within else plan[f"{section}_name"]
         if section == "executor":
-            return flags_of(executors.get(chosen)).get(name)
+            return executors.get(chosen)
         if section == "connector":
-            return flags_of(connectors.get(chosen)).get(name)
+            return connectors.get(chosen)
     return None
 
 
-def _default(key: tuple[str, str]) -> Any:
+def _default(plan: dict[str, Any], key: tuple[str, str]) -> Any:
     """Return what a plan does that was written before a field was there: what a new one does."""
     # It takes a quarter of a second to import, and is needed for old directories alone.
     from harness.plan import General, Topology, Workload  # noqa: PLC0415
     from harness.plan.workload import FlagModel  # noqa: PLC0415
 
     section, name = key
+    if section in ("executor", "connector"):
+        model = _plug_in(plan, key)
+        field = None if model is None else model.model_fields.get(name.rpartition(" ")[2])
+        return None if field is None or field.is_required() else field.get_default()
     models: dict[str, type[FlagModel]] = {
         "general": General,
         "topology": Topology,

@@ -118,6 +118,11 @@ class ConnectorConfig(BaseModel):
         """Return the most bytes one object may have, and why; None if nothing limits them."""
         return None
 
+    @property
+    def service_environment(self) -> Mapping[str, Mapping[str, str]]:
+        """Return variables of the containers of its services: service -> name -> value."""
+        return {}
+
     def compose_files(self) -> tuple[str, ...]:
         """Return the names in ``compose/connectors/`` that it has a file under, if it needs one."""
         return (self.name,)

@@ -87,6 +87,11 @@ class MultiConfig(ConnectorConfig):
         """Name the services of both."""
         return (*self.small.compose_files(), *self.large.compose_files())
 
+    @property
+    def service_environment(self) -> Mapping[str, Mapping[str, str]]:
+        """Have the variables of both, whose services differ."""
+        return {**self.small.service_environment, **self.large.service_environment}
+
     @contextmanager
     def _open(self) -> Iterator[Connector[Any]]:
         with self.small.open() as small, self.large.open() as large:

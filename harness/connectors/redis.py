@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from proxystore.connectors.protocols import Connector
-from pydantic import Field
+from pydantic import BaseModel, Field, field_validator
 
 from harness.connectors._protocol import (
     ConnectorConfig,
@@ -17,8 +17,9 @@ from harness.connectors._protocol import (
     ServerParts,
     connectors,
 )
-from harness.core.errors import InfrastructureError
-from harness.core.flags import Flag
+from harness.core.errors import InfrastructureError, UsageError
+from harness.core.flags import Flag, from_args
+from harness.core.redis_server import SETTINGS_VARIABLE, setting
 
 if TYPE_CHECKING:
     import redis
@@ -34,12 +35,34 @@ _LARGE_OUTPUT = 16 * 1024
 _LARGE_QUERY = 64 * 1024
 
 
+class _ServerConfig(BaseModel):
+    """Options of the server that a bench starts."""
+
+    server_config: Annotated[
+        list[str],
+        Flag(
+            "--redis-config",
+            "a setting of the Redis server that a bench starts, as in redis.conf, such as"
+            " 'client-output-buffer-limit=normal 256mb 64mb 10'",
+            "KEY=VALUE",
+            repeats=True,
+        ),
+    ] = Field(default=[], max_length=100)
+
+    @field_validator("server_config")
+    @classmethod
+    def _settings(cls, words: list[str]) -> list[str]:
+        for word in words:
+            setting(word)
+        return words
+
+
 @connectors.register("redis")
-class RedisConfig(ConnectorConfig):
+class RedisConfig(_ServerConfig, ConnectorConfig):
     """Options of the Redis connector."""
 
     name = "redis"
-    modules = {"redis": "redis"}  # noqa: RUF012  # a ClassVar
+    modules = {"redis": "redis"}  # a ClassVar
     extra = "redis"
 
     host: Annotated[str, Flag("--ps-host", "host name of the server", "HOST", place=True)]
@@ -55,6 +78,27 @@ class RedisConfig(ConnectorConfig):
             secret=True,
         ),
     ] = None
+
+    @classmethod
+    def from_flags(cls, given: Mapping[str, Any], *, containers: bool) -> Self:
+        """Return the options; settings are for a server that is started for a bench."""
+        found = super().from_flags(given, containers=containers)
+        if containers:
+            settings = from_args(_ServerConfig, given).server_config
+            return found.model_copy(update={"server_config": settings})
+        if found.server_config:
+            raise UsageError(
+                f"--redis-config {found.server_config[0]}: is for the server that 'harness bench'"
+                f" starts; give it to the one at {found.host} where that is started"
+            )
+        return found
+
+    @property
+    def service_environment(self) -> Mapping[str, Mapping[str, str]]:
+        """Hand the settings to what starts the server."""
+        if not self.server_config:
+            return {}
+        return {self.name: {SETTINGS_VARIABLE: "\n".join(self.server_config)}}
 
     @property
     def largest_object(self) -> tuple[int, str] | None:

@@ -104,8 +104,10 @@ def service_environment(plan: Plan, files: Sequence[Path]) -> dict[str, dict[str
         UsageError: if there is no such service.
     """
     known = services(files)
-    own = plan.executor.containers().service_environment
-    found = {service: dict(values) for service, values in own.items()}
+    found: dict[str, dict[str, str]] = {}
+    for plug_in in (plan.executor.containers(), plan.connector):
+        for service, values in plug_in.service_environment.items():
+            found.setdefault(service, {}).update(values)
     for word in plan.topology.env if plan.topology is not None else ():
         service, key, value = service_variable(word)
         if service not in known:

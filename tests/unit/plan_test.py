@@ -66,7 +66,12 @@ def test_sizes_with_units_and_the_equals_form() -> None:
         " --stage-bytes-sizes 100MB 10MB 1MB --task-sleep=1"
     )
     assert plan.workload.stage_bytes_sizes == (100_000_000, 10_000_000, 1_000_000)
-    assert plan.connector.model_dump() == {"host": "h", "port": 1, "password_file": None}
+    assert plan.connector.model_dump() == {
+        "host": "h",
+        "port": 1,
+        "password_file": None,
+        "server_config": [],
+    }
 
 
 def test_a_topology_fills_in_the_connectors_options() -> None:
@@ -76,6 +81,7 @@ def test_a_topology_fills_in_the_connectors_options() -> None:
         "host": "redis",
         "port": 6379,
         "password_file": "/harness/secrets/redis",
+        "server_config": [],
     }
     inner = plan.in_topology()
     assert inner.executor.model_dump()["scheduler"] == "tcp://scheduler:8786"

@@ -520,6 +520,7 @@ def test_the_list_of_what_may_differ_names_only_what_there_is() -> None:
         ("workload", "no_populate_target", True, "--no-populate-target: False and True"),
         ("topology", "env", ["redis:A=1"], "--env:  and redis:A=1"),
         ("executor", "config", ["a.b=1"], "executor option config:"),
+        ("connector", "server_config", ["hz=50"], "connector option server_config:"),
     ],
 )
 def test_a_knob_is_named_and_compared(

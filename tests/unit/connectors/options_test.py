@@ -14,6 +14,7 @@ from harness.connectors import connectors
 from harness.connectors.multi import MultiConfig
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
 from harness.core.flags import Parser
+from harness.core.redis_server import setting
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.topology.compose import services, topology_files
 
@@ -104,6 +105,31 @@ def test_what_is_missing_or_wrong_is_a_usage_error_that_names_the_flag(
     assert isinstance(error, UsageError)
     for word in words:
         assert word in str(error)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("maxmemory", "is not KEY=VALUE"),
+        ("hz=5\n0", "is not KEY=VALUE"),
+        ("requirepass=x", "requirepass: is the harness's to set"),
+        ("save=60 1", "save: is the harness's to set"),
+    ],
+)
+def test_a_setting_of_redis_that_is_none_is_refused(word: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        setting(word)
+
+
+def test_settings_of_redis_are_for_a_server_that_is_started() -> None:
+    redis = "--executor thread --ps-connector redis --redis-config maxmemory=2gb"
+    assert "give it to the one at h" in str(error_of(f"{redis} --ps-host h --ps-port 1"))
+    inside = plan_of(redis, containers=True).connector
+    assert inside.service_environment == {"redis": {"HARNESS_REDIS_SETTINGS": "maxmemory=2gb"}}
+    both = plan_of(redis.replace("redis ", "multi ", 1), containers=True).connector
+    assert both.service_environment == inside.service_environment
+    refused = error_of(f"{redis} --redis-config port=1", containers=True)
+    assert str(refused) == "--redis-config: port: is the harness's to set"
 
 
 @pytest.mark.parametrize(

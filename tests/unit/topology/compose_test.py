@@ -162,6 +162,12 @@ def test_variables_of_a_plan_are_a_compose_file_of_their_own() -> None:
         "worker": dask | {"A": "1"},
         "redis": {"B": "x$y"},
     }
+    more = "--redis-config hz=50 --redis-config maxmemory=2gb --env redis:B=1"
+    plan = _bench_plan(more)
+    assert plan.connector.model_dump()["server_config"] == ["hz=50", "maxmemory=2gb"]
+    assert service_environment(plan, plan_files(plan)) == {
+        "redis": {"HARNESS_REDIS_SETTINGS": "hz=50\nmaxmemory=2gb", "B": "1"}
+    }
     parsed = yaml.safe_load(override_text(found))
     # Compose takes a dollar for a variable of its own.
     assert parsed["services"]["redis"] == {"environment": {"B": "x$$y"}}
