@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.analysis.figures import group_runs
 from harness.analysis.readers import read_sessions
+from harness.analysis.session import Session
 from harness.cli._parser import Parser
 from harness.core.errors import UsageError
 from harness.report.story import story
@@ -55,7 +56,11 @@ def _report(args: argparse.Namespace) -> int:
         output = paths[0]
     with ExitStack() as stack:
         directories = [stack.enter_context(opened(path)) for path in paths]
-        sessions = read_sessions(directories, paths)
+        # Traces and logs are read when the page is made: a bundle's files stay until then.
+        return _write(read_sessions(directories, paths), output)
+
+
+def _write(sessions: Sequence[Session], output: Path | None) -> int:
     groups = group_runs(sessions)
     for session in sessions:
         for line in session.problems:

@@ -43,7 +43,7 @@ _CSV_COLUMNS = (
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 # What is less of a peak is not said in a sentence.
 _SAID_SHARE = 0.05
-_SAID = 4
+_SAID = 5
 _MOST_LEFT = 1_000_000
 _LEAST_TOLD = 0.02
 
@@ -107,11 +107,12 @@ def sentence(who: str, account: Account) -> str:
         (size, what.words.format(n=_counted(copies, what.noun)))
         for size, copies, what in phrases.values()
     ]
-    parts = [text for _, text in sorted([*said, *others], reverse=True)[:_SAID]]
+    largest = sorted([*said, *others], reverse=True)[:_SAID]
+    parts = [text for _, text in largest]
     if not parts:
         return f"{who} holds {format_size(total)} at its peak, in many small pieces"
     unseen = max(0, total - account.traced_bytes)
-    rest = total - unseen - sum(size for size, _ in [*said, *others])
+    rest = total - unseen - sum(size for size, _ in largest)
     more = "".join(
         f", and {format_size(size)} {what}"
         for size, what in ((rest, "of other things"), (unseen, "that no trace saw"))

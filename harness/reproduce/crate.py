@@ -130,6 +130,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     manifest, problems = read_document(RunDirectory(directory).manifest)
     if problems:
         raise UsageError(problems[0].replace("; ignored", "; nothing can be packed"))
+    traced = RunDirectory(directory).why
+    if "plan" not in manifest and RunDirectory(traced).manifest.exists():
+        raise UsageError(f"{directory}: has traced runs only (--why only): pack {traced}")
     if "plan" not in manifest:
         raise UsageError(
             f"{directory}: has no manifest.json with a plan; name a run directory, such as"
