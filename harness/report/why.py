@@ -254,7 +254,7 @@ def overview(why: Why) -> Table:
     )
     note = (
         "Traced: what Python code had asked for beyond the baseline; more than the kernel's figure"
-        " where it was not all touched. At the topology's peak a reading may be 10 ms off."
+        " where it was not all touched. At the topology's peak a reading may be 20 ms off."
     )
     return Table("why-overview", "Who holds what, by container", header, tuple(rows), note)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
+from harness.analysis.why import OWN_PEAK, TOPOLOGY_PEAK, read_why
 from tests.checkout_copy import copy_checkout
 from tests.engines_table import seen, write_row
 from tests.integration.conftest import left_behind
@@ -163,6 +164,28 @@ def test_an_engine_elsewhere_is_watched_there_and_its_files_come_home(
     # All views are of one clock: rows of the engine's stream lie in the runs, too.
     with (directory / "memory-docker.csv").open() as file:
         assert any(row["run_id"] for row in csv.DictReader(file))
+    assert nothing_left(elsewhere.client)
+
+
+def test_traces_come_home_from_an_engine_elsewhere(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    words = "--data-management default-proxy --stage-bytes-sizes 20MB 5MB 5MB 1KB --why only"
+    done = bench(tmp_path, *words.split(), env=elsewhere.variables)
+    assert done.returncode == 0, done.stderr
+    why = read_why(only(tmp_path / "runs"))
+    assert why.problems == ()
+    accounts = {(a.container, a.moment): a for a in why.accounts}
+    assert {container for container, _ in accounts} == {
+        "runner-1",
+        "scheduler-1",
+        "worker-1",
+        "worker-2",
+    }
+    own = accounts["runner-1", OWN_PEAK].attributed
+    assert own is not None
+    assert 0.9 <= own <= 1.15
+    # Its proxy keeps an input all the time. The clock there is another: read by it, all was over.
+    assert accounts["runner-1", TOPOLOGY_PEAK].traced_bytes >= 20_000_000
+    assert why.servers
     assert nothing_left(elsewhere.client)
 
 

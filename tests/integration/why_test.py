@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import pytest
 import yaml
 
-from harness.analysis.why import OWN_PEAK, read_why
-from tests.integration.conftest import run_bench
+from harness.analysis.why import OWN_PEAK, Account, Why, read_why
+from harness.results.directory import RunDirectory
+from tests.integration.conftest import finish_bench, run_bench, start_bench
 
 MB = 1_000_000
 
@@ -48,3 +56,123 @@ def test_a_peak_is_named_down_to_the_line_in_containers_as_they_are(tmp_path: Pa
     for service in ("scheduler", "worker", "runner"):
         environment = project[service]["environment"]
         assert environment["DASK_DISTRIBUTED__ADMIN__LOG_LENGTH"] == "100"
+
+
+def own_peaks(why: Why, mode: str) -> dict[str, Account]:
+    """Return of each service the highest container at its own peak."""
+    run_id = next(run.run_id for run in why.session.runs if run.mode == mode)
+    return {account.service: account for account in why.highest(run_id, OWN_PEAK)}
+
+
+def attributed(account: Account) -> float:
+    assert account.attributed is not None
+    return account.attributed
+
+
+def test_parsls_own_processes_are_traced_and_compiled_code_is_named(tmp_path: Path) -> None:
+    line = (
+        "--executor parsl --parsl-executor htex --parsl-max-workers 1 --ps-connector file"
+        " --data-management none --stage-task-counts 1 1 --stage-bytes-sizes 50MB 5MB 1KB"
+        " --task-sleep 0 --why only-native"
+    )
+    bench = run_bench(tmp_path, *line.split())
+    assert bench.code == 0, bench.err
+    why = read_why(bench.directory)
+    assert why.problems == ()
+    # The runner and its interchange; the manager of the pool, the worker, and who keeps notes.
+    assert {trace.container for trace in why.traces} == {"runner-1", "worker-1"}
+    assert sum(t.container == "runner-1" for t in why.traces) == 2
+    assert sum(t.container == "worker-1" for t in why.traces) == 3
+    own = own_peaks(why, "none")
+    for service in ("runner", "worker"):
+        assert 0.9 <= attributed(own[service]) <= 1.15
+    # What ZeroMQ's threads have, no frame of Python is in.
+    zmq = [holder for holder in own["runner"].holders if holder.library == "libzmq"]
+    assert sum(holder.payload_bytes for holder in zmq) >= 50 * MB
+    worker = {holder.place.partition(" ")[0] for holder in own["worker"].holders}
+    assert "unpack_buffers" in worker
+    assert "copies of 50.0 MB in messages of ZeroMQ" in bench.out
+    assert "What tracing cost is not known" in bench.out
+
+
+def test_globus_computes_endpoints_are_traced(tmp_path: Path) -> None:
+    line = (
+        "--executor globus --globus-workers 1 --ps-connector redis --data-management default-proxy"
+        " --stage-task-counts 1 1 --stage-bytes-sizes 50MB 5MB 1KB --task-sleep 0 --why only"
+    )
+    bench = run_bench(tmp_path, *line.split())
+    assert bench.code == 0, bench.err
+    why = read_why(bench.directory)
+    assert why.problems == ()
+    processes = [trace.command for trace in why.traces if trace.container == "worker-1"]
+    # The endpoint, the one that it has started for its user, interchange, manager and worker.
+    assert len(processes) >= 5, processes
+    assert any("interchange" in command for command in processes)
+    assert {trace.container for trace in why.traces} == {"runner-1", "service-1", "worker-1"}
+    for service in ("runner", "worker"):
+        assert 0.9 <= attributed(own_peaks(why, "default-proxy")[service]) <= 1.15
+
+
+def test_proxystores_endpoint_is_traced(tmp_path: Path) -> None:
+    line = (
+        "--executor dask --dask-workers 1 --ps-connector endpoint --data-management default-proxy"
+        " --stage-task-counts 1 1 --stage-bytes-sizes 50MB 5MB 1KB --task-sleep 0 --why only"
+    )
+    bench = run_bench(tmp_path, *line.split())
+    assert bench.code == 0, bench.err
+    why = read_why(bench.directory)
+    assert why.problems == ()
+    account = own_peaks(why, "default-proxy")["endpoint"]
+    assert account.kernel_bytes is not None
+    assert account.kernel_bytes > 50 * MB
+    assert 0.9 <= attributed(account) <= 1.15
+
+
+@pytest.mark.parametrize("word", ["after", "only"])
+def test_a_traced_bench_that_was_interrupted_goes_on(tmp_path: Path, word: str) -> None:
+    line = (
+        "--executor process --process-pool-max-workers 1 --ps-connector file --data-management none"
+        " default-proxy owned-proxy --stage-task-counts 1 --stage-bytes-sizes 5MB 1KB"
+        f" --task-sleep 0.1 --isolate mode --why {word}"
+    )
+    process = start_bench(tmp_path, *line.split())
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("*/why/outcomes.csv")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    bench = finish_bench(process, tmp_path)
+    assert bench.code == 130
+    before = outcomes(bench.directory / "why")
+    assert before
+
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "bench", "--resume", str(bench.directory)],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    after = outcomes(bench.directory / "why")
+    runs = ["0001-none-1", "0002-default-proxy-1", "0003-owned-proxy-1"]
+    assert [row["run_id"] for row in after if row["outcome"] == "ok"] == runs
+    why = read_why(bench.directory)
+    assert why.problems == ()
+    assert {trace.run_id for trace in why.traces} == set(runs)
+    # Each run once: what was done before was not done again.
+    assert after[: len(before)] == before
+    measured = RunDirectory(bench.directory).outcomes
+    if word == "after":
+        assert [row["run_id"] for row in outcomes(bench.directory)] == runs
+        assert "Tracing cost, beside the untraced runs: none " in done.stdout
+    else:
+        assert not measured.exists()
+
+
+def outcomes(directory: Path) -> list[dict[str, str]]:
+    with (directory / "outcomes.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
