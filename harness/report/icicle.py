@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from harness.analysis.holders import frame_text, short_file
+from harness.analysis.holders import NO_NAME, frame_text, short_file
 from harness.core.sizes import format_size
 from harness.report.palette import look
 from harness.results.traces import Frame, Held
@@ -92,7 +92,7 @@ def _rect(color: int, drawn: _Drawn) -> str:
     if box.frame is None:
         text, whole = f"all that is traced: {size}", f"all that is traced: {size}"
     else:
-        text = f"{short_file(box.frame[1])[0]}: {box.frame[0]} {size}"
+        text = f"{short_file(box.frame[1])[0]}: {box.frame[0] or NO_NAME} {size}"
         whole = f"{frame_text(box.frame)}: {size}, allocations: {box.count}"
     room = int((width - 8) / _LETTER)
     shown = "" if room < 4 else text if len(text) <= room else f"{text[: room - 1]}\u2026"

@@ -66,6 +66,18 @@ def wait_until(what: str, path: Path) -> None:
         time.sleep(0.01)
 
 
+def test_where_runs_are_traced_the_service_attends_and_the_sampler_does_not(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "attending"
+    program = "import os, sys; print(os.getpid(), os.environ['PYTHONPATH'])"
+    code, out, err = finish(start(python(program), HARNESS_ATTENDING=str(folder)))
+    assert (code, err) == (0, "")
+    pid, path = out.split()
+    assert "harness/core/at_start" in path
+    assert [found.name for found in folder.iterdir()] == [f"{os.uname().nodename}-{pid}.sock"]
+
+
 @pytest.mark.parametrize("code", [0, 1, 42, 255])
 def test_the_exit_code_is_the_commands(code: int) -> None:
     assert finish(start(python(f"raise SystemExit({code})")))[0] == code

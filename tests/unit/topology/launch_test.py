@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -339,6 +340,21 @@ def test_every_sampler_is_told_to_end(setting: Setting) -> None:
 
     setting.topology.run(begin)
     assert marks.read_text().splitlines()[1].startswith(",stop,")
+
+
+def test_all_services_of_a_traced_topology_attend_and_of_no_other(setting: Setting) -> None:
+    assert setting.topology._overrides() == []
+    launch = setting.topology.launch
+    launch.plan = launch.plan.traced()
+    launch.environment = {"redis": {"A": "1"}}
+
+    (path,) = setting.topology._overrides()
+
+    attending = {"HARNESS_ATTENDING": "/harness/run/.attending"}
+    services = json.loads(path.read_text())["services"]
+    assert services.pop("redis") == {"environment": attending | {"A": "1"}}
+    assert set(services) == {"runner", "scheduler", "worker"}
+    assert all(found == {"environment": attending} for found in services.values())
 
 
 def test_only_podman_is_told_of_no_size(setting: Setting) -> None:
