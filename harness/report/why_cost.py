@@ -10,6 +10,8 @@ from harness.core.sizes import format_size
 from harness.core.text import listed
 from harness.report.tables import Table
 
+# Which most often are more than one container.
+_SEVERAL = ("worker", "topology")
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -48,9 +50,11 @@ def changed_sentences(found: Sequence[Cost], sizes: Sequence[int]) -> list[str]:
         sizes: of payloads.
     """
     said = []
+    together = False
     named = notable(found)
     for cost in found:
         copies = copies_changed(cost, sizes)
+        together |= (copies is not None or cost in named) and cost.what in _SEVERAL
         if copies is not None:
             size, number = copies
             word = _NUMBERS[abs(number)] if abs(number) < len(_NUMBERS) else str(abs(number))
@@ -65,6 +69,8 @@ def changed_sentences(found: Sequence[Cost], sizes: Sequence[int]) -> list[str]:
                 f"In {cost.mode} the net peak of the {cost.what} is more than 5 % beyond all"
                 " untraced ones."
             )
+    if together:
+        said.append("Peaks of several containers together depend on how their tasks overlap.")
     return said
 
 

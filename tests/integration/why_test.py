@@ -176,3 +176,26 @@ def test_a_traced_bench_that_was_interrupted_goes_on(tmp_path: Path, word: str) 
 def outcomes(directory: Path) -> list[dict[str, str]]:
     with (directory / "outcomes.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_without_containers_parsls_own_processes_are_traced_too(tmp_path: Path) -> None:
+    line = (
+        "--executor parsl --parsl-executor htex-local --parsl-max-workers 1 --ps-connector file"
+        f" --ps-file-dir {tmp_path}/store --data-management none --stage-task-counts 1"
+        f" --stage-bytes-sizes 20MB 1KB --task-sleep 0 --why only --run-dir {tmp_path}/runs"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "run", *line.split()],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "runs").iterdir()
+    why = read_why(directory)
+    assert why.problems == ()
+    # Itself, the interchange, the manager of the pool, who keeps notes for it, and the worker.
+    assert len(why.traces) == 5
+    assert all(trace.peak_bytes >= 40 * MB for trace in why.traces)

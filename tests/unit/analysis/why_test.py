@@ -175,6 +175,10 @@ def test_another_number_of_copies_is_named_also_where_it_is_less_than_5_percent(
         "In none the traced run had two copies of 100 MB less at the peak of the runner than any"
         " untraced one.",
     ]
+    workers = cost(500 * MB, 300 * MB, 400 * MB, "worker")
+    assert changed_sentences([workers], sizes)[1:] == [
+        "Peaks of several containers together depend on how their tasks overlap."
+    ]
     assert changed_sentences([other], (100 * MB,)) == [
         "In none the net peak of the scheduler is more than 5 % beyond all untraced ones."
     ]
