@@ -25,7 +25,7 @@ Frame = tuple[str, str, int]
 
 _UNKNOWN = "<unknown>"
 _DUMP = "import sys, memray; memray.dump_all_records(sys.argv[1])"
-_SEGMENTS = re.compile(r"SEGMENT_HEADER filename=(.*) num_segments=\d+ addr=(0x[0-9a-f]+)")
+_SEGMENTS = re.compile(r"SEGMENT_HEADER filename=(.*) num_segments=\d+ addr=(0x[0-9a-f]+|\(nil\))")
 _SEGMENT = re.compile(r"SEGMENT (\S+) ([0-9a-f]+)")
 _NATIVE = re.compile(r"NATIVE_FRAME_ID ip=(0x[0-9a-f]+) index=(\d+)")
 _MOST_DEEP = 200
@@ -35,7 +35,9 @@ _PLUMBING = re.compile(
     r"_?_?(?:libc_)?(?:malloc|calloc|realloc|memalign|posix_memalign|aligned_alloc|mmap(?:64)?)"
     r"|operator new.*|start_thread|clone3?|_?_?libc_start.*|_start|main"
 )
-_INTERPRETER = re.compile(r".*/(?:libpython3[\d.]*\.so[\d.]*|python3?[\d.]*)")
+_OF_ALL = re.compile(
+    r".*/(?:libpython3[\d.]*\.so[\d.]*|python3?[\d.]*|libc\.so\.6|libc-[\d.]+\.so)"
+)
 _INTERPRETERS_NAME = re.compile(r"_?Py[A-Z_].*|_Py.*|.*vectorcall.*|trace_call.*|call_trace.*")
 
 
@@ -83,7 +85,9 @@ class NativeFrames:
             _placed(frame, libraries[n] if n < exact else "")
             for n, frame in enumerate(hybrid[:inner])
         ]
-        return [*_telling(placed), *python]
+        told = _telling(placed)
+        # What nothing at all is known of says less than the Python that has called it.
+        return [*(frame for frame in told if not python or frame[1] != _UNKNOWN), *python]
 
     def _libraries(self, number: int, generation: int) -> tuple[str, ...]:
         """Return the library of each frame of a stack, the innermost first."""
@@ -123,11 +127,16 @@ def parse(
             maps.append([])
         elif line.startswith("SEGMENT_HEADER"):
             if found := _SEGMENTS.match(line):
-                file, base = found[1], int(found[2], 16)
+                file, base = found[1], _address(found[2])
         elif line.startswith("SEGMENT ") and maps and (found := _SEGMENT.match(line)):
-            start = base + (0 if found[1] == "(nil)" else int(found[1], 16))
+            start = base + _address(found[1])
             maps[-1].append((start, start + int(found[2], 16), file))
     return addresses, [sorted(each) for each in maps]
+
+
+def _address(text: str) -> int:
+    # A program that is always at the same place is loaded at none.
+    return 0 if text == "(nil)" else int(text, 16)
 
 
 def _placed(frame: Frame, library: str) -> Frame:
@@ -145,7 +154,7 @@ def _telling(frames: Sequence[Frame]) -> list[Frame]:
         function, file, _ = frame
         if _PLUMBING.fullmatch(function) or _INTERPRETERS_NAME.fullmatch(function):
             continue
-        if _INTERPRETER.fullmatch(file):
+        if _OF_ALL.fullmatch(file):
             continue
         if not found or found[-1] != frame:
             found.append(frame)

@@ -18,8 +18,8 @@ MEMORY_MAP_START
 SEGMENT_HEADER filename=/v/libs/libzmq-2f02442c.so.5.2.5 num_segments=2 addr=0x7f0000000000
 SEGMENT (nil) 1000
 SEGMENT 0x2000 500
-SEGMENT_HEADER filename=/usr/bin/python3.13 num_segments=1 addr=0x400000
-SEGMENT (nil) 9000
+SEGMENT_HEADER filename=/usr/bin/python3.13 num_segments=1 addr=(nil)
+SEGMENT 0x400000 9000
 NATIVE_FRAME_ID ip=0x7f0000002010 index=2
 ALLOCATION address=0x1 size=100 allocator=malloc native_frame_id=1
 NATIVE_FRAME_ID ip=0x400010 index=0
@@ -66,6 +66,9 @@ def test_code_without_symbols_has_its_library_and_the_interpreters_own_is_left_o
     found = frames.stack(Record([SEND], [UNKNOWN, call], [UNKNOWN, call, SEND]))
 
     assert found == [("", "/v/libs/libzmq-2f02442c.so.5.2.5", 0), SEND]
+    # Its static functions have no symbols.
+    own = Record([SEND], [UNKNOWN], [UNKNOWN, SEND], native_stack_id=2)
+    assert frames.stack(own) == [SEND]
 
 
 def test_a_thread_that_runs_no_python_has_its_library() -> None:
@@ -77,13 +80,22 @@ def test_a_thread_that_runs_no_python_has_its_library() -> None:
     assert found == [("", "/v/libs/libzmq-2f02442c.so.5.2.5", 0)]
 
 
+def test_the_c_librarys_own_frames_are_left_out() -> None:
+    clone = ("__clone", "/lib/x86_64-linux-gnu/libc.so.6", 0)
+
+    found = NativeFrames().stack(Record([], [UNKNOWN, clone], [("", "/v/libzmq.so", 0), clone]))
+
+    assert found == [("", "/v/libzmq.so", 0)]
+
+
 def test_inlined_functions_do_not_shift_libraries() -> None:
     frames = NativeFrames(*parse(_DUMP.splitlines()))
     twice = [("outer", "x.cpp", 3), ("inlined", "x.cpp", 9), UNKNOWN]
 
     # Three frames at two addresses: whose the last one is nobody can tell.
     assert frames.stack(Record([], twice, twice)) == twice
-    assert NativeFrames().stack(Record([SEND], [UNKNOWN], [UNKNOWN, SEND])) == [UNKNOWN, SEND]
+    assert NativeFrames().stack(Record([SEND], [UNKNOWN], [UNKNOWN, SEND])) == [SEND]
+    assert NativeFrames().stack(Record([], [UNKNOWN], [UNKNOWN])) == [UNKNOWN]
 
 
 _TRACED = """
