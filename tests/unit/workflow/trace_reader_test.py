@@ -24,9 +24,9 @@ def hold():
     return bytes(10_000_000)
 
 kept = [hold(), hold()]
-time.sleep(0.05)
+time.sleep(0.5)
 kept.pop()
-time.sleep(0.05)
+time.sleep(0.5)
 trace.stop()
 trace.stop()
 """
