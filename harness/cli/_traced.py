@@ -33,8 +33,15 @@ def refuse(plan: Plan, command: str, *, only: bool = True) -> None:
     why = plan.general.why
     if why is None or (not only and not why.only):
         return
-    word = f"--why {why}" if why.only else "--why"
-    raise UsageError(f"{word}: not with 'harness {command}': use 'harness bench' or 'harness ab'")
+    if not only:
+        instead = "native" if why.native else "after"
+        raise UsageError(
+            f"--why {why}: 'harness {command}' needs measured runs, too: use --why {instead}"
+        )
+    raise UsageError(
+        f"--why: not with 'harness {command}': use 'harness bench', 'harness ab' or 'harness"
+        " bisect'"
+    )
 
 
 def trace(

@@ -317,6 +317,7 @@ def test_ends_that_were_measured_are_read_after_an_interruption(
         (["--stack", "dask==1"], "--stack: leave it out: the commits of --repo are the stack"),
         (["--until", "5%"], "--until: leave it out: --most says"),
         (["--keep"], "--keep: leave it out: "),
+        (["--why", "only"], "--why only: 'harness bisect' needs measured runs, too: use --why aft"),
         (["--most", "2"], "--most 2: is less than --repeat 3"),
         (["--most", "1", "--repeat", "1"], "--most 1: so few runs say nothing; take 2 or more"),
         (["--sibling", "/nowhere"], "--sibling /nowhere: there is no such directory"),
