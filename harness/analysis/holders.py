@@ -70,7 +70,9 @@ def short_file(file: str) -> tuple[str, str]:
     _, found, inner = file.rpartition("/harness/")
     if found:
         return "harness", f"harness/{inner}"
-    return ("python", file) if file.startswith("<") else ("?", file.rpartition("/")[2])
+    name = file.rpartition("/")[2]
+    library = name if file.endswith(f"/bin/{name}") else "?"
+    return ("python", file) if file.startswith("<") else (library, name)
 
 
 NO_NAME = "code without a symbol"

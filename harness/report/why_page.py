@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.analysis.session import Session
 from harness.analysis.tracing_cost import costs
@@ -35,7 +36,7 @@ class ModeWhy:
     """What is said of one mode's traced run; ``chart`` names that of copies over time, if any."""
 
     mode: str
-    sentences: list[str]
+    sentences: list[Markup]
     figures: list[Figure]
     chart: str
 
@@ -69,7 +70,7 @@ def why_parts(sessions: Sequence[Session]) -> tuple[list[WhyPart], dict[str, Cha
             if chart is not None:
                 charts[key] = chart
             told = [text.partition(": ")[2] for text in sentences(why, run.mode)]
-            said = [text[:1].upper() + text[1:] for text in told]
+            said = [_marked(text[:1].upper() + text[1:]) for text in told]
             figures = list(_figures(why, run.run_id))
             modes.append(ModeWhy(run.mode, said, figures, key if chart is not None else ""))
         tables = [overview(why)]
@@ -78,6 +79,12 @@ def why_parts(sessions: Sequence[Session]) -> tuple[list[WhyPart], dict[str, Cha
             WhyPart(title, modes, [*tables, *([cost] if cost else [])], list(why.problems))
         )
     return parts, charts
+
+
+def _marked(text: str) -> Markup:
+    """Return a sentence whose names of code are marked as such; it is made safe first."""
+    safe = str(escape(text))
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", safe))  # noqa: S704
 
 
 def _figures(why: Why, run_id: str) -> Iterator[Figure]:

@@ -49,6 +49,7 @@ def test_files_are_named_within_their_library() -> None:
         "harness",
         "harness/workflow/tasks.py",
     )
+    assert short_file("/opt/venv/bin/dask") == ("dask", "dask")
     assert frame_text(("read", f"{SITE}redis/_parsers/socket.py", 109)) == (
         "read (redis/_parsers/socket.py:109)"
     )

@@ -223,6 +223,8 @@ def test_the_page_draws_without_a_script_and_escapes(tmp_path: Path) -> None:
 
     (part,), charts = why_parts([read_why(path).session])
 
+    assert "&lt;script&gt;" in "".join(part.modes[0].sentences)
+    assert "<script" not in "".join(part.modes[0].sentences)
     drawing = part.modes[0].figures[0].drawing
     assert drawing.startswith("<svg")
     assert "<script" not in drawing
