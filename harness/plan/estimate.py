@@ -25,6 +25,9 @@ _COPIES = 3
 
 _TIMEOUT_FACTOR = 5
 _TIMEOUT_LEAST_S = 120.0
+# Storms of tasks take twice as long traced, and their traces are read before the run is over.
+_TRACED_FACTOR = 2
+_TRACES_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ def run_timeout_s(plan: Plan) -> float:
     general = plan.general
     phases = general.baseline_timeout + general.after
     expected = makespan_s(plan.workload, plan.executor.worker_count)
+    if general.traced:
+        expected, phases = _TRACED_FACTOR * expected, phases + _TRACES_S
     return _TIMEOUT_LEAST_S + phases + _TIMEOUT_FACTOR * expected
 
 

@@ -40,6 +40,7 @@ def test_what_is_kept_and_what_is_under_way_both_count() -> None:
 
 def test_a_run_is_given_up_long_after_it_should_have_ended() -> None:
     assert run_timeout_s(plan()) > 120 + 5 * 8
+    assert run_timeout_s(plan().traced()) >= 2 * run_timeout_s(plan())
     given = plan()
     forever = given.model_copy(
         update={"general": given.general.model_copy(update={"run_timeout": 0.0})}
