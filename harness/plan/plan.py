@@ -106,7 +106,8 @@ class Plan(BaseModel):
         self.executor.check(containers=containers)
         launched = self.executor.containers().inside() if containers else None
         refusal = (
-            self._until_refusal()
+            self._why_refusal()
+            or self._until_refusal()
             or self._size_refusal()
             or pair_refusal(self.executor, self.connector, launched)
             or self.executor.payload_refusal(self.workload.payloads(), containers=containers)
@@ -122,6 +123,13 @@ class Plan(BaseModel):
         if self.general.order != Order.INTERLEAVED:
             return f"--order {self.general.order}: with --until the modes take turns: leave it out"
         return None
+
+    def _why_refusal(self) -> str | None:
+        """Return why runs cannot be traced: all processes are asked in one folder."""
+        traced = self.general.why is not None or self.general.traced
+        if not traced or self.topology is None or self.topology.nodes is None:
+            return None
+        return "--why: not over several --nodes: trace the plan on one machine"
 
     def _size_refusal(self) -> str | None:
         """Return why the connector cannot hold the payloads."""

@@ -179,6 +179,16 @@ def test_why_alone_is_after_the_measured_runs() -> None:
     assert "invalid choice" in refusal(f"{SHORT} --why never")
 
 
+def test_runs_over_several_nodes_are_not_traced() -> None:
+    plan = plan_of(f"{SHORT.replace(' --ps-file-dir x', '')} --why", containers=True)
+    topology = plan.topology
+    assert topology is not None
+    spread = plan.model_copy(update={"topology": topology.model_copy(update={"nodes": "n.toml"})})
+    for each in (spread, spread.traced()):
+        with pytest.raises(UsageError, match="--why: not over several --nodes"):
+            each.check()
+
+
 def test_the_plan_of_traced_runs_has_each_mode_once_and_says_so() -> None:
     plan = plan_of(f"{SHORT} --repeat 5 --why --order shuffled").traced()
 

@@ -343,12 +343,12 @@ def test_every_sampler_is_told_to_end(setting: Setting) -> None:
 
 
 def test_all_services_of_a_traced_topology_attend_and_of_no_other(setting: Setting) -> None:
-    assert setting.topology._overrides() == []
-    launch = setting.topology.launch
-    launch.plan = launch.plan.traced()
-    launch.environment = {"redis": {"A": "1"}}
+    part = setting.topology.parts[0]
+    assert part._overrides() == []
+    part.common.plan = part.common.plan.traced()
+    part.common.environment = {"redis": {"A": "1"}}
 
-    (path,) = setting.topology._overrides()
+    (path,) = part._overrides()
 
     attending = {"HARNESS_ATTENDING": "/harness/run/.attending"}
     services = json.loads(path.read_text())["services"]
