@@ -42,8 +42,8 @@ from harness.topology.records import BenchProcess, Record, State
 
 # Names that `compose.new_project_name` makes. `docker compose up` by hand has another label value.
 _PROJECT = re.compile(r"wmh[0-9a-f]{8}")
-# A compose call that outlived its harness may still be creating containers, and a busy machine takes
-# its time with the cgroups of those that are gone.
+# A compose call that outlived its harness may still be creating containers, and a busy machine
+# takes its time with the cgroups of those that are gone.
 _PASSES = 20
 _PASS_S = 0.5
 
