@@ -34,12 +34,13 @@ _QUARTER_NS = _HOUR_NS // 4
 _FARTHEST_QUARTERS = 26 * 4
 
 
-def read_session(path: Path, *, series: bool = True) -> Session:
+def read_session(path: Path, *, series: bool = True, resident: bool = False) -> Session:
     """Read one run directory.
 
     Args:
         path: a run directory of ours, or a directory of psbench's.
         series: whether to read memory over time too; without, figures that need it are missing.
+        resident: whether to read resident memory, seen from inside, whatever else was seen.
 
     Raises:
         UsageError: if there is no such directory or nothing in it can be used.
@@ -62,7 +63,7 @@ def read_session(path: Path, *, series: bool = True) -> Session:
         raise UsageError("; ".join(problems) or f"{path}: holds no runs; nothing can be reported")
     memory, runs = None, records.runs
     if series:
-        memory, runs = _memory(records, problems)
+        memory, runs = _memory(records, problems, resident=resident)
     documents, wrong = _documents(path)
     # The manifest was read to find the files.
     problems += [line for line in wrong if line not in problems]
@@ -120,18 +121,17 @@ def _documents(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     return found, problems
 
 
-def _memory(records: Records, problems: list[str]) -> tuple[Memory | None, tuple[Run, ...]]:
+def _memory(
+    records: Records, problems: list[str], *, resident: bool = False
+) -> tuple[Memory | None, tuple[Run, ...]]:
     """Return the best view there is: the host's cgroup files, inside, the host as a whole."""
     directory, runs = records.directory, records.runs
     if records.source != PSBENCH:
         # Outside of our containers, the cgroup of a worker holds whatever else is in it.
         inside = "rss_sum_bytes" if directory.workers.exists() else "cg_usage_bytes"
         # An engine that manages no cgroups gives containers none of their own.
-        for view, column in (
-            ("cgroup", "usage_bytes"),
-            ("inside", inside),
-            ("inside", "rss_sum_bytes"),
-        ):
+        best = [] if resident else [("cgroup", "usage_bytes"), ("inside", inside)]
+        for view, column in (*best, ("inside", "rss_sum_bytes")):
             path = directory.memory(view)
             if path.exists():
                 memory = _view(path, view, column, _moments(runs), problems)

@@ -46,7 +46,7 @@ _EXTRAS = {
 """Module that a command imports to its extra and its name in the package index."""
 
 _GROUPS = (
-    ("begin", ("demo", "bench", "run", "doctor")),
+    ("begin", ("demo", "bench", "run", "slurm", "doctor")),
     ("look at results", ("report", "plot", "list", "compare", "why")),
     ("other versions", ("ab", "bisect", "history")),
     ("publish and reproduce", ("pack", "inspect", "reproduce")),

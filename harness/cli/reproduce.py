@@ -43,6 +43,13 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="exit with 0 instead of 5 where the runs do not say",
     )
+    parser.add_argument(
+        "--runtime",
+        choices=("docker", "bwrap", "apptainer"),
+        default="docker",
+        help="what starts processes in the images: an engine, or on a machine without one, or in a"
+        " Slurm job, bubblewrap or Apptainer (default: docker)",
+    )
     # It writes no report, traces nothing, and has said how often.
     said = {"repeat", "no_report", "until", "budget", "against", "why"}
     names = {name for names in READERS.values() for name in names} - said
@@ -59,7 +66,8 @@ def main(argv: Sequence[str]) -> int:
             bar = stack.enter_context(shown.Progress(runs, sys.stderr))
             return Progress(bar.say, bar.done)
 
-        rerun = reproduce(args.bundle, vars(args), args.threshold, tell)
+        runtime = "" if args.runtime == "docker" else args.runtime
+        rerun = reproduce(args.bundle, vars(args), args.threshold, tell, runtime)
     print(reproduction_text(rerun.reproduction, rerun.other_files))
     print(f"\nRun directory: {rerun.directory.path}")
     if rerun.reproduction.verdict is Reproduced.UNDECIDED and not args.allow_undecided:

@@ -46,8 +46,10 @@ from harness.core.errors import InfrastructureError, UsageError
 from harness.executors._parsl_call import call_sealed
 from harness.executors._pools import CALL_TIMEOUT_S, trim_pool, warm_pool
 
-# The port of the interchange in a topology (compose/parsl-htex.yaml).
+# The port of the interchange in a topology (compose/parsl-htex.yaml), unless its runner is told
+# another: on a node that is somebody else's, too, it may be taken.
 TOPOLOGY_PORT = 54321
+PORT_VARIABLE = "HARNESS_PARSL_PORT"
 
 _POOL = "parsl.executors.high_throughput.process_worker_pool"
 # Module names its Parsl parts; 1 is PR_SET_PDEATHSIG: whatever kills the client ends this too.
@@ -120,11 +122,22 @@ class ParslPoolExecutor(Executor):
                     f"{connected} of {wanted} Parsl workers joined within {timeout_s:g} s"
                 )
             time.sleep(_POLL_S)
+        there, asked = 0, 0
+        if isinstance(self._executor, HighThroughputExecutor):
+            # Now: the others may come while runs go on.
+            there, asked = _pools_of(self._executor)
         warm_pool(self, connected, warm_up, max(1.0, deadline - time.monotonic()))
         self._connected = connected
         facts = {"parsl_executor": type(self._executor).__name__, "workers": connected}
         if isinstance(self._executor, HighThroughputExecutor):
             facts["encrypted"] = self._executor.encrypted
+        if there < asked:
+            facts["pools"] = f"{there} of {asked}"
+            logger.warning(
+                "Runs begin with %s of the worker pools that the configuration asks for;"
+                " --parsl-max-workers says how many workers to wait for",
+                facts["pools"],
+            )
         return facts
 
     def trim(self, trim: Callable[[], Any]) -> tuple[str, ...]:
@@ -149,6 +162,17 @@ def _workers_of(executor: ParslExecutor) -> int:
     except CommandClientTimeoutError:
         raise InfrastructureError(f"Parsl's interchange of {executor.label} is silent") from None
     return sum(manager["worker_count"] for manager in managers if manager["active"])
+
+
+def _pools_of(executor: HighThroughputExecutor) -> tuple[int, int]:
+    """Return how many pools are connected, and how many the configuration asks for at first."""
+    provider = executor.provider
+    asked = 0 if provider is None else provider.init_blocks * provider.nodes_per_block
+    try:
+        managers = executor.command_client.run("MANAGERS", timeout_s=_QUESTION_S)
+    except CommandClientTimeoutError:
+        return asked, asked
+    return sum(bool(manager["active"]) for manager in managers), asked
 
 
 def load_config(path: str) -> Config:
@@ -323,7 +347,8 @@ def pools_elsewhere(
     """
     del timeout_s
     with tempfile.TemporaryDirectory(prefix="parsl-", ignore_cleanup_errors=True) as directory:
-        htex = _interchange("0.0.0.0", workers, worker_port=TOPOLOGY_PORT)  # noqa: S104
+        port = int(os.environ.get(PORT_VARIABLE) or TOPOLOGY_PORT)
+        htex = _interchange("0.0.0.0", workers, worker_port=port)  # noqa: S104
         setattr(htex, "cert_dir", _publish(Path(shared_directory)))  # noqa: B010
         with _kernel(_config(htex, directory)) as kernel:
             yield ParslPoolExecutor(kernel, workers)

@@ -37,7 +37,7 @@ REPOSITORY = "workflow-memory-harness"
 PACKAGE = "harness/"
 """Where the package is in a build context."""
 
-_HOST_ROOMS = ("topology", "images", "analysis", "report", "reproduce")
+_HOST_ROOMS = ("topology", "processes", "images", "analysis", "report", "reproduce")
 _CONTAINER_COMMANDS = ("__init__.py", "main.py", "run.py")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,11 @@ from harness.images.oci import OciImage
 from harness.images.recipe import REPOSITORY
 from harness.images.variant import Variant, saved
 from harness.plan import Plan
+from harness.processes.bench import StepsBench
+from harness.processes.machines import ThisMachine
+from harness.processes.rooms import Rooms
+from harness.processes.services import Places, refuse
+from harness.processes.slurm import Allocation
 from harness.report.comparison import comparison_json
 from harness.reproduce import packed_images as bundled
 from harness.reproduce.crate import read_manifest
@@ -68,7 +74,11 @@ class Progress:
 
 
 def reproduce(
-    path: Path, given: Mapping[str, Any], threshold: float, tell: Callable[[int], Progress]
+    path: Path,
+    given: Mapping[str, Any],
+    threshold: float,
+    tell: Callable[[int], Progress],
+    runtime: str = "",
 ) -> Rerun:
     """Check a bundle, load its images, run its plan again, compare.
 
@@ -77,6 +87,7 @@ def reproduce(
         given: parsed flags: what the reader decides (:func:`readers_plan`).
         threshold: as :func:`harness.reproduce.verdict.judge`.
         tell: given the number of runs, returns who is told what happens.
+        runtime: what starts processes in the images where there is no engine; empty for an engine.
 
     Raises:
         Refused: if something is wrong with the bundle; nothing was loaded then.
@@ -92,6 +103,10 @@ def reproduce(
         plan = _plan(path, manifest, given)
         check(path, bundle)
         taken = bundled.check(bundle, manifest) if bundle.index.has_images else []
+        if runtime:
+            return _without_engine(
+                path, bundle, plan, taken, threshold=threshold, tell=tell, runtime=runtime
+            )
         warnings = admit(plan, plan.general.run_dir)
         variant = _variant(path, published)
         progress = tell(plan.run_count)
@@ -107,6 +122,52 @@ def reproduce(
         other = _other_compose_files(bundle, plan)
         _record(directory, bundle, found, threshold)
     return Rerun(directory, found, other)
+
+
+def _without_engine(
+    path: Path,
+    bundle: Bundle,
+    plan: Plan,
+    taken: Sequence[OciImage],
+    *,
+    threshold: float,
+    tell: Callable[[int], Progress],
+    runtime: str,
+) -> Rerun:
+    """Run a plan in the images' directories: on this machine, or on the nodes of a job."""
+    begin = time.monotonic()
+    if not taken:
+        raise Refused(f"{path}: has no images, which --runtime {runtime} needs")
+    refuse(plan, rooms=True)
+    progress = tell(plan.run_count)
+    progress.say(f"bundle {bundle.sha256[:12]}: every file is as its index says")
+    machines = Allocation.here(os.environ) if "SLURM_JOB_ID" in os.environ else ThisMachine()
+    places = Places(machines.nodes[0], machines.nodes)
+    entries = dict(zip([e.stack for e in bundle.index.images], taken, strict=True))
+    directory = create(plan.general.run_dir, plan.general.csv_file, plan.general.log_file)
+    with tempfile.TemporaryDirectory(
+        dir=directory.path, prefix=".images-", ignore_cleanup_errors=True
+    ) as work:
+        rooms = Rooms.of(runtime, entries, Path(work))
+        progress.say(
+            f"images are the published ones, unpacked ({time.monotonic() - begin:.0f} s so far)"
+        )
+        images = {
+            stack: {
+                "stack": stack,
+                "reference": image.reference,
+                "id": image.id,
+                "size_bytes": sum(layer.path.stat().st_size for layer in image.layers),
+                "layers": list(image.layer_digests),
+            }
+            for stack, image in entries.items()
+        }
+        StepsBench(
+            plan, directory, machines, places, progress.say, progress.done, rooms, images
+        ).run()
+    found = judge(bundle.file(RUN), directory.path, threshold)
+    _record(directory, bundle, found, threshold)
+    return Rerun(directory, found, ())
 
 
 def _needed(name: str) -> bool:

@@ -325,14 +325,14 @@ def _explained(error: OSError, config: SamplerConfig) -> str:
     return said
 
 
-def main() -> int:
-    """Serve home."""
+def serve(agent: Callable[[Home], Agent] = Agent) -> int:
+    """Serve home with an agent of some kind; return the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # It wakes a sleep where it is waited for, and is of no use elsewhere.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     raise_descriptor_limit()
     try:
-        Agent(Home()).serve()
+        agent(Home()).serve()
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         sys.stderr.write(f"harness.sampling.agent: not understood: {error}\n")
         return 2
@@ -340,4 +340,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve())

@@ -138,6 +138,8 @@ class HostSampler:
         for service in dict.fromkeys(each.service for each in self._config.containers):
             members = [c for c in self._containers if c.service == service]
             parent = self._parent(self._config.service_parents.get(service), members)
+            if service not in self._config.service_parents and self._is_alone(service, members):
+                parent = members[0].cgroup
             if members or parent:
                 name = self._config.names.get(service, service)
                 scopes.append(Scope(SCOPE_SERVICE, name, members, parent))
@@ -148,6 +150,10 @@ class HostSampler:
         for scope in scopes:
             if scope.reason:
                 self.absent[f"{scope.kind} peak of {scope.name}"] = scope.reason
+
+    def _is_alone(self, service: str, members: list[Container]) -> bool:
+        """Say whether one container is all of a service: what it uses is what the service uses."""
+        return len(members) == sum(each.service == service for each in self._config.containers) == 1
 
     def _parent(self, directory: str | None, members: list[Container]) -> MemoryCgroup | None:
         if directory is None:

@@ -1,0 +1,1 @@
+"""Topologies of processes instead of containers: the steps of a Slurm job."""
