@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import signal
 import socket
 import sys
 from contextlib import ExitStack, suppress
@@ -130,6 +131,8 @@ def find(project: str, proc: Path = _PROC) -> dict[str, dict[str, Any]]:
 
 def main() -> int:
     """Serve home, and leave nothing."""
+    # Slurm ends a job that is cancelled so.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     with ExitStack() as stack:
 
         def made(home: Home) -> Agent:

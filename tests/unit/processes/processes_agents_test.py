@@ -98,6 +98,15 @@ def test_a_nodes_folder_is_private_and_goes_with_its_agent(tmp_path: Path) -> No
     assert not root.exists()
 
 
+def test_an_agent_whose_job_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
+    relay = NodeRelay(ChildStreams("harness.processes.node"))
+    root = tmp_path / "root"
+    relay.ask("root", path=str(root))
+    os.kill(relay.pid, signal.SIGTERM)
+    relay.close()
+    assert not root.exists()
+
+
 def test_services_are_found_and_signalled(relays: dict[str, NodeRelay]) -> None:
     environment = os.environ | {"HARNESS_STEPS": "wmhtest", "HARNESS_NAMES": "worker-1"}
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
