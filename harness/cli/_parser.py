@@ -6,12 +6,15 @@ import argparse
 import difflib
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from harness.core import parser as core
 from harness.core.errors import UsageError
 from harness.core.text import listed
+
+_WIDTH = 78
 
 
 class Parser(core.Parser):
@@ -25,8 +28,10 @@ class Parser(core.Parser):
 
     def __init__(self, *, example: str = "", needed: Sequence[str] = (), **more: Any) -> None:
         if example:
-            more["description"] = f"{more.get('description', '')}\n\nexample:\n  {example}"
+            said = _filled(more.get("description") or "")
+            more["description"] = f"{said}\n\nexample:\n  {example}"
             more["formatter_class"] = argparse.RawDescriptionHelpFormatter
+            more["epilog"] = _filled(more.get("epilog") or "")
         super().__init__(**{"allow_abbrev": False} | more)
         self._needed = tuple(needed)
 
@@ -56,6 +61,13 @@ class Parser(core.Parser):
             return meant(unknown[1].partition("=")[0], known)
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         return meant(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
+
+
+def _filled(text: str) -> str:
+    """Return text whose paragraphs are no wider than a small terminal."""
+    return "\n\n".join(
+        textwrap.fill(paragraph, _WIDTH, break_on_hyphens=False) for paragraph in text.split("\n\n")
+    )
 
 
 def meant(word: str, known: Sequence[str]) -> str:

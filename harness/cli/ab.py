@@ -16,9 +16,9 @@ from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
 from harness.analysis.stopping import Look, look
 from harness.cli import compare, report, why
+from harness.cli._parser import Parser
 from harness.cli._traced import refuse, trace
 from harness.core.errors import MeasuredFailure, UsageError
-from harness.core.flags import Parser
 from harness.images.variant import Variant
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import LOOKS, MOST_UNTIL, Isolate, Order
@@ -95,10 +95,9 @@ def ab_parser(argv: Sequence[str]) -> Parser:
         description=__doc__,
         allow_abbrev=False,
         parents=[compare.question_parser()],
-        epilog="Example: harness ab --a dask==2025.3.0 --b dask==2025.4.0 --executor dask"
-        " --ps-connector redis --stage-task-counts 1 1 --stage-bytes-sizes 100MB 1KB 1KB"
-        " --task-sleep 0"
-        " --primary net_peak:runner. Exit codes are those of 'harness compare'.",
+        example="harness ab plan.toml --a dask==2025.3.0 --b dask==2025.4.0 \\\n"
+        "    --primary net_peak:runner",
+        epilog="Exit codes are those of 'harness compare'.",
     )
     group = parser.add_argument_group("what is compared")
     for side in _SIDES:

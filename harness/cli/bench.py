@@ -14,8 +14,9 @@ def main(argv: Sequence[str]) -> int:
     """Parse, bench, print."""
     parser = Parser(
         prog="harness bench",
-        usage="harness bench [PLAN.toml] --executor NAME --ps-connector NAME"
-        " --stage-task-counts COUNT... --stage-bytes-sizes BYTES... --task-sleep SECONDS [FLAG...]",
+        usage="harness bench [PLAN.toml] --executor NAME --ps-connector NAME\n"
+        "    --stage-task-counts COUNT... --stage-bytes-sizes BYTES... --task-sleep SEC\n"
+        "    [FLAG...]",
         description=__doc__,
         example="harness bench --executor dask --dask-workers 4 --ps-connector redis \\\n"
         "    --data-management none owned-proxy --stage-task-counts 4 4 1 \\\n"

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from harness.analysis.compare import PRIMARY, Sample, check_name, sample
 from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
+from harness.cli._parser import Parser
 from harness.cli._traced import explain, refuse
 from harness.cli.compare import add_threshold
 from harness.core.errors import UNDECIDED, HarnessError, InfrastructureError, UsageError
-from harness.core.flags import Parser
 from harness.core.text import one_line
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.plan.options import Isolate, Order
@@ -155,10 +155,10 @@ def _parser() -> Parser:
         usage="harness bisect [PLAN.toml] --repo DIR --good REF --bad REF [FLAG...]",
         description=__doc__,
         allow_abbrev=False,
-        epilog="Example: harness bisect --repo ../distributed --good 2025.3.0 --bad 2025.4.0"
-        " --metric net_peak:runner --executor dask --ps-connector redis --data-management none"
-        " --stage-task-counts 1 1 --stage-bytes-sizes 100MB 1KB 1KB --task-sleep 0. Exit codes: 0"
-        " one commit was found, 2 a flag is wrong or the ends do not differ, 5 undecided.",
+        example="harness bisect plan.toml --repo ../distributed --good 2025.3.0 \\\n"
+        "    --bad 2025.4.0 --metric net_peak:runner",
+        epilog="Exit codes: 0 one commit was found, 2 a flag is wrong or the ends do not differ, 5"
+        " undecided.",
     )
     group = parser.add_argument_group("what is looked for")
     group.add_argument(

@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
         prog="harness demo",
         example="harness demo --stage-bytes-sizes 100MB 50MB 50MB 50MB 1KB",
         description=f"{__doc__}\n\nThe same as 'harness bench --executor dask' with these flags:\n"
-        f"{shlex.join(FLAGS)}\nFlags of 'harness bench' that are given besides win over these.",
+        f"\n{shlex.join(FLAGS)}\n\nFlags of 'harness bench' that are given besides win over these.",
     )
     parser.add_argument("--executor", default="dask", help="task executor (default: dask)")
     args, others = parser.parse_known_args(argv)

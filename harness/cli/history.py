@@ -18,10 +18,10 @@ from harness.analysis.quality import write_quality
 from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.analysis.verdicts import Rules
+from harness.cli._parser import Parser
 from harness.cli._traced import refuse
 from harness.cli.compare import add_threshold
 from harness.core.errors import HarnessError, InfrastructureError, UsageError
-from harness.core.flags import Parser
 from harness.images import recipe
 from harness.images.releases import LATEST, Chosen, Every, choose, released
 from harness.images.resolve import supported
@@ -127,10 +127,9 @@ def _parser() -> Parser:
         allow_abbrev=False,
         # Two flags of a plan mean something of their own here.
         conflict_handler="resolve",
-        epilog="Example: harness history --stack dask --from 2024.3 --to latest --executor dask"
-        " --ps-connector redis --stage-task-counts 1 1 --stage-bytes-sizes 100MB 1KB 1KB. The same"
-        " command goes on where it was ended, and adds releases that are new. harness history"
-        " --page-only DIR... makes the page again, without containers.",
+        example="harness history plan.toml --stack dask --from 2024.3 --to latest",
+        epilog="The same command goes on where it was ended, and adds releases that are new."
+        " harness history --page-only DIR... makes the page again, without containers.",
     )
     group = parser.add_argument_group("whose history")
     add_plan_flags(parser, containers=True)

@@ -45,13 +45,14 @@ _EXTRAS = {
 }
 """Module that a command imports to its extra and its name in the package index."""
 
-_GROUPS = (
-    ("begin", ("demo", "bench", "run", "slurm", "doctor")),
-    ("look at results", ("report", "plot", "list", "compare", "why")),
+GROUPS = (
+    ("begin", ("demo", "bench", "run", "sweep", "slurm", "doctor")),
+    ("look at results", ("report", "plot", "list", "compare", "why", "site")),
     ("other versions", ("ab", "bisect", "history")),
     ("publish and reproduce", ("pack", "inspect", "reproduce")),
     ("this machine", ("images", "calibrate", "clean", "completion")),
 )
+"""The commands by what they are for; each is in one of these."""
 
 INTERRUPTED = 130
 # As shells count a process that SIGPIPE ended.
@@ -77,7 +78,7 @@ def _summary(name: str) -> str:
 def _help() -> str:
     lines = ["usage: harness COMMAND [FLAG...]", "", (harness.__doc__ or "").strip()]
     left = _commands()
-    for title, names in (*_GROUPS, ("more", tuple(left))):
+    for title, names in (*GROUPS, ("more", tuple(left))):
         known = [name for name in names if name in left]
         if known:
             lines += ["", f"{title}:", *(f"  {name:<10} {_summary(name)}" for name in known)]

@@ -68,8 +68,9 @@ def _parser() -> Parser:
         dest="place",
         choices=tuple(plots.PLACES),
         default="ieee-page",
-        help="width and letters of what the figure is for; the legend stands above and is never cut"
-        " (default: ieee-page)",
+        metavar="PLACE",
+        help=f"width and letters of what the figure is for: {', '.join(plots.PLACES)}; the legend"
+        " stands above and is never cut (default: ieee-page)",
     )
     parser.add_argument(
         "--size",

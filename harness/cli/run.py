@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,10 @@ from harness.workflow.runner import PlanRunner, Watch, no_watch
 
 logger = logging.getLogger("run.workflow-memory")
 
+_EXAMPLE = """harness run --executor thread --ps-connector file --ps-file-dir runs/cache \\
+    --data-management none owned-proxy --stage-task-counts 4 4 1 \\
+    --stage-bytes-sizes 10MB 10MB 10MB 1KB --task-sleep 0.2 --repeat 5"""
+
 
 def main(argv: Sequence[str]) -> int:
     """Parse, run, print."""
@@ -37,7 +42,15 @@ def main(argv: Sequence[str]) -> int:
         plan, directory, places = _from_file(argv)
     else:
         places = None
-        parser = Parser(prog="harness run", description=__doc__, allow_abbrev=False)
+        parser = Parser(
+            prog="harness run",
+            usage="harness run [PLAN.toml] --executor NAME --ps-connector NAME\n"
+            "    --stage-task-counts COUNT... --stage-bytes-sizes BYTES... --task-sleep SEC\n"
+            "    [FLAG...]",
+            description=f"{__doc__}\n\nexample:\n  {_EXAMPLE}",
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
         parser.add_argument_group("plan file").add_argument(
             "--plan",
             metavar="FILE [--places FIRST LAST]",

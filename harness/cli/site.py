@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli._parser import Parser
 from harness.core.errors import HarnessError, UsageError
-from harness.core.parser import Parser
 from harness.core.text import one_line
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="harness site",
         description=__doc__,
-        allow_abbrev=False,
-        epilog="Example: harness site runs/ bundles/*.tar.zst --output site",
+        example="harness site runs/ bundles/*.tar.zst --output site",
     )
     parser.add_argument(
         "results",

@@ -104,7 +104,7 @@ def _plan_parser() -> Parser:
         usage="harness sweep PLAN.toml [--sweep NAME=VALUE,VALUE] [FLAG...]",
         description=__doc__,
         example="harness sweep plan.toml --sweep bytes=1MB,10MB,100MB\n\n"
-        "The plan has {bytes} where the value belongs; a table [sweep] in it says the same.",
+        "The plan has {bytes} where a value belongs; a table [sweep] in it says the same.",
         # A budget is for all cells here.
         conflict_handler="resolve",
         parents=[_own_parser()],

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harness.analysis.tracing_cost import Cost, costs
 from harness.analysis.why import LEFT, OWN_PEAK, TOPOLOGY_PEAK, Why, read_why
+from harness.cli._parser import Parser
 from harness.core.errors import UsageError
-from harness.core.parser import Parser
 from harness.report.tables import as_text
 from harness.report.why import (
     CSV,
@@ -30,7 +30,9 @@ _MOMENTS = {"own": OWN_PEAK, "topology": TOPOLOGY_PEAK, "after": LEFT}
 
 def main(argv: Sequence[str]) -> int:
     """Parse, read, print."""
-    parser = Parser(prog="harness why", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog="harness why", description=__doc__, example="harness why runs/demo --at own"
+    )
     parser.add_argument(
         "directories",
         metavar="DIR",

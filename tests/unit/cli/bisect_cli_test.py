@@ -397,6 +397,6 @@ def test_runs_that_are_not_there_may_be_the_machines_fault(tmp_path: Path, repo:
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bisect.main(["--help"])
-    assert "Example: harness bisect --repo ../distributed --good 2025.3.0" in " ".join(
+    assert "example: harness bisect plan.toml --repo ../distributed --good 2025.3.0" in " ".join(
         capsys.readouterr().out.split()
     )

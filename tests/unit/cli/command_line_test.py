@@ -43,10 +43,36 @@ def test_help_has_groups_and_examples(capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().out
     assert said.index("begin:") < said.index("look at results:") < said.index("this machine:")
     assert all(f"\n  {name} " in said for name in main._commands())
+    assert "more:" not in said
     with pytest.raises(SystemExit):
         bench.main(["--help"])
     first = capsys.readouterr().out.splitlines()[:10]
     assert any(line.startswith("  harness bench --executor dask") for line in first)
+
+
+@pytest.mark.parametrize("command", main._commands())
+def test_every_help_has_an_example_within_the_first_screen(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert _helped(command) == 0
+    screen = capsys.readouterr().out.splitlines()[:24]
+    assert "example:" in screen
+    example = screen[screen.index("example:") + 1]
+    assert example.startswith("  ")
+    assert f"harness {command}" in example
+    # What stands above the flags fits a small terminal.
+    flags = next(
+        n for n, line in enumerate(screen) if line in ("options:", "positional arguments:")
+    )
+    assert max(map(len, screen[:flags])) <= 80
+
+
+def _helped(command: str) -> int:
+    try:
+        return main.main([command, "--help"])
+    except SystemExit as done:
+        return int(done.code or 0)
 
 
 @pytest.mark.parametrize(

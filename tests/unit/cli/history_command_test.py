@@ -211,7 +211,7 @@ def test_the_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
         main.main(["history", "--help"])
     assert done.value.code == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Example: harness history --stack dask --from 2024.3 --to latest" in out
+    assert "example: harness history plan.toml --stack dask --from 2024.3 --to latest" in out
     # Each is told once, with its meaning here.
     assert out.count("the package, such as dask, without a version") == 1
     assert "run other versions of packages" not in out
