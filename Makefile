@@ -31,7 +31,7 @@ ARGS ?=
 ##   ENGINE=none        never install or start a Docker engine; fail when none answers
 ##   PYTHON=python3.13  makes the virtual environment (3.11 or newer)
 
-.PHONY: help setup venv full engine bench demo run test lint unit integration mutants images lock vendor clean
+.PHONY: help setup venv full engine bench demo run test lint unit integration mutants images lock docs results vendor clean
 
 help: ## list the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -95,7 +95,14 @@ lock: full ## pin the newest versions of all that the harness needs on the host
 	@$(COMPILE) --upgrade --extra bench --extra report --constraint requirements-dev.lock \
 	  --output-file requirements.lock
 
-vendor: ## fetch the charting library that reports hold, as pinned in scripts/vendor (needs npm)
+docs: full ## the documentation as a site, in build/docs
+	@.venv/bin/mkdocs build --quiet --strict
+	@echo build/docs/index.html
+
+results: full engine ## measure the demo's workload on every executor, into results/ (ten minutes)
+	@scripts/results
+
+vendor: ## fetch what is held of others' JavaScript, as pinned in scripts/vendor (needs npm)
 	@scripts/vendor
 
 clean: ## remove the virtual environment, caches and our images; results in runs/ stay
