@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.digits import seconds
 from harness.analysis.runs import Records, read_records
 from harness.analysis.session import Run
 from harness.core.sizes import format_size
@@ -133,11 +134,11 @@ def _headline(summary: Mapping[str, Any], runs: Sequence[Run]) -> str:
         metrics = mode.get("metrics") or {}
         said = []
         if "makespan" in metrics:
-            said.append(f"{metrics['makespan']['median']:.3f} s")
+            said.append(seconds(metrics["makespan"]["median"]))
         if "net_peak" in metrics:
             said.append(format_size(metrics["net_peak"]["median"]))
         parts.append(f"{mode.get('mode')} {' '.join(said)}")
-    return "; ".join(parts) or "; ".join(f"{m} {s:.3f} s" for m, s in _makespans(runs).items())
+    return "; ".join(parts) or "; ".join(f"{m} {seconds(s)}" for m, s in _makespans(runs).items())
 
 
 def _makespans(runs: Sequence[Run]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
+from harness.analysis.grades import warning
 from harness.core.errors import HarnessError, UsageError
 from harness.images import Image
 from harness.images.variant import Variant
@@ -117,6 +118,6 @@ def say_why(directory: RunDirectory) -> None:
     except (HarnessError, OSError) as error:
         print(f"Why: {error}")
         return
-    print("\n" + "\n".join([*why.problems, *sentences(why)]))
+    print("\n" + "\n".join([*map(warning, why.problems), *sentences(why)]))
     print("\n" + "\n".join(cost_sentences(why.session)))
     print(f"\nWhy: 'harness why {directory.path}' prints who holds how much")

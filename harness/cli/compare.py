@@ -15,6 +15,7 @@ from harness.analysis.compare import (
     SessionComparison,
     compare_sessions,
 )
+from harness.analysis.grades import warning
 from harness.analysis.identity import other_work
 from harness.analysis.readers import read_sessions
 from harness.analysis.session import Session
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         sessions = read_sessions([stack.enter_context(opened(path)) for path in given], given)
         a, b = sessions[0], sessions[-1]
     for line in dict.fromkeys((*a.problems, *b.problems)):
-        print(f"warning: {line}", file=sys.stderr)
+        print(warning(line), file=sys.stderr)
     _refuse(a, b, args)
     modes = [tuple(args.modes)] if args.modes else None
     found = compare_sessions(a, b, _question(args), modes=modes)

@@ -12,6 +12,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from harness.analysis.grades import warning
 from harness.analysis.history import History, require_same_work
 from harness.analysis.identity import packages, plan_differences, version_of
 from harness.analysis.quality import write_quality
@@ -403,7 +404,7 @@ def _show(
     ]
     for session in named:
         for line in session.problems if session is not None else ():
-            print(f"warning: {line}", file=sys.stderr)
+            print(warning(line), file=sys.stderr)
     history = History(record.package, tuple(versions), tuple(named), rules)
     skipped = {each: why for each, why in record.skipped.items() if each not in sessions}
     asked = Asked(record.facts(), skipped, record.left_out)

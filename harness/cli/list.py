@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.grades import warning
 from harness.analysis.listing import Entry, entries
 from harness.cli._parser import Parser
 from harness.core.errors import UsageError
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"{parent}: cannot be read ({error.strerror})") from None
     for entry in found:
         for line in entry.problems:
-            print(f"warning: {line}", file=sys.stderr)
+            print(warning(line), file=sys.stderr)
     found.sort(key=_KEYS[args.sort])
     if args.json:
         print(json.dumps([_plain(entry) for entry in found], indent=2))

@@ -12,12 +12,14 @@ from matplotlib.axes import Axes
 
 from harness.analysis.curves import typical_run
 from harness.analysis.figures import Group, RunFigures, group_runs
+from harness.analysis.grades import warning
 from harness.analysis.readers import read_session
 from harness.analysis.session import Session
 from harness.cli._parser import Parser
 from harness.core.errors import UsageError
-from harness.report import plots
+from harness.report import captions, plots
 from harness.report.palette import mode_looks
+from harness.report.terminal import paragraph, screen_of
 from harness.reproduce.reader import opened
 
 _SUFFIXES = plots.SUFFIXES
@@ -33,14 +35,15 @@ def main(argv: Sequence[str]) -> int:
     with opened(args.directory) as path:
         session = read_session(path)
     for line in session.problems:
-        print(f"warning: {line}", file=sys.stderr)
+        print(warning(line), file=sys.stderr)
     groups = _chosen(group_runs([session]), args)
     try:
         figure = plots.new_figure(_drawing(groups, args), _place(args))
-        plots.save(figure, args.output, _source(args.directory, session))
+        caption = _caption(groups, args)
+        plots.save(figure, args.output, _source(args.directory, session), caption)
     except OSError as error:
         raise UsageError(f"--output {args.output}: cannot be written ({error.strerror})") from None
-    print(args.output)
+    print(f"{args.output}\n{paragraph(f'Caption: {caption}', screen_of(sys.stdout))}")
     return 0
 
 
@@ -151,20 +154,32 @@ def _drawing(groups: Sequence[Group], args: argparse.Namespace) -> Callable[[Axe
     )
 
 
+def _caption(groups: Sequence[Group], args: argparse.Namespace) -> str:
+    if args.figure == "services":
+        return captions.of_services(*_shown(groups, args.run))
+    if args.figure == "peaks":
+        return captions.of_peaks(groups)
+    if args.figure == "makespans":
+        return captions.of_makespans(groups)
+    return captions.of_memory(groups, net=not args.absolute, service=args.service or "")
+
+
 def _services(groups: Sequence[Group], run_id: str | None) -> Callable[[Axes], None]:
-    if run_id is None:
-        if len(groups) > 1:
-            raise UsageError("--figure services: shows one run: name a --mode, or a --run")
-        return _services_of(groups[0], typical_run(groups[0]))
-    for group in groups:
-        for run in group.runs:
-            if run.run.run_id == run_id:
-                return _services_of(group, run)
-    known = ", ".join(run.run.run_id for group in groups for run in group.runs)
-    raise UsageError(f"--run {run_id}: no such run; there is {known}")
-
-
-def _services_of(group: Group, run: RunFigures) -> Callable[[Axes], None]:
+    group, run = _shown(groups, run_id)
     if not run.scopes:
         raise UsageError(f"--figure services: none of {run.run.run_id}: {run.absent}")
     return lambda axes: plots.draw_services(axes, group, run)
+
+
+def _shown(groups: Sequence[Group], run_id: str | None) -> tuple[Group, RunFigures]:
+    """Return the one run that is drawn stacked by service, and its group."""
+    if run_id is None:
+        if len(groups) > 1:
+            raise UsageError("--figure services: shows one run: name a --mode, or a --run")
+        return groups[0], typical_run(groups[0])
+    for group in groups:
+        for run in group.runs:
+            if run.run.run_id == run_id:
+                return group, run
+    known = ", ".join(run.run.run_id for group in groups for run in group.runs)
+    raise UsageError(f"--run {run_id}: no such run; there is {known}")

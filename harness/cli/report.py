@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from harness.analysis.figures import group_runs
+from harness.analysis.grades import Grade, findings
 from harness.analysis.readers import read_sessions
 from harness.analysis.session import Session
 from harness.cli._parser import Parser
@@ -63,8 +64,9 @@ def _report(args: argparse.Namespace) -> int:
 def _write(sessions: Sequence[Session], output: Path | None) -> int:
     groups = group_runs(sessions)
     for session in sessions:
-        for line in session.problems:
-            print(f"warning: {line}", file=sys.stderr)
+        for found in findings(session):
+            if found.grade is not Grade.FINE:
+                print(found, file=sys.stderr)
     screen = screen_of(sys.stdout)
     print("\n\n".join(as_text(table, screen) for table in tables(groups)))
     said = story(groups)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.grades import warning
 from harness.cli._parser import Parser
 from harness.core.errors import HarnessError, UsageError
 from harness.core.text import one_line
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         ) from None
     for result in results:
         if "problem" in result:
-            print(f"warning: {result['name']}: {result['problem']}", file=sys.stderr)
+            print(warning(f"{result['name']}: {result['problem']}"), file=sys.stderr)
     shown = sum("problem" not in result for result in results)
     print(f"{shown} of {len(results)} results\nSite: {page}")
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from harness.analysis.grades import warning
 from harness.analysis.tracing_cost import Cost, costs
 from harness.analysis.why import LEFT, OWN_PEAK, TOPOLOGY_PEAK, Why, read_why
 from harness.cli._parser import Parser
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         whys = [read_why(stack.enter_context(opened(path))) for path in given]
         for path, why in zip(given, whys, strict=True):
             for line in why.problems:
-                print(f"warning: {line}", file=sys.stderr)
+                print(warning(line), file=sys.stderr)
             if not path.is_file():
                 # A folder of somebody else's is read all the same.
                 with suppress(OSError):

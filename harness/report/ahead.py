@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from harness.core.environment import child_environment
-from harness.report.terminal import PLAIN, Screen, paragraph
+from harness.report.terminal import PLAIN, Screen, paragraph, style_of
 
 _COMMAND = (sys.executable, "-m", "harness.report.ahead")
 _LONGEST_S = 600
@@ -69,9 +69,9 @@ class ReportAhead:
 def main() -> int:
     """Read one line, what is wanted and the run directory, and do it."""
     from harness.analysis.figures import group_runs  # noqa: PLC0415
+    from harness.analysis.grades import findings  # noqa: PLC0415
     from harness.analysis.readers import read_session  # noqa: PLC0415
     from harness.core.errors import HarnessError  # noqa: PLC0415
-    from harness.report.evidence import quality_lines  # noqa: PLC0415
     from harness.report.story import story  # noqa: PLC0415
     from harness.report.tables import as_text, tables  # noqa: PLC0415
     from harness.report.write import write_report  # noqa: PLC0415
@@ -87,10 +87,8 @@ def main() -> int:
         groups = group_runs([session])
         for table in tables(groups):
             print(f"{as_text(table, screen)}\n")  # noqa: T201
-        for line in quality_lines(session.documents.get("quality", {})):
-            print(paragraph(line, screen))  # noqa: T201
-        for line in session.problems:
-            print(paragraph(f"warning: {line}", screen))  # noqa: T201
+        for found in findings(session):
+            print(paragraph(str(found), screen, style_of(str(found))))  # noqa: T201
         said = story(groups)
         if said:
             print(f"\n{paragraph(said, screen, 'bold')}")  # noqa: T201

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.curves import Band, band, baseline_of, run_curve, thin_together
+from harness.analysis.digits import three
 from harness.analysis.figures import Group, Range, RunFigures
 from harness.analysis.series import TOPOLOGY, Levels
 from harness.analysis.statistics import Spread
@@ -82,7 +83,7 @@ def _must_hold(payload: int, until_s: float) -> dict[str, Any]:
         "x": [0, until_s],
         "y": [payload, payload],
         "line": {"color": "#808080", "dash": "dot", "width": 1.5},
-        "hovertemplate": "%{y:.4s}B<extra>all payload</extra>",
+        "hovertemplate": "%{y:.3s}B<extra>all payload</extra>",
         "meta": "net",
     }
 
@@ -104,14 +105,14 @@ def _band_traces(group: Group, found: Band, style: Look, *, net: bool) -> list[d
         "name": f"{group.label} ({runs} run{'s' if runs > 1 else ''}{went})",
         "y": floats(found.median[kept]),
         "line": {"color": style.color, "dash": style.dash, "width": 2},
-        "hovertemplate": "%{y:.4s}B" + f"<extra>{group.label}</extra>",
+        "hovertemplate": "%{y:.3s}B" + f"<extra>{group.label}</extra>",
     }
     if runs == 1:
         return [median]
     spread = np.stack([found.low[kept], found.high[kept]], axis=1)
     median["customdata"] = floats(spread)
     median["hovertemplate"] = (
-        "%{y:.4s}B  (%{customdata[0]:.4s}B to %{customdata[1]:.4s}B)"
+        "%{y:.3s}B  (%{customdata[0]:.3s}B to %{customdata[1]:.3s}B)"
         f"<extra>{group.label}</extra>"
     )
     edge = {"line": {"width": 0, "color": style.color}, "hoverinfo": "skip", "showlegend": False}
@@ -143,7 +144,7 @@ def peaks_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart | N
                     "color": style.color,
                     "pattern": {"shape": style.hatch, "fillmode": "overlay", "size": 6},
                 },
-                "hovertemplate": "%{x}: %{y:.4s}B<br>%{text}<extra>" + group.label + "</extra>",
+                "hovertemplate": "%{x}: %{y:.3s}B<br>%{text}<extra>" + group.label + "</extra>",
             }
         )
     if not traces:
@@ -228,7 +229,7 @@ def _area(name: str, t_s: Any, levels: Levels, style: Look, containers: int) -> 
         "line": {"width": 1, "color": style.color},
         "fillcolor": style.faint(0.45),
         "fillpattern": {"shape": style.hatch, "fgcolor": style.color, "size": 6, "solidity": 0.3},
-        "hovertemplate": "%{y:.4s}B" + f"<extra>{name}</extra>",
+        "hovertemplate": "%{y:.3s}B" + f"<extra>{name}</extra>",
     }
 
 
@@ -240,7 +241,7 @@ def _line(name: str, x: Any, y: Any, color: str, dash: str) -> dict[str, Any]:
         "x": x,
         "y": y,
         "line": {"color": color, "dash": dash, "width": 2.5},
-        "hovertemplate": "%{y:.4s}B" + f"<extra>{name}</extra>",
+        "hovertemplate": "%{y:.3s}B" + f"<extra>{name}</extra>",
     }
 
 
@@ -358,7 +359,7 @@ def _length(start: float | None, end: float | None) -> float | None:
 
 def _duration(start: float | None, end: float | None) -> str:
     length = _length(start, end)
-    return "?" if length is None else f"{length:.3f}"
+    return "?" if length is None else three(length)
 
 
 def _rounded(seconds: float | None) -> float | None:

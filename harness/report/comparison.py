@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from harness.analysis.compare import Row, SessionComparison, Steps, Unit
+from harness.analysis.digits import seconds, three
 from harness.analysis.identity import Package
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.statistics import Spread
@@ -136,7 +137,7 @@ def quantity(value: float, unit: Unit) -> str:
         return format_size(value)
     if unit is Unit.BYTE_SECONDS:
         return f"{format_size(value)} s"
-    return f"{value:.3f} s" if unit is Unit.SECONDS else f"{value:.3f}"
+    return seconds(value) if unit is Unit.SECONDS else three(value)
 
 
 def _signed(value: float, unit: Unit) -> str:

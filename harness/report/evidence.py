@@ -8,18 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.analysis.calibration import Check
+from harness.analysis.digits import percent, three
 from harness.analysis.figures import Group
+from harness.analysis.grades import PAIRS, findings
 from harness.analysis.identity import leading_packages
 from harness.analysis.session import Session
 from harness.core.sizes import format_size
 from harness.report.tables import NOTHING, Table
 from harness.report.terminal import columns
 
-_PAIRS = {
-    "identity": "usage = anon + shmem + file + kernel + sock",
-    "inside_against_cgroup": "inside against cgroup",
-    "docker_against_cgroup": "docker against cgroup",
-}
 _LEDGER = {
     "usage_bytes": "usage",
     "anon_bytes": "anon",
@@ -105,19 +102,19 @@ def sampling(session: Session) -> Table | None:
 def _sampler(found: dict[str, Any]) -> tuple[str, ...]:
     grid = found.get("grid") or {}
     late = [
-        f"{grid[name] / 1e6:.2f} ms" if grid.get(name) is not None else NOTHING
+        f"{three(grid[name] / 1e6)} ms" if grid.get(name) is not None else NOTHING
         for name in ("late_median_ns", "late_p95_ns", "late_max_ns")
     ]
     asked = got = missed = NOTHING
     if grid:
         rate = 1e9 / grid["interval_ns"]
-        asked, got = f"{rate:.4g} Hz", f"{rate * grid['kept']:.4g} Hz"
+        asked, got = f"{rate:.3g} Hz", f"{three(rate * grid['kept'])} Hz"
         missed = str(grid["missed"])
     elif (found.get("details") or {}).get("rows"):
         got = "about 1 Hz"
     cpu = NOTHING
     if found.get("cpu_ns") is not None and found.get("elapsed_ns"):
-        cpu = f"{found['cpu_ns'] / found['elapsed_ns']:.2%}".replace("%", " %")
+        cpu = percent(found["cpu_ns"] / found["elapsed_ns"])
     absent = "; ".join(f"{what}: {why}" for what, why in (found.get("absent") or {}).items())
     return (asked, got, missed, *late, cpu, absent)
 
@@ -129,7 +126,7 @@ def agreement(session: Session) -> Table | None:
         return None
     rows = [
         _agreement(name, document[key])
-        for key, name in _PAIRS.items()
+        for key, name in PAIRS.items()
         if isinstance(document.get(key), dict)
     ]
     gaps = {v: ns for v, ns in (document.get("longest_gap_ns") or {}).items() if ns is not None}
@@ -254,57 +251,22 @@ def _scalar(key: str, value: Any) -> str:
         return format_size(value)
     if key.endswith("_ns") and isinstance(value, int | float):
         return f"{value / 1e6:.3g} ms"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return three(value) if isinstance(value, float) else str(value)
 
 
-def quality_lines(quality: dict[str, Any]) -> Iterator[str]:
-    """Yield lines about what ``quality.json`` says; none if there is no such file."""
-    if not quality:
-        return
-    yield from _clocks(quality)
-    for key, name in _PAIRS.items():
-        found = quality.get(key) or {}
-        if found.get("agrees") is None:
-            yield f"{name}: nothing to compare"
-            continue
-        verdict = "within" if found["agrees"] else "NOT WITHIN"
-        yield (
-            f"{name}: 95 % of {found['readings']} readings off by at most"
-            f" {format_size(found['p95_bytes'])}, {verdict} {format_size(found['bound_bytes'])};"
-            f" largest {format_size(found['largest_bytes'])}"
-            + (f" ({found['largest_at']})" if found["largest_at"] else "")
-        )
-    yield f"bounds: {quality.get('bounds_from', NOTHING)}"
-    yield from _baselines(quality.get("baseline") or {})
-
-
-def _clocks(quality: dict[str, Any]) -> Iterator[str]:
-    for view in ("cgroup", "inside", "docker"):
-        clock = (quality.get("clocks") or {}).get(view)
-        gap = (quality.get("longest_gap_ns") or {}).get(view)
-        if clock is None or gap is None:
-            continue
-        if clock.get("late_p99_ns") is not None:
-            yield (
-                f"{view} view: {clock['kept']:.1%} of the ticks at"
-                f" {clock['interval_ns'] / 1e6:g} ms, {clock['missed']} missed, 99 % at most"
-                f" {clock['late_p99_ns'] / 1e6:.1f} ms late; longest gap {gap / 1e6:.0f} ms"
-            )
-        else:
-            yield f"{view} view: longest gap {gap / 1e6:.0f} ms"
-
-
-def _baselines(baseline: dict[str, Any]) -> Iterator[str]:
-    verdicts = baseline.get("verdicts")
-    if not verdicts or not baseline.get("window_ns"):
-        return
-    window_s, bound = baseline["window_ns"] / 1e9, format_size(baseline["bound_bytes"])
-    told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(verdicts.items()))
-    yield f"baselines (flat within {bound} for {window_s:g} s): {told}"
-    if baseline.get("timed_out"):
-        yield f"not flat before: {', '.join(baseline['timed_out'])}"
-    for lack in baseline.get("not_trimmed") or ():
-        yield f"could not be trimmed: {lack}"
+def trust(session: Session) -> Table | None:
+    """Return all that is known of how well it was measured, with grades; None if nothing is."""
+    found = findings(session)
+    if not found:
+        return None
+    return Table(
+        "trust",
+        "How far to trust it",
+        ("grade", "found", "what follows"),
+        tuple((each.grade.value, each.what, each.why) for each in found),
+        "Fine: nothing to do. Suspicious: look before you rely on it. Do not use: the figures that"
+        " it concerns say nothing.",
+    )
 
 
 def check_table(checks: Sequence[Check]) -> str:
@@ -315,9 +277,9 @@ def check_table(checks: Sequence[Check]) -> str:
             check.column,
             f"{check.probe}: {check.step}",
             check.says,
-            f"{check.expected_bytes / 2**20:.2f}",
-            "nothing" if check.shown_bytes is None else f"{check.shown_bytes / 2**20:.2f}",
-            "-" if check.off_percent is None else f"{check.off_percent:+.3f} %",
+            three(check.expected_bytes / 2**20),
+            "nothing" if check.shown_bytes is None else three(check.shown_bytes / 2**20),
+            "-" if check.off_percent is None else f"{three(check.off_percent, signed=True)} %",
             f"{check.bound_percent:g} %",
             f"{check.seen[0]}/{check.seen[1]}",
             "ok" if check.within else "OUTSIDE",

@@ -182,7 +182,7 @@ def makespan_chart(groups: Sequence[Group], looks: Mapping[str, Look]) -> Chart 
                 "x": [figures.run.makespan_s for figures in runs],
                 "text": [figures.run.run_id for figures in runs],
                 "marker": {"color": style.color, "symbol": style.symbol, "size": 9},
-                "hovertemplate": "%{text}: %{x:.3f} s<extra></extra>",
+                "hovertemplate": "%{text}: %{x:.3r} s<extra></extra>",
             }
         )
     ideal = {g.session.workload.ideal_s for g in groups if g.session.workload}

@@ -17,9 +17,10 @@ from harness.analysis.series import TOPOLOGY
 from harness.core.errors import UsageError
 from harness.core.files import write_whole
 from harness.core.text import one_line
+from harness.report.captions import of_points
 from harness.report.charts import BYTES, Chart, whiskers
 from harness.report.comparison import NOTE, comparison_json, comparisons, quantity
-from harness.report.page import lead, rendered
+from harness.report.page import lead, rendered, warnings
 from harness.report.palette import INK, Look, mode_looks, service_look
 from harness.report.story import circumstances
 from harness.report.tables import NOTHING, Cell, Table, as_text
@@ -224,7 +225,7 @@ def _trace(history: History, line: Line, mode: Look, *, several: bool) -> dict[s
         color = mode.color if several else INK
     name = f"{line.scope}, {line.mode}" if several else line.scope
     there = [(history.versions[n], p) for n, p in enumerate(line.points) if p is not None]
-    shown = "%{y:.4s}B" if _is_bytes(line.metric) else "%{y:.3f} s"
+    shown = "%{y:.3s}B" if _is_bytes(line.metric) else "%{y:.3r} s"
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -373,9 +374,13 @@ def _page(history: History, asked: Asked) -> str:
         lead=lead(sessions),
         circumstances=list(whens)[:1],
         metrics=metrics,
+        captions={
+            metric.name: of_points(metric.label, f"versions of {history.package}", sessions)
+            for metric in metrics
+        },
         versions=tables[0],
         comparisons=tables[1],
-        problems=[line for session in sessions for line in session.problems],
+        problems=warnings(sessions),
         contents=[
             *((metric.name, metric.label.capitalize()) for metric in metrics),
             ("history", "Versions"),

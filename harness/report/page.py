@@ -17,10 +17,11 @@ from harness import __version__
 from harness.analysis.curves import typical_run
 from harness.analysis.failures import failures
 from harness.analysis.figures import Group, RunFigures
+from harness.analysis.grades import Finding, Grade, findings
 from harness.analysis.session import OK, Session
 from harness.analysis.verdicts import Verdict
 from harness.core.files import write_whole
-from harness.report import charts, evidence, failed, first_screen
+from harness.report import captions, charts, evidence, failed, first_screen
 from harness.report.palette import Look, dark_colors
 from harness.report.story import circumstances, plan_in_words, short_names, story
 from harness.report.tables import Table, connector, ledger, outcomes, services, summary
@@ -40,6 +41,9 @@ _MARKED = {
     Verdict.TOO_SMALL.value: "same",
     Verdict.UNDECIDED.value: "unsure",
     Verdict.NOT_COMPARABLE.value: "unsure",
+    Grade.FINE.value: "same",
+    Grade.SUSPICIOUS.value: "unsure",
+    Grade.DO_NOT_USE.value: "worse",
 }
 
 
@@ -95,10 +99,12 @@ def write_page(
         detail: how much of single runs there is.
     """
     found: dict[str, Any] = {
-        "ranked": first_screen.ranked_chart(groups),
-        "makespans": first_screen.makespan_chart(groups, looks),
-        "memory": charts.memory_chart(groups, looks),
-        "peaks": charts.peaks_chart(groups, looks),
+        "ranked": captioned(first_screen.ranked_chart(groups), captions.of_ranking(groups)),
+        "makespans": captioned(
+            first_screen.makespan_chart(groups, looks), captions.of_makespans(groups)
+        ),
+        "memory": captioned(charts.memory_chart(groups, looks), captions.of_memory(groups)),
+        "peaks": captioned(charts.peaks_chart(groups, looks), captions.of_peaks(groups)),
     }
     runs, more = _run_charts(groups, detail)
     bad = failures(groups)
@@ -124,6 +130,7 @@ def write_page(
             failures=[(failed.said(each), each) for each in bad[: failed.MOST]],
             failures_note=failed.left_out(bad),
             runs=runs,
+            captions={key: chart["caption"] for key, chart in (found | more).items() if chart},
             runs_note=_runs_note(groups, runs),
             why=why,
             summary=summary(groups),
@@ -134,12 +141,17 @@ def write_page(
             ledger_marks=evidence.ledger(groups),
             connector=connector(groups),
             evidence=[_evidence(n, s) for n, s in enumerate(sessions, 1)],
-            problems=[line for session in sessions for line in session.problems],
+            problems=warnings(sessions),
             contents=_contents(
                 sessions, groups, runs, comparisons, failed=bool(bad), why=bool(why)
             ),
         ),
     )
+
+
+def captioned(chart: charts.Chart | None, caption: str) -> charts.Chart | None:
+    """Return a chart with the caption that stands below it."""
+    return None if chart is None else chart | {"caption": caption}
 
 
 def rendered(
@@ -225,7 +237,10 @@ def _run_charts(groups: Sequence[Group], detail: Detail) -> tuple[list[RunCharts
             runs.append(typical)
         keys = []
         for figures in runs:
-            chart = charts.run_chart(group, figures, points, tasks)
+            chart = captioned(
+                charts.run_chart(group, figures, points, tasks),
+                captions.of_services(group, figures),
+            )
             if chart is not None:
                 key = f"run-{number}-{figures.run.run_id}"
                 by_key[key] = chart
@@ -272,6 +287,16 @@ def _ran(session: Session) -> str:
     return f"{executor} and {connector_name}" if connector_name else executor
 
 
+def warnings(sessions: Sequence[Session]) -> list[Finding]:
+    """Return what a reader must know before the figures: all that is not fine."""
+    return [
+        found
+        for session in sessions
+        for found in findings(session)
+        if found.grade is not Grade.FINE
+    ]
+
+
 def lead(sessions: Sequence[Session]) -> str:
     """Return in words what was run, and what its memory is of."""
     views = {session.memory.view for session in sessions if session.memory}
@@ -287,6 +312,7 @@ def lead(sessions: Sequence[Session]) -> str:
 
 def _evidence(number: int, session: Session) -> dict[str, Any]:
     tables = [
+        evidence.trust(session),
         evidence.sampling(session),
         evidence.agreement(session),
         evidence.calibration(session),

@@ -157,13 +157,14 @@ def new_figure(draw: Callable[[Axes], None], place: Place = PLACES["ieee-page"])
     return figure
 
 
-def save(figure: Figure, path: Path, source: str = "") -> Path:
+def save(figure: Figure, path: Path, source: str = "", caption: str = "") -> Path:
     """Write a figure in the format its name ends with; nothing in it depends on the time.
 
     Args:
         figure: as :func:`new_figure` makes it.
         path: ends with one of ``SUFFIXES``.
         source: what the figure is of, so that whoever has it can cite that; goes into its metadata.
+        caption: goes there, too.
 
     Raises:
         UsageError: for PGF, where there is no LaTeX to measure its words.
@@ -175,9 +176,9 @@ def save(figure: Figure, path: Path, source: str = "") -> Path:
             " texlive-latex-recommended, or name a file that ends with .pdf"
         )
     metadata: dict[str, dict[str, str | None]] = {
-        "svg": {"Date": None, "Title": source or None},
-        "pdf": {"CreationDate": None, "Title": source or None},
-        "png": {"Title": source} if source else {},
+        "svg": {"Date": None, "Title": source or None, "Description": caption or None},
+        "pdf": {"CreationDate": None, "Title": source or None, "Subject": caption or None},
+        "png": {k: v for k, v in (("Title", source), ("Description", caption)) if v},
         "eps": {"Creator": source or "workflow-memory-harness"},
     }
     if suffix == "eps":

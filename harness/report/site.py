@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.analysis.compare import METRICS, Metric, sample_of
+from harness.analysis.digits import seconds
 from harness.analysis.figures import Group, group_runs
 from harness.analysis.identity import leading_packages, version_of
 from harness.analysis.readers import read_session
@@ -261,6 +262,7 @@ def write_index(output: Path, results: Sequence[Mapping[str, Any]], pages: Seque
                 "other": vars(look(5)),
             },
             size=format_size,
+            seconds=seconds,
         ),
     )
     return page

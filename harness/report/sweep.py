@@ -17,9 +17,10 @@ from harness.analysis.verdicts import Verdict
 from harness.core.errors import UsageError
 from harness.core.files import write_whole
 from harness.core.sizes import format_size
+from harness.report.captions import of_points
 from harness.report.charts import BYTES, Chart, whiskers
 from harness.report.comparison import comparison_json, quantity
-from harness.report.page import rendered
+from harness.report.page import rendered, warnings
 from harness.report.palette import Look, mode_looks
 from harness.report.story import circumstances
 from harness.report.tables import NOTHING, Cell, Table, as_text, between
@@ -216,7 +217,7 @@ def metric_chart(panel: Panel, metric: Metric) -> Chart | None:
 def _trace(
     there: Sequence[tuple[Any, str, Spread]], name: str, look: Look, metric: Metric
 ) -> dict[str, Any]:
-    shown = {Unit.BYTES: "%{y:.4s}B", Unit.SECONDS: "%{y:.3f} s"}.get(metric.unit, "%{y:.3f}")
+    shown = {Unit.BYTES: "%{y:.3s}B", Unit.SECONDS: "%{y:.3r} s"}.get(metric.unit, "%{y:.3r}")
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -260,6 +261,7 @@ def write_sweep(directory: Path, swept: Swept) -> Path:
 def _page(swept: Swept) -> str:
     sessions = [point.session for point in swept.points if point.session is not None]
     found: dict[str, Chart] = {}
+    texts: dict[str, str] = {}
     shown: list[tuple[Metric, list[tuple[str, str, list[str]]]]] = []
     for metric in shown_metrics():
         charts = []
@@ -268,6 +270,7 @@ def _page(swept: Swept) -> str:
             if chart is not None:
                 key = f"{metric.name}-{number}"
                 found[key] = chart
+                texts[key] = of_points(f"{metric.label} {_of(panel)}".strip(), panel.axis, sessions)
                 said = [
                     _contest_line(panel, contest)
                     for contest in panel.contests
@@ -285,10 +288,11 @@ def _page(swept: Swept) -> str:
         lead=_lead(swept),
         circumstances=list(dict.fromkeys(circumstances(sessions)))[:1],
         shown=shown,
+        captions=texts,
         more=f"{left} more panels are in {CSV}." if left > 0 else "",
         tables=[metric_table(swept, metric) for metric, _ in shown],
         skipped=[f"{name}: {why}" for name, why in swept.skipped.items()],
-        problems=[line for session in sessions for line in session.problems],
+        problems=warnings(sessions),
         contents=[(metric.name, metric.label.capitalize()) for metric, _ in shown]
         + [("tables", "Tables")],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from harness.analysis.digits import three
 from harness.analysis.figures import PARTS, Group, Range, RunFigures, ScopeSummary
 from harness.analysis.predicted import Comparison, predictions
 from harness.analysis.session import OK, Session
@@ -60,7 +61,7 @@ def summary(groups: Sequence[Group]) -> Table:
     for group in groups:
         scope = group.topology
         memory = _memory(scope) if scope else _no_memory(group)
-        makespan = _ranged(group.makespan, lambda value: f"{value:.3f}")
+        makespan = _ranged(group.makespan, three)
         went, all_runs = len(group.figures), len(group.runs)
         runs = str(went) if went == all_runs else f"{went} of {all_runs}"
         rows.append((group.label, runs, makespan, *memory))
@@ -217,7 +218,7 @@ def _comparison(found: Comparison | None) -> tuple[str, ...]:
 def _off(found: Comparison | None) -> str:
     if found is None:
         return NOTHING
-    return "not 0" if found.off_percent is None else f"{found.off_percent:+.3f} %"
+    return "not 0" if found.off_percent is None else f"{three(found.off_percent, signed=True)} %"
 
 
 def outcomes(groups: Sequence[Group]) -> Table:
@@ -251,7 +252,7 @@ def _outcome(figures: RunFigures, held: dict[str, object] | None) -> tuple[str, 
     if held is not None:
         at_end = f"{held['objects_at_end']} (predicted {held['objects_predicted']})"
         left = str(held["objects_left"])
-    makespan = NOTHING if run.makespan_s is None else f"{run.makespan_s:.3f}"
+    makespan = NOTHING if run.makespan_s is None else three(run.makespan_s)
     peak = format_size(figures.topology.net_peak_bytes) if figures.topology else NOTHING
     ended = run.outcome if run.outcome == OK else f"{run.outcome}: {run.reason}"
     return (run.run_id, makespan, peak, at_end, left, ended)

@@ -27,6 +27,8 @@ _STYLES: Mapping[str, str] = {
     "timeout": "bold red",
     "killed": "bold red",
     "leak": "bold red",
+    "suspicious": "yellow",
+    "do not use": "bold red",
 }
 
 
@@ -179,7 +181,7 @@ def _grid(table: Table, screen: Screen) -> str:
     for title, right in zip(table.header, table.right, strict=True):
         grid.add_column(Text(title.strip()), justify="right" if right else "left", overflow="fold")
     for row in table.rows:
-        grid.add_row(*(Text(str(cell), style=_style(str(cell))) for cell in row))
+        grid.add_row(*(Text(str(cell), style=style_of(str(cell))) for cell in row))
     lines = _printed(grid, screen).split("\n")
     # Rich rules the padding, too: a rule is as wide as its column, so that programs can cut there.
     return "\n".join(line.replace("- ", "  ") if _is_rule(line) else line for line in lines)
@@ -189,7 +191,8 @@ def _is_rule(line: str) -> bool:
     return "-" in line and set(line) <= {"-", " "}
 
 
-def _style(cell: str) -> str:
+def style_of(cell: str) -> str:
+    """Return the style of a cell or a line: of the word before its colon."""
     return _STYLES.get(cell.partition(":")[0], "")
 
 

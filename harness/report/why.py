@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from harness.analysis.digits import percent
 from harness.analysis.holders import NO_NAME, Holder, Known, known
 from harness.analysis.session import distinct_names
 from harness.analysis.why import (
@@ -274,7 +275,7 @@ def worth_telling(why: Why, run_id: str, moment: str) -> list[Account]:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.1f} %"
+    return percent(share)
 
 
 # --- two sessions -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from harness.analysis.grades import warning
 from harness.analysis.session import Session
 from harness.analysis.tracing_cost import costs
 from harness.analysis.why import OWN_PEAK, Account, Copies, Why, read_why, traced_path
@@ -75,9 +76,8 @@ def why_parts(sessions: Sequence[Session]) -> tuple[list[WhyPart], dict[str, Cha
             modes.append(ModeWhy(run.mode, said, figures, key if chart is not None else ""))
         tables = [overview(why)]
         cost = cost_table(costs(why.session), why.sizes)
-        parts.append(
-            WhyPart(title, modes, [*tables, *([cost] if cost else [])], list(why.problems))
-        )
+        problems = [warning(line) for line in why.problems]
+        parts.append(WhyPart(title, modes, [*tables, *([cost] if cost else [])], problems))
     return parts, charts
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.analysis.compare import METRICS, Measured, Question, Row, compare_groups
 from harness.analysis.figures import Group, RunFigures, ScopeFigures, reference
+from harness.analysis.grades import findings, worst
 from harness.analysis.identity import other_work, packages
 from harness.analysis.session import Session
 from harness.analysis.statistics import spread
@@ -149,6 +150,8 @@ def _session(session: Session) -> dict[str, Any]:
         else None,
         "runs": len(session.runs),
         "problems": list(session.problems),
+        "grade": worst(findings(session)).value,
+        "warnings": [found.as_dict() for found in findings(session)],
     }
 
 

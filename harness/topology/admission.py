@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.analysis.grades import Grade
 from harness.core.errors import InfrastructureError, UsageError
 from harness.plan import Plan
 from harness.topology import checks, doctor, nodes
@@ -14,6 +15,8 @@ from harness.topology.ahead import available_bytes, look_ahead
 from harness.topology.checks import Verdict
 from harness.topology.compose import plan_files, services
 from harness.topology.engine import connect, describe
+
+_MATTERS = ("clock", "swap", "huge pages", "other load")
 
 
 def admit(plan: Plan, run_dir: Path | str) -> list[str]:
@@ -64,10 +67,15 @@ def admit(plan: Plan, run_dir: Path | str) -> list[str]:
         if check.verdict == Verdict.FAIL:
             raise InfrastructureError(f"{check.name}: {check.found}: {check.remedy}")
     return [
-        f"warning: {check.name}: {check.found}: {check.remedy}"
+        f"{_matters(check.name)}: {check.name}: {check.found}: {check.remedy}"
         for check in found
         if check.verdict == Verdict.WARN
     ]
+
+
+def _matters(name: str) -> Grade:
+    """Return whether a warning about this machine concerns the figures, or only the way there."""
+    return Grade.SUSPICIOUS if name in _MATTERS else Grade.FINE
 
 
 def _refuse_ignored(plan: Plan) -> None:

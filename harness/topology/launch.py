@@ -14,6 +14,7 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 from requests.exceptions import RequestException
 
+from harness.analysis.grades import Grade, warning
 from harness.core.errors import InfrastructureError
 from harness.core.files import write_whole
 from harness.images import Image, ensure
@@ -421,7 +422,7 @@ class LaunchedTopology:
         for part in self.parts:
             left = [] if part.parents.reason else part.node.agent.remove_cgroups(self.name)
             for directory in left:
-                self.launch.say(f"warning: {directory} could not be removed")
+                self.launch.say(f"{Grade.FINE}: {directory} could not be removed")
 
     def _take_down(self) -> None:
         launch = self.launch
@@ -437,8 +438,8 @@ class LaunchedTopology:
         ]
         for part in silent:
             launch.say(
-                f"warning: the engine{part.node.of} does not answer: {self.name} is left in place;"
-                f" 'harness clean {self.name}' removes it"
+                f"{Grade.FINE}: the engine{part.node.of} does not answer: {self.name} is left in"
+                f" place; 'harness clean {self.name}' removes it"
             )
         if silent:
             self._stack.pop_all()
@@ -447,7 +448,7 @@ class LaunchedTopology:
             for part in there:
                 part.project.logs(logs, part.client)
         except OSError as error:
-            launch.say(f"warning: the logs could not be saved: {error.strerror or error}")
+            launch.say(f"{Grade.FINE}: the logs could not be saved: {error.strerror or error}")
         finally:
             _each(there, lambda part: part.project.down(part.client))
             self._is_down = not silent
@@ -463,7 +464,7 @@ class LaunchedTopology:
             agent = part.node.agent
             unwritten = agent.fetch(part.folder)
             if unwritten:
-                self.launch.say(f"warning: not all that containers wrote is here: {unwritten}")
+                self.launch.say(warning(f"not all that containers wrote is here: {unwritten}"))
             if self._is_down:
                 agent.drop_folders(part.folder)
         collect_reports(self.launch.directory, suffix)
@@ -472,7 +473,7 @@ class LaunchedTopology:
                 continue
             part.intake.end(str(self.number))
             for line in part.intake.warnings():
-                self.launch.say(line)
+                self.launch.say(warning(line))
             if self._is_down:
                 part.intake.remove()
 

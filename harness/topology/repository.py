@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.analysis.grades import Grade
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.text import one_line
 from harness.images.programs import ask_git, git, last_line
@@ -94,8 +95,8 @@ class Repository:
         """Return what may go wrong with the commits up to one, one line each."""
         if not git(self.path, "describe", "--tags", bad, fails=True):
             return [
-                f"warning: {flag} {self.path}: no tag before {bad[:SHORT]}: versions that are made"
-                " of tags will be wrong; 'git fetch --tags' brings them"
+                f"{Grade.SUSPICIOUS}: {flag} {self.path}: no tag before {bad[:SHORT]}: versions"
+                " that are made of tags will be wrong; 'git fetch --tags' brings them"
             ]
         return []
 

@@ -91,6 +91,8 @@
     select.addEventListener("change", () => {
       const place = document.getElementById(select.dataset.chooses);
       place.dataset.chart = select.value;
+      const caption = document.querySelector(`[data-caption="${select.dataset.chooses}"] span`);
+      if (caption) caption.textContent = charts[select.value].caption;
       draw(place);
     });
   }
@@ -98,6 +100,32 @@
     for (const input of document.querySelectorAll(`input[name="${place.dataset.switch}"]`)) {
       input.addEventListener("change", () => show(place));
     }
+  }
+  // Selecting works from disk in every browser; the clipboard's own interface does not.
+  function copy(text) {
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.setAttribute("readonly", "");
+    area.className = "copied";
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done ? Promise.resolve() : navigator.clipboard.writeText(text);
+  }
+  for (const button of document.querySelectorAll("button.copy")) {
+    const name = button.textContent;
+    button.addEventListener("click", () => {
+      const said = (word) => {
+        button.textContent = word;
+        button.focus();
+        setTimeout(() => (button.textContent = name), 2000);
+      };
+      copy(button.parentElement.querySelector("span").textContent).then(
+        () => said("Copied"),
+        () => said("Select the text to copy it"),
+      );
+    });
   }
   const again = () => drawn().forEach(draw);
   dark.addEventListener("change", () => {

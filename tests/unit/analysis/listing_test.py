@@ -14,18 +14,18 @@ def test_our_directories_are_listed_with_plan_outcome_and_headline(tmp_path: Pat
     (entry,) = entries(tmp_path)
     assert (entry.name, entry.executor, entry.connector) == ("one", "dask", "redis")
     assert (entry.stages, entry.runs, entry.outcome) == ("2-1", 2, "2 ok")
-    assert entry.headline == "none 2.000 s"
+    assert entry.headline == "none 2.00 s"
     metrics = {"makespan": {"median": 2.0}, "net_peak": {"median": 5_000_000}}
     summary = {"modes": [{"mode": "none", "metrics": metrics}]}
     (directory.path / "summary.json").write_text(json.dumps(summary))
-    assert entries(tmp_path)[0].headline == "none 2.000 s 5.00 MB"
+    assert entries(tmp_path)[0].headline == "none 2.00 s 5.00 MB"
 
 
 def test_psbenchs_directories_are_listed_too() -> None:
     found = {entry.name: entry for entry in entries(PAPER)}
     assert found["polaris-manual-proxy"].stages == "32-1 x 8"
     assert found["polaris-manual-proxy"].outcome == "3 ok"
-    assert found["polaris-default-proxy"].headline == "default-proxy 165.525 s"
+    assert found["polaris-default-proxy"].headline == "default-proxy 166 s"
 
 
 def test_nothing_in_a_directory_stops_the_list(tmp_path: Path) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,15 +16,10 @@ from harness.report.sweep import CSV, FIGURES, PAGE
 from harness.topology import sides
 from harness.topology.bench import Bench
 from harness.topology.resume import write_bench_file
+from tests.many_runs import SIZES, write_sweep
 from tests.rundirs import MANIFEST, write_run_directory
 
 MB = 1_000_000
-SIZES = {"1MB": 1, "10MB": 10, "100MB": 100}
-# Proxies cost 20 MB and save one of two copies: they win from 20 MB of payload on.
-PEAKS: dict[str, Callable[[int], float]] = {
-    "none": lambda n: 30 + 2 * n,
-    "owned-proxy": lambda n: 50 + n,
-}
 PLAN = """\
 executor = "dask"
 ps-connector = "redis"
@@ -36,26 +29,6 @@ stage-bytes-sizes = ["{bytes}", "{bytes}", "1KB"]
 task-sleep = 0.1
 repeat = 6
 """
-
-
-def write_sweep(place: Path, workers: tuple[str, ...] = ("2",)) -> Path:
-    """Write the directory of a sweep that was run."""
-    chance = random.Random(1)
-    cells: dict[str, Any] = {}
-    for count in workers:
-        for size, n in SIZES.items():
-            name = f"{len(cells) + 1}-bytes-{size}"
-            cells[name] = {"bytes": [size], "dask-workers": [count]}
-            peaks = {
-                mode: [int(of(n) * MB * (1 + 0.01 * chance.gauss(0, 1))) for _ in range(6)]
-                for mode, of in PEAKS.items()
-            }
-            directory = write_run_directory(place / name, peaks, interleaved=True, events=False)
-            directory.manifest.write_text(json.dumps(MANIFEST))
-    parameters = {"bytes": [[size] for size in SIZES], "dask-workers": [[n] for n in workers]}
-    record = {"schema_version": 1, "parameters": parameters, "cells": cells, "options": {}}
-    (place / "sweep.json").write_text(json.dumps(record))
-    return place
 
 
 @pytest.fixture(scope="module")

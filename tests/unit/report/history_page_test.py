@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,10 @@ import pytest
 
 from harness.cli import main
 from harness.report.history import CSV, DOCUMENT, PAGE
-from tests.rundirs import MANIFEST, write_run_directory
+from tests.many_runs import write_versions
 
 MB = 1_000_000
-RUNS = 6
 REASON = "--stack dask==2025.3.0: image dask: Because " + "something is not there " * 20
-
-
-def write_versions(root: Path, runner: dict[str, int], modes: tuple[str, ...]) -> None:
-    """Write a run directory for each version, with this net peak of the runner in MB."""
-    chance = random.Random(1)
-
-    def around(size: float) -> int:
-        return int(size * (1 + 0.01 * chance.gauss(0, 1)))
-
-    for version, size in runner.items():
-        directory = write_run_directory(
-            root / version,
-            {mode: [around(30 * MB) for _ in range(RUNS)] for mode in modes},
-            others={"runner": (80 * MB, [around(size * MB) for _ in range(RUNS * len(modes))])},
-            events=False,
-        )
-        packages = {"packages": {"dask": version}}
-        directory.manifest.write_text(json.dumps(MANIFEST | {"runner": packages}))
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def test_what_cannot_be_shown_is_said(
     assert main.main(["site", str(bad), str(runs / "runs" / "a"), "-o", str(output)]) == 0
     captured = capsys.readouterr()
     assert "1 of 2 results" in captured.out
-    assert "warning: bad: " in captured.err
+    assert "suspicious: bad: " in captured.err
     assert "Left out: bad: " in (output / INDEX).read_text()
 
 

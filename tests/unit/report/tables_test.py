@@ -37,7 +37,7 @@ def test_the_summary_states_memory_with_and_without_its_baseline(tmp_path: Path)
     (row,) = table.rows
     said = dict(zip((title.strip() for title in table.header), map(str, row), strict=True))
     assert said["mode"] == "none"
-    assert (said["runs"], said["makespan s"]) == ("3", "2.000")
+    assert (said["runs"], said["makespan s"]) == ("3", "2.00")
     assert (said["baseline"], said["peak"], said["net peak"]) == ("110 MB", "140 MB", "30.0 MB")
     assert said["peak from"] == "kernel, sampled at 20 ms"
     text = as_text(table)
@@ -65,7 +65,7 @@ def test_outcomes_tell_what_failed_and_why(tmp_path: Path) -> None:
     with RowWriter(directory.outcomes, OutcomeRow) as rows:
         rows.write(OutcomeRow("0002-none-2", "none", 2, "failed", "a worker died"))
     one, two = outcomes(group_runs([read_session(directory.path)])).rows
-    assert list(map(str, one)) == ["0001-none-1", "2.000", "1.00 MB", "0 (predicted 0)", "0", "ok"]
+    assert list(map(str, one)) == ["0001-none-1", "2.00", "1.00 MB", "0 (predicted 0)", "0", "ok"]
     assert list(map(str, two)) == ["0002-none-2", *["-"] * 4, "failed: a worker died"]
 
 

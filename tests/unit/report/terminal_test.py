@@ -41,7 +41,7 @@ def test_a_report_is_no_wider_than_its_terminal(tmp_path: Path, width: int) -> N
     text = "\n".join(as_text(table, Screen(width)) for table in found)
     assert max(map(len, text.splitlines())) <= width
     assert "default-proxy" in text  # and no name is folded
-    assert re.search(r"^owned-proxy +1 +2\.000 +10\.0 MB", text, re.MULTILINE)
+    assert re.search(r"^owned-proxy +1 +2\.00 +10\.0 MB", text, re.MULTILINE)
 
 
 def test_columns_without_room_are_left_out_and_named() -> None:

@@ -322,10 +322,10 @@ def test_what_makes_figures_worse_is_a_warning_line_each(machine: Machine) -> No
     lines = machine.preflight()
     names = [line.split(": ")[:2] for line in lines]
     assert names == [
-        ["warning", "run directory"],
-        ["warning", "swap"],
-        ["warning", "huge pages"],
-        ["warning", "other load"],
+        ["fine", "run directory"],
+        ["suspicious", "swap"],
+        ["suspicious", "huge pages"],
+        ["suspicious", "other load"],
     ]
     assert "5.12 KB of 9.22 KB used" in lines[1]
 

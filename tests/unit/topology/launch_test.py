@@ -535,7 +535,7 @@ def test_an_engine_that_does_not_come_back_leaves_it_in_place_with_a_word(
     setting.topology.close()
     assert "down" not in setting.happened
     assert setting.said[-1] == (
-        f"warning: the engine does not answer: {PROJECT} is left in place;"
+        f"fine: the engine does not answer: {PROJECT} is left in place;"
         f" 'harness clean {PROJECT}' removes it"
     )
     assert setting.noted() == [False]
@@ -557,7 +557,7 @@ def test_logs_that_cannot_be_saved_are_a_warning(setting: Setting) -> None:
     setting.run()
     (setting.directory.path / "logs").write_text("in the way")
     setting.topology.close()
-    assert setting.said[-1].startswith("warning: the logs could not be saved: ")
+    assert setting.said[-1].startswith("fine: the logs could not be saved: ")
     assert setting.noted() == []
 
 
@@ -565,15 +565,15 @@ def test_rows_that_do_not_fit_here_are_told(setting: Setting) -> None:
     setting.run()
     setting.unwritten = "/runs/marks.csv: No space left on device"
     setting.topology.close()
-    said = f"warning: not all that containers wrote is here: {setting.unwritten}"
-    assert said in setting.said
+    said = f"suspicious: not all that containers wrote is here: {setting.unwritten}."
+    assert f"{said} All figures are of the rest." in setting.said
 
 
 def test_a_cgroup_that_stays_is_a_warning(setting: Setting) -> None:
     setting.agent.left = ["/cgroup/x"]
     setting.run()
     setting.topology.close()
-    assert setting.said[-1] == "warning: /cgroup/x could not be removed"
+    assert setting.said[-1] == "fine: /cgroup/x could not be removed"
 
 
 def test_the_containers_are_told_what_is_theirs(setting: Setting) -> None:
@@ -630,4 +630,6 @@ def test_rows_of_its_own_runs_alone_are_taken_in(setting: Setting) -> None:
     setting.topology.close()
     lines = setting.directory.outcomes.read_text().splitlines()
     assert [line.partition(",")[0] for line in lines[1:]] == RUNS[:2]
-    assert setting.said[-1].startswith("warning: outcomes.csv: 2 rows of the containers left out")
+    assert setting.said[-1].startswith(
+        "suspicious: outcomes.csv: 2 rows of the containers left out"
+    )

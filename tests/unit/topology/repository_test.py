@@ -64,7 +64,7 @@ def test_a_repository_without_tags_is_warned_of(tmp_path: Path) -> None:
     commits = repository(tmp_path, line(3))
     here = Repository.at(str(tmp_path))
     (warning,) = here.warnings(commits[2])
-    assert warning.startswith(f"warning: --repo {tmp_path}: no tag before {commits[2][:10]}: ")
+    assert warning.startswith(f"suspicious: --repo {tmp_path}: no tag before {commits[2][:10]}: ")
     git(tmp_path, "tag", "v1", commits[1])
     assert here.warnings(commits[2]) == []
 
