@@ -329,7 +329,15 @@ def _task_traces(bars: Sequence[TaskBar]) -> list[dict[str, Any]]:
             "textposition": "none",
             "marker": {
                 "color": [stage_color(bar.stage) for bar in shown],
-                "pattern": {"shape": hatch, "fillmode": "overlay", "size": 4},
+                # Over single colours, plotly looks for a contrast to all of them, and complains.
+                "pattern": {
+                    "shape": hatch,
+                    "fillmode": "replace",
+                    "bgcolor": [stage_color(bar.stage) for bar in shown],
+                    "fgcolor": "#000000",
+                    "fgopacity": 0.5,
+                    "size": 4,
+                },
                 "line": {"width": 0.5, "color": "rgba(128,128,128,0.9)"},
             },
             # Of a bar, x is where it ends; how long it lasted is told apart.

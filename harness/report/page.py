@@ -326,6 +326,7 @@ def _evidence(number: int, session: Session) -> dict[str, Any]:
     return {
         "id": f"evidence-{number}",
         "title": f"How it was measured: {session.name}",
+        "session": session.name,
         "lines": [] if any(tables) else ["Neither sampling quality nor environment is recorded."],
         "tables": [table for table in tables if table is not None],
         "command": command,

@@ -6,6 +6,7 @@ import base64
 import itertools
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.action_chains import ActionChains
 
 _FLAGS = (
     "--headless",
@@ -28,7 +30,9 @@ _FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-_PATIENCE_S = 60
+PATIENCE_S = 60
+"""How long anything may take, on a machine that has other work."""
+_AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
 
 @contextmanager
@@ -46,16 +50,59 @@ def browser(profile: Path) -> Iterator[WebDriver]:
         started = webdriver.Chrome(options=options, service=Service(driver))
     except WebDriverException as error:
         pytest.fail(f"Chromium does not start: {str(error.msg).splitlines()[0]}")
-    started.set_page_load_timeout(_PATIENCE_S)
-    started.set_script_timeout(_PATIENCE_S)
+    started.set_page_load_timeout(PATIENCE_S)
+    started.set_script_timeout(PATIENCE_S)
     try:
         yield started
     finally:
         started.quit()
 
 
-class Page:
-    """One file, open in the browser."""
+class Shown(ABC):
+    """One file, open in a browser."""
+
+    @abstractmethod
+    def run(self, script: str, *arguments: Any) -> Any:
+        """Run JavaScript in the page and return its value, which may be promised."""
+
+    @abstractmethod
+    def complaints(self) -> list[str]:
+        """Return what the console said since the page was opened."""
+
+    def until(self, script: str, *arguments: Any) -> Any:
+        """Wait until an expression is true, and return it."""
+        return wait(lambda: self.run(f"return {script}", *arguments), script)
+
+    def draw(self, selector: str) -> None:
+        """Bring a chart on the screen, and wait until it is drawn."""
+        self.run(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
+        self.until(f"document.querySelector({selector!r}).dataset.ready !== undefined")
+
+    def draw_all(self) -> int:
+        """Bring every chart on the screen, and return how many there are."""
+        count: int = self.run("return document.querySelectorAll('.chart').length")
+        for n in range(count):
+            chart = f"document.querySelectorAll('.chart')[{n}]"
+            self.run(f"{chart}.scrollIntoView({{block: 'center'}})")
+            self.until(f"{chart}.dataset.ready !== undefined")
+        return count
+
+    def violations(self) -> list[str]:
+        """Return what axe-core finds wrong, by rule and place, in all that is shown."""
+        # The page itself is not changed by it.
+        if not self.run("return typeof axe !== 'undefined'"):
+            self.run("(0, eval)(arguments[0])", _AXE.read_text(encoding="utf-8"))
+        found: list[str] = self.run(
+            "document.querySelectorAll('details').forEach((each) => (each.open = true));"
+            "return axe.run(document, {resultTypes: ['violations']}).then((found) =>"
+            " found.violations.flatMap((rule) => rule.nodes.map((node) =>"
+            " `${rule.id}: ${node.target.join(' ')}: ${node.failureSummary}`)))"
+        )
+        return found
+
+
+class Page(Shown):
+    """One file, open in Chromium."""
 
     def __init__(self, driver: WebDriver, path: Path) -> None:
         self.driver = driver
@@ -66,15 +113,6 @@ class Page:
     def run(self, script: str, *arguments: Any) -> Any:
         """Run JavaScript in the page and return its value."""
         return self.driver.execute_script(script, *arguments)
-
-    def until(self, script: str, *arguments: Any) -> Any:
-        """Wait until an expression is true, and return it."""
-        return wait(lambda: self.run(f"return {script}", *arguments), script)
-
-    def draw(self, selector: str) -> None:
-        """Bring a chart on the screen, and wait until it is drawn."""
-        self.run(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
-        self.until(f"document.querySelector({selector!r}).dataset.ready !== undefined")
 
     def screen(self, width: int, height: int, *, dark: bool) -> None:
         """Give the browser a screen and the reader's preference of colours."""
@@ -119,6 +157,24 @@ class Page:
     def _devtools(self, command: str, arguments: dict[str, Any]) -> Any:
         return self.driver.execute_cdp_cmd(command, arguments)
 
+    def media(self, kind: str) -> None:
+        """Show the page as on a medium, such as ``print``; empty: as on the screen."""
+        self._devtools("Emulation.setEmulatedMedia", {"media": kind})
+
+    def pdf(self) -> bytes:
+        """Print the page."""
+        printed = self._devtools("Page.printToPDF", {"printBackground": True})
+        return base64.b64decode(printed["data"])
+
+    def keys(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def paste(self) -> None:
+        """Put what was copied where the keyboard is."""
+        key = {"type": "rawKeyDown", "commands": ["paste"], "key": "v", "modifiers": 2}
+        self._devtools("Input.dispatchKeyEvent", key)
+
     def complaints(self) -> list[str]:
         """Return what the console said since the page was opened."""
         return [str(entry["message"]) for entry in self.driver.get_log("browser")]
@@ -141,9 +197,9 @@ class Page:
 
 def wait(ready: Callable[[], Any], what: str) -> Any:
     """Wait until something is true, and return it; however busy the machine is."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while not (found := ready()):
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {_PATIENCE_S} s: {what}")
+            pytest.fail(f"not within {PATIENCE_S} s: {what}")
         time.sleep(0.05)
     return found

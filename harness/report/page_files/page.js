@@ -133,5 +133,13 @@
     again();
   });
   narrow.addEventListener("change", again);
-  window.addEventListener("beforeprint", () => places.filter((place) => !place.dataset.drawn).forEach(draw));
+  // Paper is narrower than most screens, and nothing on it can be scrolled.
+  function fit(printing) {
+    document.body.classList.toggle("printing", printing);
+    const before = drawn();
+    if (printing) places.filter((place) => !place.dataset.drawn).forEach(draw);
+    before.forEach((place) => Plotly.Plots.resize(place));
+  }
+  window.addEventListener("beforeprint", () => fit(true));
+  window.addEventListener("afterprint", () => fit(false));
 })();

@@ -18,7 +18,9 @@ FEDORA = 'ID=fedora\nPRETTY_NAME="Fedora Linux 42"\n'
 APT_GET = """
 echo "$*" >>"$PLACE/calls"
 if [[ "$*" == *install* && ! -e "$PLACE/snaps" ]]; then
-    for program in chromium chromedriver; do cp "$PLACE/bin/id" "$PLACE/bin/$program"; done
+    for program in chromium chromedriver firefox-esr; do
+        cp "$PLACE/bin/id" "$PLACE/bin/$program"
+    done
 fi
 """
 
@@ -55,19 +57,20 @@ def _run(place: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_browser_that_is_there_is_left_alone(place: Path) -> None:
-    for name in ("chromium", "chromedriver"):
+    for name in ("chromium", "chromedriver", "firefox-esr"):
         _put(place, name, "")
     done = _run(place)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not (place / "calls").exists()
 
 
-def test_debian_gets_both_packages_and_nothing_upgraded(place: Path) -> None:
+def test_debian_gets_all_packages_and_nothing_upgraded(place: Path) -> None:
     done = _run(place)
     assert (done.returncode, done.stderr) == (0, "")
     installing = (place / "calls").read_text().splitlines()[-1]
     assert installing.endswith(
-        "install --no-install-recommends --no-upgrade chromium chromium-driver fonts-dejavu-core"
+        "install --no-install-recommends --no-upgrade chromium chromium-driver firefox-esr"
+        " fonts-dejavu-core"
     )
 
 
@@ -75,7 +78,7 @@ def test_without_root_one_line_says_what_to_install(place: Path) -> None:
     _put(place, "id", "echo 1000")
     done = _run(place)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
-    assert "'apt-get install chromium chromium-driver' as root" in done.stderr
+    assert "'apt-get install chromium chromium-driver firefox-esr' as root" in done.stderr
     assert not (place / "calls").exists()
 
 
