@@ -29,9 +29,11 @@ def of_memory(groups: Sequence[Group], *, net: bool = True, service: str = "") -
 
 
 def of_ranking(groups: Sequence[Group]) -> str:
-    """Return the caption of the page's first chart."""
+    """Return the caption of the page's first two charts, which stand beside each other."""
     bar = f"bar: median, made of services and kinds of memory; whisker: {_SPREAD}"
-    return _caption("Memory at the peak of each mode, above the baseline", bar, groups)
+    right = "right: makespan of each run; dotted line: the sleep of the tasks alone"
+    title = "Left: memory at the peak of each mode, above the baseline"
+    return _caption(title, f"{bar}; {right}", groups)
 
 
 def of_peaks(groups: Sequence[Group]) -> str:

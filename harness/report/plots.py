@@ -185,7 +185,9 @@ def save(figure: Figure, path: Path, source: str = "", caption: str = "") -> Pat
         _see_through_none(figure)
     with mpl.rc_context(_STYLE | {"pgf.texsystem": "pdflatex"}):
         drawn = io.BytesIO()
-        figure.savefig(drawn, format=suffix, metadata=metadata.get(suffix))
+        # PGF has no place for it, and refuses even none.
+        more: dict[str, Any] = {"metadata": metadata[suffix]} if suffix in metadata else {}
+        figure.savefig(drawn, format=suffix, **more)
     data = drawn.getvalue()
     if suffix == "eps":
         # PostScript has no other place for the time than its first lines.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba_array
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from harness.analysis.figures import Group, group_runs
@@ -95,6 +97,26 @@ def test_pgf_without_latex_is_refused_in_one_line(
     drawn = plots.new_figure(lambda axes: None)
     with pytest.raises(UsageError, match="PGF needs LaTeX"):
         plots.save(drawn, tmp_path / "x.pgf")
+
+
+def test_pgf_is_asked_for_without_metadata_which_it_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its words are measured by LaTeX, which few machines have.
+    asked: dict[str, Any] = {}
+
+    def savefig(_figure: Figure, file: io.BytesIO, **more: Any) -> None:
+        asked[more.pop("format")] = more
+        file.write(b"a figure")
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/pdflatex")
+    drawn = plots.new_figure(lambda axes: None)
+    for suffix in ("pgf", "pdf"):
+        plots.save(drawn, tmp_path / f"x.{suffix}", "run 1", "A caption")
+    assert asked["pgf"] == {}
+    assert asked["pdf"]["metadata"]["Subject"] == "A caption"
+    assert (tmp_path / "x.pgf").read_bytes() == b"a figure"
 
 
 def test_letters_are_fonts_that_publishers_take(groups: list[Group], tmp_path: Path) -> None:
