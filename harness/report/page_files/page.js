@@ -138,7 +138,10 @@
     document.body.classList.toggle("printing", printing);
     const before = drawn();
     if (printing) places.filter((place) => !place.dataset.drawn).forEach(draw);
-    before.forEach((place) => Plotly.Plots.resize(place));
+    // At once: the browser does not wait for what is drawn later.
+    for (const place of before) {
+      Plotly.relayout(place, printing ? { width: place.clientWidth } : { width: null, autosize: true });
+    }
   }
   window.addEventListener("beforeprint", () => fit(true));
   window.addEventListener("afterprint", () => fit(false));
