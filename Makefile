@@ -97,6 +97,7 @@ lock: full ## pin the newest versions of all that the harness needs on the host
 
 docs: full ## the documentation as a site, in build/docs
 	@.venv/bin/mkdocs build --quiet --strict
+	@$(HARNESS) site results --output build/docs/measured >/dev/null
 	@echo build/docs/index.html
 
 results: full engine ## measure the demo's workload on every executor, into results/ (ten minutes)

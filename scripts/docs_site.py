@@ -33,6 +33,10 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Let links to files outside of ``docs/`` lead to what the site has of them."""
+    # `make docs` puts it there, beside what MkDocs knows of.
+    markdown = markdown.replace(
+        "`build/docs/measured/`", '<a href="measured/index.html">measured/</a>'
+    )
     return re.sub(r"\]\(\.\./([^)#]+)", _renamed, markdown)
 
 

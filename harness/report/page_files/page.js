@@ -136,7 +136,7 @@
   // Paper is narrower than most screens, and nothing on it can be scrolled.
   function fit(printing) {
     document.body.classList.toggle("printing", printing);
-    const before = drawn();
+    const before = [...drawn(), ...document.querySelectorAll(".curve.js-plotly-plot")];
     if (printing) places.filter((place) => !place.dataset.drawn).forEach(draw);
     // At once: the browser does not wait for what is drawn later.
     for (const place of before) {
