@@ -24,6 +24,7 @@ from typing import Protocol
 from docker import DockerClient
 from docker.errors import APIError, NotFound
 
+from harness.analysis.grades import Grade
 from harness.core.environment import child_environment
 from harness.core.errors import InfrastructureError, UsageError
 from harness.images.address import at
@@ -163,7 +164,7 @@ def sites(say: Callable[[str], None]) -> Iterator[tuple[list[Site], frozenset[st
                 client = connect(place=at(host, certificates))
                 found.append(Site(host, client, stack.enter_context(tree_of(client))))
             except InfrastructureError as error:
-                say(f"warning: {error}; what it has of {', '.join(sorted(projects))} stays")
+                say(f"{Grade.FINE}: {error}; what it has of {', '.join(sorted(projects))} stays")
                 silent |= projects
         found.append(Site("", home, stack.enter_context(tree_of(home))))
         yield found, frozenset(silent)
