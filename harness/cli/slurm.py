@@ -12,7 +12,7 @@ def main(argv: Sequence[str]) -> int:
     """Parse, run or write the script, print."""
     parser = Parser(
         prog="harness slurm",
-        usage="harness slurm [--script FILE [--sbatch OPTION]...] [--] [PLAN.toml] FLAG...",
+        usage="harness slurm [--script FILE [--sbatch OPTION]] [PLAN.toml] FLAG...",
         description=__doc__,
         example="salloc --nodes 2 --time 10 harness slurm --executor dask --dask-workers 8 \\\n"
         "    --ps-connector redis --data-management none owned-proxy \\\n"
