@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__,
         example="salloc --nodes 2 --time 10 harness slurm --executor dask --dask-workers 8 \\\n"
         "    --ps-connector redis --data-management none owned-proxy \\\n"
-        "    --stage-task-counts 8 8 1 --stage-bytes-sizes 10MB 10MB 10MB 1KB --task-sleep 0.2\n"
+        "    --stage-task-counts 8 8 1 --stage-bytes-sizes 1MB 1MB 1MB 1KB --task-sleep 1\n"
         "  harness slurm --script job.sh --sbatch=--nodes=2 --sbatch=--time=10 -- FLAG...",
     )
     own = parser.add_argument_group("Slurm")
