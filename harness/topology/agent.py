@@ -40,7 +40,15 @@ from harness.sampling.agent.relay import MODULE, Relay, child_agent
 from harness.sampling.clocks import Offset
 from harness.topology import records
 from harness.topology.compose import new_project_name
-from harness.topology.engine import HERE, OWNER_LABEL, ROLE_LABEL, RUN_LABEL, Engine, connect
+from harness.topology.engine import (
+    HERE,
+    OWNER_LABEL,
+    ROLE_LABEL,
+    RUN_LABEL,
+    Engine,
+    close_answer,
+    connect,
+)
 from harness.topology.ownership import Owner
 from harness.topology.records import BenchProcess, Record
 
@@ -188,6 +196,7 @@ class _ContainerStreams:
             pass
         with suppress(DockerException, OSError):
             self._client.api.remove_container(self._id, force=True, v=False)
+        close_answer(self._attached)
         return code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,15 @@ def connect(
         raise InfrastructureError(
             f"no Docker engine answers at {address}: {remedy} ({why})"
         ) from None
+
+
+def close_answer(stream: Any) -> None:
+    """Close the answer that a stream was read from: closing the stream closed its socket only.
+
+    Left to the garbage collector, Python 3.13 prints that the answer cannot be flushed.
+    """
+    with suppress(AttributeError, ValueError, OSError):
+        stream._response.close()
 
 
 def answers_in_time(patience_s: float, version: str | None = None, place: Address = HERE) -> bool:

@@ -9,14 +9,20 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from harness.core.errors import InfrastructureError
 from harness.topology.compose import ComposeProject
-from harness.topology.engine import ROLE_LABEL, RUN_LABEL, STREAM_ERRORS, connect
+from harness.topology.engine import (
+    ROLE_LABEL,
+    RUN_LABEL,
+    STREAM_ERRORS,
+    close_answer,
+    connect,
+)
 
 # A plan may go on for a day without any event.
 _STREAM_TIMEOUT_S = 7 * 24 * 3600
@@ -104,7 +110,7 @@ def events(
         except STREAM_ERRORS:
             pass  # closed below, or the engine is gone
         # Here, where nobody reads from it any more, however late that is.
-        _close_answer(stream)
+        close_answer(stream)
         found.put(Event(Kind.LOST, node=node))
 
     streams = (containers, networks)
@@ -122,12 +128,3 @@ def events(
         for listener in listeners:
             listener.join(_LISTENER_END_S)
         client.close()
-
-
-def _close_answer(stream: Any) -> None:
-    """Close the answer that a stream was read from: closing the stream closed its socket only.
-
-    Left to the garbage collector, Python 3.13 prints that the answer cannot be flushed.
-    """
-    with suppress(ValueError, OSError):
-        stream._response.close()
