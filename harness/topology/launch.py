@@ -51,6 +51,8 @@ from harness.topology.watch import RunnerWatch, last_run
 _RUNNER_STOP_S = 3
 # A restarted engine is back after a few seconds.
 _ENGINE_BACK_S = 12.0
+# With how often it is asked (`watch`) this bounds how late a frozen agent is noticed.
+_AGENT_TIMEOUT_S = 6.0
 
 
 @dataclass
@@ -370,6 +372,7 @@ class LaunchedTopology:
             happened,
             self._progress(clocks),
             sampler_end=several.poll,
+            silent_agent=lambda: several.ask(_AGENT_TIMEOUT_S),
             killed=several.killed,
             run_timeout_s=run_timeout_s(launch.plan),
             # The runner waits that long for the workers itself, and says which are missing.

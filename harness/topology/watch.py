@@ -110,6 +110,7 @@ class RunnerWatch:
         happened: from ``events``, entered before the topology was up.
         progress: told the number of finished runs as it grows.
         sampler_end: why sampling from outside has ended, None while it goes on.
+        silent_agent: asks the agents; says who is there and does not answer, else None.
         killed: each container's kills for lack of memory so far.
         run_timeout_s: how long a run may take; 0 is for ever.
         start_timeout_s: how long the runner may take until its first run.
@@ -122,6 +123,7 @@ class RunnerWatch:
     happened: queue.SimpleQueue[Event]
     progress: Callable[[int], None]
     sampler_end: Callable[[], str | None]
+    silent_agent: Callable[[], str | None]
     killed: Callable[[], Mapping[str, int]]
     run_timeout_s: float
     start_timeout_s: float
@@ -187,6 +189,10 @@ class RunnerWatch:
             lost = self._judge.engine_lost()
             if lost is not None:
                 return lost
+            why = self.silent_agent()
+            if why is not None:
+                reason = f"the host's memory sampler stands still: {why}"
+                return self._judge.of_the_machine(reason, "sampler")
             self._ping_at = time.monotonic() + _PING_EVERY_S
         if now >= self._look_at:
             self._look_at = now + _LOOK_EVERY_S

@@ -137,6 +137,10 @@ class Relay:
         with self._sending, suppress(OSError):
             self._transport.send(encode(message))
 
+    def give_up(self, why: str) -> None:
+        """Take the agent for gone, so that nothing more is asked."""
+        self._gone = self._gone or why
+
     def clock_offset(self) -> Offset:
         """Return what is to be added to the agent's monotonic clock for ours."""
         trips = []
@@ -326,6 +330,16 @@ class Watch:
     def poll(self) -> str | None:
         """Return why sampling has ended, None while it goes on."""
         return self.failed or self._relay.gone or None
+
+    def is_silent(self, timeout_s: float) -> bool:
+        """Say whether the agent is there and does not answer; then nobody waits for it again."""
+        try:
+            self._relay.ask("clock", timeout_s)
+        except (OSError, InfrastructureError):
+            if self.poll() is None:
+                self._relay.give_up("it stands still")
+                return True
+        return False
 
     def killed(self) -> dict[str, int]:
         """Return each container's kills for lack of memory, where they can be counted."""

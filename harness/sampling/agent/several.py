@@ -7,6 +7,7 @@ all have handled it. Memory was flat if it was flat on every node.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,18 @@ class Several:
             if why is not None:
                 return f"{why} (node {name})" if len(self.nodes) > 1 else why
         return None
+
+    def ask(self, timeout_s: float) -> str | None:
+        """Ask every agent whether it is there; return who does not answer in time, else None."""
+        with ThreadPoolExecutor(len(self.watches)) as pool:
+            silent = pool.map(lambda watch: watch.is_silent(timeout_s), self.watches.values())
+            names = [
+                name for name, is_silent in zip(self.watches, silent, strict=True) if is_silent
+            ]
+        if not names:
+            return None
+        of = f" of node {', '.join(names)}" if len(self.nodes) > 1 else ""
+        return f"its agent{of} did not answer within {timeout_s:g} s"
 
     def killed(self) -> Mapping[str, int]:
         """Return each container's kills for lack of memory, where they can be counted."""

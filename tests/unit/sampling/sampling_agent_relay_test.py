@@ -509,3 +509,21 @@ def test_a_topologys_folders_are_kept_by_the_agent_and_brought_home(
         assert not there.exists()
         # Home keeps what it has.
         assert folder.size("marks.csv") == len(text)
+
+
+def test_an_agent_that_stands_still_is_waited_for_once(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    with child_agent() as relay:
+        (tmp_path / "replies").mkdir()
+        replies = str(tmp_path / "replies")
+        settings = SamplerConfig(shared=str(tmp_path), replies=replies, containers=[])
+        with relay.watch(settings, directory) as watch:
+            assert not watch.is_silent(5)
+            os.kill(relay.pid, signal.SIGSTOP)
+            try:
+                assert watch.is_silent(0.2)
+                with pytest.raises(InfrastructureError, match="agent ended: it stands still"):
+                    relay.ask("clock")
+                assert watch.poll() == "it stands still"
+            finally:
+                os.kill(relay.pid, signal.SIGCONT)

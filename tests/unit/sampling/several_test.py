@@ -28,6 +28,7 @@ class Watch:
         self.told: list[Any] = []
         self.why: str | None = None
         self.kills: dict[str, int] = {}
+        self.frozen = False
 
     def mark(self, mark: MarkRow) -> None:
         self.told.append(mark.mark)
@@ -40,6 +41,10 @@ class Watch:
 
     def poll(self) -> str | None:
         return self.why
+
+    def is_silent(self, timeout_s: float) -> bool:
+        assert timeout_s == 6
+        return self.frozen
 
     def killed(self) -> dict[str, int]:
         return self.kills
@@ -115,3 +120,13 @@ def test_kills_of_all_nodes_are_told() -> None:
     several, watches = joined("a", "b")
     watches["a"].kills, watches["b"].kills = {"worker-1": 0}, {"worker-2": 1}
     assert several.killed() == {"worker-1": 0, "worker-2": 1}
+
+
+def test_whoever_stands_still_is_named_by_its_node() -> None:
+    several, watches = joined("a", "b")
+    assert several.ask(6) is None
+    watches["b"].frozen = True
+    assert several.ask(6) == "its agent of node b did not answer within 6 s"
+    alone, only = joined("")
+    only[""].frozen = True
+    assert alone.ask(6) == "its agent did not answer within 6 s"

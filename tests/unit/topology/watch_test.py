@@ -42,6 +42,7 @@ class Watched:
         (self.shared.path / self.directory.outcomes.name).write_text(header)
         self.told: list[int] = []
         self.sampler_end: str | None = None
+        self.silent_agent: str | None = None
         self.kills: dict[str, int] = {}
         self.run_timeout_s = 0.0
 
@@ -68,6 +69,7 @@ class Watched:
             cast("queue.SimpleQueue[Event]", self.events),
             self.told.append,
             sampler_end=lambda: self.sampler_end,
+            silent_agent=lambda: self.silent_agent,
             killed=lambda: self.kills,
             run_timeout_s=self.run_timeout_s,
             start_timeout_s=40.0,
@@ -231,3 +233,11 @@ def test_a_signal_ends_the_waiting(watched: Watched, monkeypatch: pytest.MonkeyP
         watched.wait()
     assert watched.passed_s < 3.5
     assert watched.engine.closed == watched.engine.pings + 1
+
+
+def test_an_agent_that_stands_still_ends_the_topology(watched: Watched) -> None:
+    watched.events.at(1, lambda: watched.begins(RUNS[0]))
+    watched.events.at(5, lambda: setattr(watched, "silent_agent", "its agent did not answer"))
+    reason = "the host's memory sampler stands still: its agent did not answer"
+    assert watched.wait() == Ending(Outcome.INFRASTRUCTURE, reason, "sampler")
+    assert watched.passed_s <= 8
