@@ -28,7 +28,7 @@ from docker.types import Mount
 from harness.core.errors import InfrastructureError
 from harness.topology.engine import OWNER_LABEL, ROLE_LABEL, RUN_LABEL
 from harness.topology.nodes import WORKER
-from harness.topology.part import Part, share_of
+from harness.topology.part import STORE, Part, share_of
 from harness.topology.records import BenchProcess
 
 KEEPER_ROLE = "keeper"
@@ -68,6 +68,9 @@ class Joined:
         first = self.parts[0]
         whole = first.project.config("json")
         self._mounts = shared_volumes(_parsed(whole), first.node.placed.services)
+        topology = first.common.plan.topology
+        if topology is not None and topology.shared_dir is not None:
+            self._mounts.pop(STORE, None)  # all nodes see it already
         labels = {RUN_LABEL: first.name, OWNER_LABEL: str(BenchProcess.current())}
         try:
             network = first.client.networks.create(

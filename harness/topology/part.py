@@ -35,6 +35,8 @@ from harness.topology.ownership import Owner
 from harness.topology.records import BenchProcess
 
 RUN_MOUNT = "/harness/run"
+STORE = "store"
+"""The volume where the file connector keeps its objects."""
 ATTENDANTS = f"{RUN_MOUNT}/.attending"
 """Where all containers of a traced topology have the sockets at which their processes wait."""
 
@@ -315,9 +317,9 @@ def share_of(part: Part, network: str, handed: Mapping[str, str]) -> Callable[..
         volumes = dict(whole.get("volumes") or {})
         for name in handed:
             volumes[name] = {"name": handed[name], "external": True}
-        if shared_dir is not None and "store" in volumes:
+        if shared_dir is not None and STORE in volumes:
             options = {"type": "none", "o": "bind", "device": shared_dir}
-            volumes["store"] = volumes["store"] | {"driver_opts": options}
+            volumes[STORE] = volumes[STORE] | {"driver_opts": options}
         return {
             "name": part.name,
             "services": services,

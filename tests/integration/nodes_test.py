@@ -20,7 +20,7 @@ from docker import DockerClient
 from harness.analysis.figures import session_figures
 from harness.analysis.readers import read_session
 from tests.integration.conftest import left_behind
-from tests.integration.elsewhere import Elsewhere, engine_elsewhere
+from tests.integration.elsewhere import STATE, Elsewhere, engine_elsewhere
 
 # They make network namespaces.
 pytestmark = pytest.mark.root
@@ -182,12 +182,18 @@ def test_one_topology_on_two_machines_is_measured_as_one(nodes: Nodes, tmp_path:
     [
         "--executor parsl --parsl-executor htex --parsl-max-workers 2 --ps-connector endpoint",
         "--executor globus --globus-endpoints 2 --ps-connector zmq",
+        "--executor dask --dask-workers 2 --ps-connector file --shared-dir {shared}",
     ],
 )
 def test_other_executors_and_connectors_work_over_two_machines(
     words: str, nodes: Nodes, tmp_path: Path
 ) -> None:
     nodes.write("workers = 1")
+    # This folder has the same path on both machines.
+    shared = Path(STATE.format(nodes.other.name), "shared", tmp_path.name)
+    shared.mkdir()
+    shared.chmod(0o777)
+    words = words.format(shared=shared)
     directory = nodes.bench(tmp_path, *words.split(), "--data-management", "owned-proxy")
     assert outcomes(directory) == ["ok"]
     assert {row["container"] for row in rows(directory, "memory-cgroup.csv")} >= {
