@@ -279,3 +279,45 @@ def test_a_run_that_took_too_long_names_who_stands_still(bench: Bench) -> None:
     stopped = f"{reason}; a process in worker-2 is stopped"
     expected = Ending(Outcome.TIMEOUT, stopped, "worker-2")
     assert bench.judge.of_a_timeout("0001-none-1", 2.5) == expected
+
+
+class TwoNodes:
+    """A runner on node ``a`` and a worker on node ``b``, each on an engine of its own."""
+
+    def __init__(self, place: Path) -> None:
+        self.engines = {"a": FakeEngine(), "b": FakeEngine()}
+        self.engines["a"].add("runner-1")
+        self.worker = self.engines["b"].add("worker-2")
+        directory = RunDirectory(place)
+        self.parts = [part_on(engine, directory, name) for name, engine in self.engines.items()]
+        self.kills: dict[str, int] = {}
+        self.judge = Judge(self.parts, directory, lambda: self.kills)
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TwoNodes:
+    found = TwoNodes(tmp_path)
+    for part in found.parts:
+        monkeypatch.setattr(part, "connect", lambda _, client=part.client: client)
+    return found
+
+
+def test_a_container_of_another_node_is_named_with_it(two: TwoNodes) -> None:
+    event = Event(Kind.DIED, two.worker.id, two.worker.name, "worker", 137, "b")
+    reason = "worker-2 (node b) ended (exit code 137)"
+    assert two.judge.of_events([event]) == Ending(Outcome.KILLED, reason, "worker-2")
+    two.worker.oom_killed = True
+    reason = "worker-2 (node b) was killed for lack of memory"
+    assert two.judge.of_events([event]) == Ending(Outcome.MEMORY, reason, "worker-2")
+    two.kills = {"worker-2": 1}
+    reason = "a process in worker-2 (node b) was killed for lack of memory"
+    assert two.judge.kernel_counters() == Ending(Outcome.MEMORY, reason, "worker-2")
+
+
+def test_the_engine_that_is_gone_is_named_by_its_node(two: TwoNodes) -> None:
+    assert two.judge.engine_lost() is None
+    restarted = two.judge.of_events([Event(Kind.LOST, node="b")])
+    assert restarted.reason == "the engine of node b was restarted"
+    two.engines["b"].gone = DockerException("no such socket")
+    reason = "the engine of node b stopped answering: no such socket"
+    assert two.judge.engine_lost() == Ending(Outcome.INFRASTRUCTURE, reason, ENGINE)
