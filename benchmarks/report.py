@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/report.py commands [--repeat N]
     .venv/bin/python benchmarks/report.py published DIR...
-    .venv/bin/python benchmarks/report.py large [--rows N] [--keep DIR]
+    .venv/bin/python benchmarks/report.py large [--rows N] [--workers N] [--keep DIR]
 
 ``commands`` times what must answer at once, ``published`` run directories of psbench, such as the
 paper's, ``large`` a generated run directory: 40 containers at 100 Hz, an hour of them by default
@@ -25,7 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-CONTAINERS = ["redis-1", "runner-1", "scheduler-1", *(f"worker-{n}" for n in range(1, 38))]
+SERVERS = ["redis-1", "runner-1", "scheduler-1"]
+WORKERS = 37
+CHUNK_ROWS = 1_200_000
 STEP_NS = 10_000_000
 START_NS = 1_000_000_000_000
 UNIX_OFFSET_NS = 1_795_500_144_720_498_979
@@ -90,15 +92,15 @@ def published(directories: list[Path]) -> None:
             report(directories, Path(place) / "all", tables_s=1, page_s=5)
 
 
-def large(rows: int, keep: Path | None) -> None:
+def large(rows: int, workers: int, keep: Path | None) -> None:
     """Generate a large run directory and time its report."""
     with tempfile.TemporaryDirectory() as temporary:
         place = keep or Path(temporary)
         directory = place / "workflow-memory-large"
         if not directory.exists():
-            generate(directory, rows // len(CONTAINERS))
+            generate(directory, rows // (workers + len(SERVERS)), workers)
         size = (directory / "memory-cgroup.csv").stat().st_size
-        print(f"{rows / 1e6:.1f} million rows, {size / 1e9:.2f} GB")
+        print(f"{rows / 1e6:.1f} million rows of {workers} workers, {size / 1e9:.2f} GB")
         report([directory], Path(temporary) / "report", tables_s=10, page_s=20)
 
 
@@ -110,8 +112,10 @@ def report(directories: list[Path], output: Path, *, tables_s: float, page_s: fl
     print(f"page {(output / 'report.html').stat().st_size / 1e6:.2f} MB of 8 MB")
 
 
-def generate(directory: Path, ticks: int) -> None:
-    """Write a run directory of ``ticks`` samples of 40 containers, of four runs."""
+def generate(directory: Path, ticks: int, workers: int) -> None:
+    """Write a run directory of ``ticks`` samples of each container, of four runs."""
+    names = [*SERVERS, *(f"worker-{n}" for n in range(1, workers + 1))]
+    step = max(1, CHUNK_ROWS // len(names))
     length = ticks // RUNS
     _write_results(directory, RUNS, length * STEP_NS, round(length * BUSY) * STEP_NS)
     rng = np.random.default_rng(1)
@@ -121,15 +125,18 @@ def generate(directory: Path, ticks: int) -> None:
     )
     with (directory / "memory-cgroup.csv").open("wb") as file:
         file.write(header.encode())
-        for first in range(0, ticks, 30_000):
-            ticks_here = np.arange(first, min(first + 30_000, ticks))
-            file.write("".join(_samples(rng, ticks_here, length)).encode())
+        for first in range(0, ticks, step):
+            ticks_here = np.arange(first, min(first + step, ticks))
+            file.write("".join(_samples(rng, ticks_here, length, names)).encode())
 
 
 def _samples(
-    rng: np.random.Generator, some_ticks: np.ndarray[tuple[int], np.dtype[np.int64]], length: int
+    rng: np.random.Generator,
+    some_ticks: np.ndarray[tuple[int], np.dtype[np.int64]],
+    length: int,
+    names: list[str],
 ) -> Iterator[str]:
-    count = len(CONTAINERS)
+    count = len(names)
     tick = np.repeat(some_ticks, count)
     container = np.tile(np.arange(count), len(some_ticks))
     t_ns = START_NS + tick * STEP_NS + container * 5000 + rng.integers(0, 90_000, len(tick))
@@ -142,7 +149,7 @@ def _samples(
         run_id = f"{run:04d}-none-{run}" if run else ""
         parts = ",".join(str(used // d) for d in (2, 9, 11, 13, 17)) + ",0,0,0"
         slow = parts if now % 10 == 0 else "," * 7
-        yield (f"{run_id},{CONTAINERS[which]},{t},{t + UNIX_OFFSET_NS},{behind},{used},{slow},v1\n")
+        yield (f"{run_id},{names[which]},{t},{t + UNIX_OFFSET_NS},{behind},{used},{slow},v1\n")
 
 
 def _write_results(
@@ -184,6 +191,7 @@ def main() -> None:
     of_published.add_argument("directories", nargs="+", type=Path, metavar="DIR")
     of_large = benchmarks.add_parser("large")
     of_large.add_argument("--rows", type=int, default=14_400_000)
+    of_large.add_argument("--workers", type=int, default=WORKERS)
     of_large.add_argument("--keep", type=Path, metavar="DIR", help="generate once, in here")
     args = parser.parse_args()
     print(f"load average before: {os.getloadavg()[0]:.2f}")
@@ -192,7 +200,7 @@ def main() -> None:
     elif args.benchmark == "published":
         published(args.directories)
     else:
-        large(args.rows, args.keep)
+        large(args.rows, args.workers, args.keep)
 
 
 if __name__ == "__main__":
