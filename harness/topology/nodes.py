@@ -306,7 +306,8 @@ def bring_images(
             raise InfrastructureError(
                 f"node {node.name}: the image {stack} could not be brought there: {said}"
             ) from None
-        if image.layers and tuple(found) != image.layers:
+        # Of a bench that is resumed they come from a file, as a list.
+        if image.layers and found != list(image.layers):
             raise InfrastructureError(
                 f"node {node.name}: its image {image.reference} has other layers: remove it there"
             )

@@ -88,7 +88,8 @@ def test_parsls_own_processes_are_traced_and_compiled_code_is_named(tmp_path: Pa
     assert sum(t.container == "worker-1" for t in why.traces) == 3
     own = own_peaks(why, "none")
     for service in ("runner", "worker"):
-        assert 0.9 <= attributed(own[service]) <= 1.15
+        # What was asked for counts, also a buffer that is just being filled.
+        assert 0.9 <= attributed(own[service]) <= 1.5
     # What ZeroMQ's threads have, no frame of Python is in.
     zmq = [holder for holder in own["runner"].holders if holder.library == "libzmq"]
     assert sum(holder.payload_bytes for holder in zmq) >= 50 * MB
