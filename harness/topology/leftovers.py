@@ -27,7 +27,8 @@ from docker.errors import APIError, NotFound
 from harness.analysis.grades import Grade
 from harness.core.environment import child_environment
 from harness.core.errors import InfrastructureError, UsageError
-from harness.images.address import at
+from harness.images.address import Address, at
+from harness.images.docker_cli import STACK_LABEL
 from harness.results.directory import RunDirectory
 from harness.results.repair import remove_folders, take_leftovers
 from harness.sampling.agent.parents import (
@@ -38,7 +39,7 @@ from harness.sampling.agent.parents import (
 from harness.sampling.report import FRAGMENTS
 from harness.topology import ownership, records
 from harness.topology.agent import Agent, some_image, started, wants_container
-from harness.topology.engine import OWNER_LABEL, RUN_LABEL, connect, describe
+from harness.topology.engine import HERE, OWNER_LABEL, RUN_LABEL, connect, describe
 from harness.topology.records import BenchProcess, Record, State
 
 # Names that `compose.new_project_name` makes. `docker compose up` by hand has another label value.
@@ -110,15 +111,18 @@ class OwnTree:
 
 
 @contextmanager
-def tree_of(client: DockerClient) -> Iterator[Tree]:
+def tree_of(client: DockerClient, place: Address = HERE) -> Iterator[Tree]:
     """Provide the cgroup tree of an engine's machine, by an agent where that is needed."""
     engine = describe(client)
-    image = some_image() if wants_container(client, engine, Path.cwd()) else ""
+    image = ""
+    if wants_container(client, engine, Path.cwd()):
+        image = _image_at(client) if place.host else some_image()
     if not image:
         yield OwnTree()
         return
     with ExitStack() as stack:
-        agent = Agent(client, engine, ownership.current_owner(), "container", image)
+        owner = ownership.current_owner()
+        agent = Agent(client, engine, owner, "container", image, place=place)
         tree: Tree = OwnTree()
         with suppress(InfrastructureError):  # its containers can be removed all the same
             tree = stack.enter_context(started(agent))
@@ -161,13 +165,20 @@ def sites(say: Callable[[str], None]) -> Iterator[tuple[list[Site], frozenset[st
     with ExitStack() as stack:
         for (host, certificates), projects in wanted.items():
             try:
-                client = connect(place=at(host, certificates))
-                found.append(Site(host, client, stack.enter_context(tree_of(client))))
+                place = at(host, certificates)
+                client = connect(place=place)
+                found.append(Site(host, client, stack.enter_context(tree_of(client, place))))
             except InfrastructureError as error:
                 say(f"{Grade.FINE}: {error}; what it has of {', '.join(sorted(projects))} stays")
                 silent |= projects
         found.append(Site("", home, stack.enter_context(tree_of(home))))
         yield found, frozenset(silent)
+
+
+def _image_at(client: DockerClient) -> str:
+    """Return one of our images that another machine's engine has; empty if it has none."""
+    found = client.images.list(filters={"label": STACK_LABEL})
+    return next((tag for image in found for tag in image.tags), "")
 
 
 def find(client: DockerClient, tree: Tree | None = None) -> list[Leftover]:

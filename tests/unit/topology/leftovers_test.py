@@ -13,13 +13,14 @@ import pytest
 from docker import DockerClient
 
 from harness.core.errors import InfrastructureError
+from harness.images.address import Address
 from harness.results.directory import RunDirectory
 from harness.results.intake import Intake, Known
 from harness.results.rows import OutcomeRow, columns, csv_line
 from harness.results.shared import SharedFolder
 from harness.sampling.report import FRAGMENTS
 from harness.topology import leftovers, ownership, records
-from harness.topology.engine import OWNER_LABEL, RUN_LABEL
+from harness.topology.engine import HERE, OWNER_LABEL, RUN_LABEL
 from harness.topology.records import BenchProcess, Record, State
 from tests.fake_engine import PROJECT, FakeClock, FakeEngine
 
@@ -305,7 +306,16 @@ class FakeAgent(Tree):
     made: ClassVar[list[tuple[str, str]]] = []
     fails = False
 
-    def __init__(self, _client: object, _engine: object, _owner: object, form: str, image: str):
+    def __init__(
+        self,
+        _client: object,
+        _engine: object,
+        _owner: object,
+        form: str,
+        image: str,
+        place: Address,
+    ):
+        assert place == HERE
         super().__init__({OTHER: ["/there"]})
         self.made.append((form, image))
 
