@@ -313,6 +313,13 @@ class FakeAgent(Tree):
         _owner: object,
         form: str,
         image: str,
+        *,
+        place: Address,
+        _client: object,
+        _engine: object,
+        _owner: object,
+        form: str,
+        image: str,
         place: Address,
     ):
         assert place == HERE
