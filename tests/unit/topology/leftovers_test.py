@@ -315,12 +315,6 @@ class FakeAgent(Tree):
         image: str,
         *,
         place: Address,
-        _client: object,
-        _engine: object,
-        _owner: object,
-        form: str,
-        image: str,
-        place: Address,
     ):
         assert place == HERE
         super().__init__({OTHER: ["/there"]})
