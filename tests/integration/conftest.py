@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,22 @@ EXAMPLE = [
     *("--stage-bytes-sizes", "1MB", "5MB", "5MB", "5MB", "1000"),
     *("--task-sleep", "0.2"),
 ]
+
+
+SWARM_MADE = Path(tempfile.gettempdir(), "workflow-memory-harness-tests-swarm")
+"""There while this machine's engine is in a swarm that a test has made."""
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave the swarm that a test has made, when all processes' tests are done."""
+    if hasattr(session.config, "workerinput") or not SWARM_MADE.exists():
+        return
+    leave = ["docker", "swarm", "leave", "--force"]
+    subprocess.run(leave, capture_output=True, check=False)
+    # It leaves the bridge that its containers reach the outside by.
+    bridge = ["docker", "network", "rm", "docker_gwbridge"]
+    subprocess.run(bridge, capture_output=True, check=False)
+    SWARM_MADE.unlink()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,7 +19,7 @@ from docker import DockerClient
 
 from harness.analysis.figures import session_figures
 from harness.analysis.readers import read_session
-from tests.integration.conftest import left_behind
+from tests.integration.conftest import SWARM_MADE, left_behind
 from tests.integration.elsewhere import STATE, Elsewhere, engine_elsewhere
 
 # They make network namespaces.
@@ -105,16 +105,13 @@ def nodes(client: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with engine_elsewhere("node") as other:
         here = re.sub(r"\d+$", "1", other.address)
         swarm(None, "init", "--advertise-addr", here)
-        try:
-            token = swarm(None, "join-token", "--quiet", "worker")
-            swarm(other, "join", "--token", token, "--advertise-addr", other.address, here)
-            yield Nodes(other, client, tmp_path_factory.mktemp("nodes"))
-            swarm(other, "leave")
-        finally:
-            swarm(None, "leave", "--force")
-            # A swarm leaves the bridge that its containers reach the outside by.
-            for network in client.networks.list(names=["docker_gwbridge"]):
-                network.remove()
+        # An engine that leaves its swarm may keep a container of another test from starting: it is
+        # done when all tests are.
+        SWARM_MADE.touch()
+        token = swarm(None, "join-token", "--quiet", "worker")
+        swarm(other, "join", "--token", token, "--advertise-addr", other.address, here)
+        yield Nodes(other, client, tmp_path_factory.mktemp("nodes"))
+        swarm(other, "leave")
 
 
 def only(runs: Path) -> Path:
