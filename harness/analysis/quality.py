@@ -296,10 +296,12 @@ class _Against:
         while series.at < len(series.times) and series.times[series.at] + self._reach_ns < time_ns:
             moment, value = series.times[series.at], series.values[series.at]
             series.at += 1
-            near = [u for t, u in recent if abs(t - moment) <= self._reach_ns]
-            # A reading with none around it fell into a gap, which is told as such.
-            if near:
-                off = value - min(max(value, min(near)), max(near))
+            near = [(t, u) for t, u in recent if abs(t - moment) <= self._reach_ns]
+            # A reading without one on either side fell into a gap, which is told as such, or
+            # between samples that are too far apart to say what was there.
+            if near and near[0][0] <= moment <= near[-1][0]:
+                around = [u for _, u in near]
+                off = value - min(max(value, min(around)), max(around))
                 self.deviation.add(off, f"{container} {run_id}".strip())
         oldest = time_ns - 4 * self._reach_ns
         while recent and recent[0][0] < oldest:

@@ -146,3 +146,14 @@ def test_baselines_that_were_not_flat_are_named(directory: RunDirectory) -> None
     quality = assess(directory)
     assert quality["baseline"]["timed_out"] == ["b", "c"]
     assert quality["baseline"]["not_trimmed"] == ["x", "y"]
+
+
+def test_readings_between_samples_that_are_far_apart_are_not_held_against_them(
+    tmp_path: Path,
+) -> None:
+    found = RunDirectory(tmp_path)
+    # Half a gigabyte a second, read each 100 ms: what a reading 10 ms later has, nobody knows.
+    write(found, "cgroup", CgroupRow, [cgroup(t, t * 500_000) for t in range(0, 2000, 100)])
+    write(found, "inside", InsideRow, [inside(t, t * 500_000) for t in range(110, 1900, 100)])
+    assert crosscheck(found).inside.readings == 0
+    assert assess(found)["inside_against_cgroup"]["agrees"] is None
