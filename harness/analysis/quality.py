@@ -118,10 +118,14 @@ def _baselines(directory: RunDirectory) -> dict[str, Any]:
     }
 
 
+# Of fewer the 95th percentile is the largest.
+_FEWEST = 20
+
+
 def _verdict(deviation: Deviation, bound: int) -> dict[str, Any]:
     figures: dict[str, Any] = {**deviation.as_dict(), "bound_bytes": bound}
     within = deviation.sizes.quantile(0.95) <= bound
-    return figures | {"agrees": within if deviation.readings else None}
+    return figures | {"agrees": within if deviation.readings >= _FEWEST else None}
 
 
 def assess(directory: RunDirectory) -> dict[str, Any]:

@@ -79,11 +79,11 @@ def test_readings_within_what_the_cgroup_view_saw_around_them_agree(
 def test_a_view_that_disagrees_is_told_with_the_amount_and_the_place(
     directory: RunDirectory,
 ) -> None:
-    lines = [inside(t, 100_000_000) for t in range(1100, 1900, 100)]
-    lines[3] = inside(1400, 90_000_000)
+    lines = [inside(t, 100_000_000) for t in range(1100, 1900, 25)]
+    lines[12:16] = [inside(t, 90_000_000) for t in range(1400, 1500, 25)]
     write(directory, "inside", InsideRow, lines)
     found = crosscheck(directory).inside
-    assert (found.readings, found.largest_bytes) == (8, -10_000_000)
+    assert (found.readings, found.largest_bytes) == (32, -10_000_000)
     assert found.largest_at == f"worker-1 {RUN}"
     quality = assess(directory)
     assert quality["inside_against_cgroup"]["agrees"] is False
@@ -127,8 +127,8 @@ def test_a_line_that_a_crash_cut_short_is_left_out(directory: RunDirectory) -> N
 def test_calibration_beside_the_run_directory_sets_the_bounds(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.path.mkdir()
-    write(directory, "cgroup", CgroupRow, [cgroup(t, 1000) for t in range(0, 200, 20)])
-    write(directory, "inside", InsideRow, [inside(90, 1500)])
+    write(directory, "cgroup", CgroupRow, [cgroup(t, 1000) for t in range(0, 700, 20)])
+    write(directory, "inside", InsideRow, [inside(t, 1500) for t in range(90, 600, 20)])
     assert assess(directory)["inside_against_cgroup"]["agrees"] is True
     agreement = {"identity": 5, "inside": 100, "docker": 5}
     write_json(tmp_path / "calibration.json", {"agreement": agreement})
