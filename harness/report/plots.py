@@ -57,6 +57,8 @@ PLACES = {
 }
 """Widths are those of the author guides of IEEE (3.5 and 7.16 inches) and ACM (3.33 and 7)."""
 _MOST_COLUMNS = 4
+# In a column of a journal.
+_SMALL_PT = 8.0
 _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -157,6 +159,11 @@ def new_figure(draw: Callable[[Axes], None], place: Place = PLACES["ieee-page"])
     return figure
 
 
+def _thick(points: float) -> float:
+    """Return a line's width beside the letters of its figure: a poster's are three times as high."""
+    return points * max(1.0, float(mpl.rcParams["font.size"]) / _SMALL_PT)
+
+
 def save(figure: Figure, path: Path, source: str = "", caption: str = "") -> Path:
     """Write a figure in the format its name ends with; nothing in it depends on the time.
 
@@ -248,7 +255,7 @@ def draw_memory(
             found.median[kept],
             color=style.color,
             linestyle=MATPLOTLIB_DASHES[style.dash],
-            linewidth=1.4,
+            linewidth=_thick(1.4),
             label=name_of(group),
         )
         if len(group.figures or group.runs) > 1:
@@ -281,13 +288,13 @@ def draw_services(axes: Axes, group: Group, run: RunFigures) -> None:
             facecolor=(style.color, 0.35),
             edgecolor=style.color,
             hatch=_HATCHES.get(style.hatch, ""),
-            linewidth=0.6,
+            linewidth=_thick(0.6),
             label=f"{name} \N{MULTIPLICATION SIGN} {count}" if count > 1 else name,
         )
         below = above
     ends = boundaries(task_bars(group.session, run.run))
     for end in ends:
-        axes.axvline(end.t_s, color="#808080", linewidth=0.6, linestyle=":", zorder=0)
+        axes.axvline(end.t_s, color="#808080", linewidth=_thick(0.6), linestyle=":", zorder=0)
     _draw_predicted(axes, group, run)
     axes.set_xlabel("Time since the start of the run (s)")
     axes.set_ylabel("Memory in use")
@@ -305,11 +312,19 @@ def _draw_predicted(axes: Axes, group: Group, run: RunFigures) -> None:
     if any(step.before_bytes for step in must):
         times = np.repeat([step.t_s for step in must], 2)
         held = [base + size for step in must for size in (step.before_bytes, step.held_bytes)]
-        axes.plot(times, held, color="black", linestyle="--", linewidth=1, label="predicted")
+        axes.plot(
+            times, held, color="black", linestyle="--", linewidth=_thick(1), label="predicted"
+        )
     ideal = [base + step.ideal_bytes for step in must]
     times = np.asarray([step.t_s for step in must])
     axes.step(
-        times, ideal, where="post", color="black", linestyle=":", linewidth=1.2, label="ideal"
+        times,
+        ideal,
+        where="post",
+        color="black",
+        linestyle=":",
+        linewidth=_thick(1.2),
+        label="ideal",
     )
 
 
@@ -327,7 +342,7 @@ def draw_peaks(axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look]) -
             [peak.median for peak in found],
             width,
             yerr=[[p.median - p.low for p in found], [p.high - p.median for p in found]],
-            error_kw={"linewidth": 0.8, "capsize": 2},
+            error_kw={"linewidth": _thick(0.8), "capsize": _thick(2)},
             facecolor=(style.color, 0.5),
             edgecolor=style.color,
             hatch=_HATCHES.get(style.hatch, ""),
@@ -353,7 +368,7 @@ def draw_makespans(axes: Axes, groups: Sequence[Group], looks: Mapping[str, Look
             alpha=0.8,
         )
     for ideal in {g.session.workload.ideal_s for g in groups if g.session.workload}:
-        axes.axhline(ideal, color="#606060", linestyle=":", linewidth=1)
+        axes.axhline(ideal, color="#606060", linestyle=":", linewidth=_thick(1))
         axes.annotate(
             "sleep alone", (1, ideal), xycoords=("axes fraction", "data"), ha="right", va="bottom"
         )
