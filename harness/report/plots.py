@@ -160,7 +160,7 @@ def new_figure(draw: Callable[[Axes], None], place: Place = PLACES["ieee-page"])
 
 
 def _thick(points: float) -> float:
-    """Return a line's width beside the letters of its figure: a poster's are three times as high."""
+    """Return a line's width that goes with the letters: a poster's are three times as high."""
     return points * max(1.0, float(mpl.rcParams["font.size"]) / _SMALL_PT)
 
 
