@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -95,17 +98,47 @@ PAPER_NAMES = {
 """What the modes are called in the figures of the paper (TPDS 2024)."""
 
 
-def write_figures(
+@contextmanager
+def figures_aside(
     directory: Path, groups: Sequence[Group], looks: Mapping[str, Look]
-) -> list[Path]:
-    """Write all figures in all of ``FORMATS``, and return their paths.
+) -> Iterator[None]:
+    """Write all figures in all of ``FORMATS`` beside what is done in this context.
+
+    Figures take most of a report's time, and none needs another: two copies of this process draw
+    them.
 
     Args:
         directory: made if it is not there.
         groups: what is shown.
         looks: how each group is drawn.
+
+    Raises:
+        OSError: at the end, if one cannot be written.
     """
     directory.mkdir(exist_ok=True)
+    drawings = _drawings(groups, looks)
+    # What a copy is given it inherits: drawings cannot be pickled.
+    copies = ProcessPoolExecutor(2, get_context("fork"), _inherited.update, (drawings,))
+    with copies as pool:
+        drawn = [pool.submit(_write_figure, name, directory, _source(groups)) for name in drawings]
+        yield
+        for each in drawn:
+            each.result()
+
+
+_inherited: dict[str, Callable[[Axes], None]] = {}
+
+
+def _write_figure(name: str, directory: Path, source: str) -> None:
+    figure = new_figure(_inherited[name])
+    for suffix in FORMATS:
+        save(figure, directory / f"{name}.{suffix}", source)
+
+
+def _drawings(
+    groups: Sequence[Group], looks: Mapping[str, Look]
+) -> dict[str, Callable[[Axes], None]]:
+    """Return what a report draws: name of the file -> what draws it."""
     drawings: dict[str, Callable[[Axes], None]] = {}
     if any(figures.scopes for group in groups for figures in group.runs):
         drawings["memory-net"] = lambda axes: draw_memory(axes, groups, looks, net=True)
@@ -120,12 +153,7 @@ def write_figures(
             if name in drawings:
                 name = f"{name}-{len(drawings)}"
             drawings[name] = lambda axes, g=group, r=run: draw_services(axes, g, r)  # type: ignore[misc]
-    written = []
-    for name, draw in drawings.items():
-        figure = new_figure(draw)
-        for suffix in FORMATS:
-            written.append(save(figure, directory / f"{name}.{suffix}", _source(groups)))
-    return written
+    return drawings
 
 
 def _source(groups: Sequence[Group]) -> str:
@@ -138,8 +166,7 @@ def new_figure(draw: Callable[[Axes], None], place: Place = PLACES["ieee-page"])
     The axes keep the place's size: what the legend needs is added, in as many columns as fit.
     """
     with mpl.rc_context(_STYLE | {"font.size": place.font_pt}):
-        # High enough for any legend while that is measured.
-        figure = Figure(figsize=(place.width, 4 * place.height), layout="constrained")
+        figure = Figure(figsize=(place.width, place.height), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         draw(axes)
@@ -147,7 +174,7 @@ def new_figure(draw: Callable[[Axes], None], place: Place = PLACES["ieee-page"])
         box = Bbox.null()
         for columns in range(min(_MOST_COLUMNS, len(labels)), 0, -1):
             legend = figure.legend(handles, labels, loc="outside upper left", ncols=columns)
-            figure.draw_without_rendering()
+            # Its size does not depend on the rest, which takes as long as the drawing to lay out.
             box = legend.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
             if box.width <= place.width or columns == 1:
                 break
@@ -183,7 +210,7 @@ def save(figure: Figure, path: Path, source: str = "", caption: str = "") -> Pat
             " texlive-latex-recommended, or name a file that ends with .pdf"
         )
     metadata: dict[str, dict[str, str | None]] = {
-        "svg": {"Date": None, "Title": source or None, "Description": caption or None},
+        "svg": {"Date": None, "Title": source, "Description": caption},
         "pdf": {"CreationDate": None, "Title": source or None, "Subject": caption or None},
         "png": {k: v for k, v in (("Title", source), ("Description", caption)) if v},
         "eps": {"Creator": source or "workflow-memory-harness"},

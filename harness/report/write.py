@@ -29,7 +29,7 @@ from harness.report.comparison import (
 from harness.report.export import write_tables
 from harness.report.page import write_page
 from harness.report.palette import mode_looks
-from harness.report.plots import write_figures
+from harness.report.plots import figures_aside
 from harness.report.tables import Table, tables
 from harness.results.directory import RunDirectory
 from harness.results.documents import write_json
@@ -84,10 +84,10 @@ def write_report(
     names = RunDirectory(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_page(names.page, sessions, groups, table, looks)
-        write_summary(names.summary, sessions, groups, rows)
-        write_figures(directory / FIGURES, groups, looks)
-        write_tables(directory / TABLES, [*tables(groups), *([table] if table else [])])
+        with figures_aside(directory / FIGURES, groups, looks):
+            write_page(names.page, sessions, groups, table, looks)
+            write_summary(names.summary, sessions, groups, rows)
+            write_tables(directory / TABLES, [*tables(groups), *([table] if table else [])])
     except OSError as error:
         raise UsageError(
             f"{error.filename or directory}: cannot be written ({error.strerror}); name another"
