@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.plan import Plan
+from harness.workloads.stages import Stages
 
 
 def bench_plan(*, workers: int = 2, repeat: int = 2, **topology: Any) -> Plan:
@@ -26,3 +27,9 @@ def bench_plan(*, workers: int = 2, repeat: int = 2, **topology: Any) -> Plan:
             "topology": topology,
         }
     )
+
+
+def stages_of(plan: Plan) -> Stages:
+    """Return a plan's workload, which is stages."""
+    assert isinstance(plan.workload, Stages)
+    return plan.workload

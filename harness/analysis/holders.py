@@ -186,7 +186,8 @@ class Known:
         function, file: of a frame of the stack; the file's end. Without a function, a library.
         words: ``{n}`` is replaced by ``4 inputs of 100 MB`` or the like.
         noun: what one payload is called there.
-        within: a function further out in the stack, if the place alone does not tell.
+        within: functions further out in the stack, one of which must be there, if the place alone
+            does not tell.
         modes: where it is said; all if empty.
         populated: said only where proxies keep their targets, or only where they do not.
     """
@@ -195,11 +196,12 @@ class Known:
     file: str
     words: str
     noun: str = "copy"
-    within: str = ""
+    within: tuple[str, ...] = ()
     modes: frozenset[str] = frozenset()
     populated: bool | None = None
 
 
+_RUNS = ("_run_stages", "_run_when_ready")
 _PROXIES = frozenset({"default-proxy", "manual-proxy", "owned-proxy"})
 _NONE = frozenset({"none"})
 
@@ -213,7 +215,7 @@ KNOWN = (
         "harness/workflow/tasks.py",
         "{n} because proxies keep their targets (`populate_target`)",
         "input",
-        "_run_stages",
+        _RUNS,
         _PROXIES,
         populated=True,
     ),
@@ -222,7 +224,7 @@ KNOWN = (
         "harness/workflow/tasks.py",
         "{n} on its way into the store",
         "input",
-        "_run_stages",
+        _RUNS,
         _PROXIES,
         populated=False,
     ),
@@ -231,7 +233,7 @@ KNOWN = (
         "harness/workflow/tasks.py",
         "{n} that the workflow has made and passes on",
         "input",
-        "_run_stages",
+        _RUNS,
         _NONE,
     ),
     Known("payload", "harness/workflow/tasks.py", "{n} that its task has made", "result"),
@@ -354,7 +356,7 @@ def known(holder: Holder, mode: str, *, populated: bool = True) -> Known | None:
         for each in KNOWN
         if (not each.modes or mode in each.modes)
         and each.populated in (None, populated)
-        and (not each.within or each.within in functions)
+        and (not each.within or not functions.isdisjoint(each.within))
     ]
     near = 0
     for frame in holder.stack:

@@ -81,6 +81,8 @@ MAY_DIFFER: Mapping[tuple[str, str], str] = {
     ("topology", "fail_fast"): "it comes after a run that did not go through",
     ("topology", "keep"): "it comes after a run that did not go through",
     ("topology", "force"): "it starts what may not fit, and changes nothing about it",
+    ("workload", "workflow"): "its hash tells the file",
+    ("workload", "instance"): "its hash tells the file",
     ("topology", "no_report"): "the report comes after the runs",
 }
 """What of a plan may differ between two sessions that are compared, and why; nothing else may, but
@@ -107,6 +109,9 @@ _FLAGS = {
     ("workload", "modes"): "--data-management",
     ("executor_name", ""): "--executor",
     ("connector_name", ""): "--ps-connector",
+    ("workload_name", ""): "--workload",
+    ("workload", "sha256"): "--workflow: SHA-256",
+    ("workload", "with_barriers"): "--barriers",
 }
 # What results.csv says, too.
 _TOLD = frozenset(

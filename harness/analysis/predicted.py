@@ -8,6 +8,8 @@ from typing import Any
 from harness.analysis.session import Session
 
 Row = dict[str, Any]
+_MOST_FRAME = 16
+"""Bytes before an object, at most."""
 
 
 @dataclass(frozen=True)
@@ -17,16 +19,19 @@ class Comparison:
     Attributes:
         predicted_bytes: payload bytes, from the flags alone.
         measured_bytes: serialised bytes, asked of the storage.
+        objects: how many objects these are; where there are payloads of no bytes, it holds what
+            ProxyStore puts before each.
     """
 
     predicted_bytes: int
     measured_bytes: int
+    objects: int = 0
 
     @property
     def off_percent(self) -> float | None:
         """Measured less predicted in percent of predicted; None if only the latter is 0."""
         if self.predicted_bytes == 0:
-            return 0.0 if self.measured_bytes == 0 else None
+            return 0.0 if self.measured_bytes <= _MOST_FRAME * self.objects else None
         return 100 * (self.measured_bytes - self.predicted_bytes) / self.predicted_bytes
 
 
@@ -40,6 +45,9 @@ class ModePrediction:
         fullest: at the fullest stage boundary that was audited; None without audits.
         worst: the boundary that was furthest off; None without audits.
         audits: number of boundaries that were audited.
+        completion: what the storage held when a task was done that was furthest off what it must
+            and may hold; None where none was asked.
+        completions: number of tasks at whose completion the storage was asked.
         objects_at_end: objects when the clock stopped, of the run with most; None if none ended.
         objects_left: objects after the clean-up, of the run with most; None if none ended.
         peak_bytes: the most the connector must hold at once.
@@ -55,6 +63,8 @@ class ModePrediction:
     objects_left: int | None
     peak_bytes: int
     ideal_bytes: int
+    completion: Comparison | None = None
+    completions: int = 0
 
 
 def _furthest(comparisons: list[Comparison]) -> Comparison | None:
@@ -72,6 +82,7 @@ def predictions(session: Session) -> list[ModePrediction]:
     for row in _rows(session, "predictions"):
         by_mode.setdefault(row["data_management"], []).append(row)
     objects, storage = _rows(session, "objects"), _rows(session, "storage")
+    completions = _rows(session, "completions")
     return [
         _mode(
             mode,
@@ -79,6 +90,7 @@ def predictions(session: Session) -> list[ModePrediction]:
             [row for row in objects if row["data_management"] == mode],
             # A run's ID ends with its mode and its number.
             [r for r in storage if r["mark"] == "stage" and _mode_of(r["run_id"]) == mode],
+            [r for r in completions if _mode_of(r["run_id"]) == mode],
         )
         for mode, rows in by_mode.items()
     ]
@@ -94,16 +106,29 @@ def _mode_of(run_id: str) -> str:
     return run_id.rpartition("-of-")[2].partition("-")[2].rpartition("-")[0]
 
 
-def _mode(mode: str, rows: list[Row], ended: list[Row], audits: list[Row]) -> ModePrediction:
+def _at_completion(row: Row) -> Comparison:
+    """Compare with what it must hold, or may hold at most: whichever is nearer."""
+    measured, least, most = row["size_bytes"], row["least_bytes"], row["most_bytes"]
+    return Comparison(min(max(measured, least), most), measured, row["objects"])
+
+
+def _mode(
+    mode: str, rows: list[Row], ended: list[Row], audits: list[Row], completed: list[Row]
+) -> ModePrediction:
     predicted = {(row["cycle"], row["stage"]): row["size_bytes"] for row in rows}
     boundaries = [
-        Comparison(predicted[at], row["size_bytes"])
+        Comparison(predicted[at], row["size_bytes"], row["objects"])
         for row in audits
         if (at := (row["cycle"] or 0, row["stage"] or 0)) in predicted
     ]
     return ModePrediction(
         mode=mode,
-        at_end=_furthest([Comparison(r["bytes_predicted"], r["bytes_at_end"]) for r in ended]),
+        at_end=_furthest(
+            [
+                Comparison(r["bytes_predicted"], r["bytes_at_end"], r["objects_at_end"])
+                for r in ended
+            ]
+        ),
         fullest=max(boundaries, key=lambda c: c.predicted_bytes, default=None),
         worst=_furthest(boundaries),
         audits=len(boundaries),
@@ -111,4 +136,6 @@ def _mode(mode: str, rows: list[Row], ended: list[Row], audits: list[Row]) -> Mo
         objects_left=max((row["objects_left"] for row in ended), default=None),
         peak_bytes=max(row["peak_size_bytes"] or 0 for row in rows),
         ideal_bytes=max(row["ideal_bytes"] for row in rows),
+        completion=_furthest([_at_completion(row) for row in completed]),
+        completions=len(completed),
     )

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.session import MEASURED, Peak, Row, Run, WorkloadFacts, parse_numbers
+from harness.analysis.session import (
+    MEASURED,
+    Peak,
+    Row,
+    Run,
+    WorkloadFacts,
+    parse_numbers,
+    parse_sizes,
+)
 from harness.results.conversation import (
     AFTER_END,
     AFTER_START,
@@ -31,6 +39,7 @@ from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, Table, read_
 from harness.results.schema import (
     KIND_SAMPLED,
     ON_NODE,
+    CompletionRow,
     LedgerRow,
     MarkRow,
     PeakRow,
@@ -153,8 +162,8 @@ def _agreed(
 
 def _workload(row: ResultRow) -> WorkloadFacts:
     counts = parse_numbers(row.stage_task_counts)
-    sizes = parse_numbers(row.stage_bytes_sizes)
-    if len(sizes) != len(counts) + 1:
+    sizes, totals = parse_sizes(row.stage_bytes_sizes)
+    if len(sizes or totals) != len(counts) + 1:
         raise ValueError("one size more than stages")
     return WorkloadFacts(
         executor=row.executor,
@@ -163,6 +172,7 @@ def _workload(row: ResultRow) -> WorkloadFacts:
         bytes_sizes=sizes,
         repeat=row.stage_repeat or 1,
         sleep_s=row.task_sleep,
+        total_bytes=totals,
     )
 
 
@@ -367,6 +377,7 @@ def _tables(
         "storage": (directory.storage, StorageRow),
         "tasks": (directory.tasks, TaskRow),
         "predictions": (directory.predictions, PredictionRow),
+        "completions": (directory.completions, CompletionRow),
         "ledger": (directory.ledger, LedgerRow),
     }
     for name, (path, row_type) in kinds.items():

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from harness.analysis.series import Memory
 
 
+# What results.csv has before the sizes of a graph's levels (``harness.plan.workload.TOTAL``).
+_TOTAL = "total:"
 _NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18}){0,9999}")
 
 
@@ -29,9 +31,11 @@ class WorkloadFacts:
         executor: class name of the executor.
         connector: class name of the connector; empty where only mode none was run.
         task_counts: tasks of each stage.
-        bytes_sizes: size of the start data, then of each stage's results, in bytes.
+        bytes_sizes: size of the start data, then of each stage's results, in bytes; of a graph's
+            levels, whose objects have no one size, nothing.
         repeat: times the stages were run within one workflow.
-        sleep_s: seconds each task slept.
+        sleep_s: seconds each task slept; in a graph the mean of what its levels take at least.
+        total_bytes: of a graph: all start data, then all results of each level.
     """
 
     executor: str
@@ -40,6 +44,7 @@ class WorkloadFacts:
     bytes_sizes: tuple[int, ...]
     repeat: int
     sleep_s: float
+    total_bytes: tuple[int, ...] = ()
 
     @property
     def payload_bytes(self) -> int:
@@ -47,6 +52,8 @@ class WorkloadFacts:
 
         This is also what default-proxy holds when the workflow ends.
         """
+        if self.total_bytes:
+            return self.repeat * sum(self.total_bytes)
         counts = (self.task_counts[0], *self.task_counts)
         return self.repeat * sum(c * s for c, s in zip(counts, self.bytes_sizes, strict=True))
 
@@ -65,6 +72,7 @@ class WorkloadFacts:
             "connector": (self.connector, other.connector),
             "--stage-task-counts": (_joined(self.task_counts), _joined(other.task_counts)),
             "--stage-bytes-sizes": (_joined(self.bytes_sizes), _joined(other.bytes_sizes)),
+            "bytes of each level": (_joined(self.total_bytes), _joined(other.total_bytes)),
             "--stage-repeat": (str(self.repeat), str(other.repeat)),
             "--task-sleep": (f"{self.sleep_s:g}", f"{other.sleep_s:g}"),
         }
@@ -82,6 +90,17 @@ def parse_numbers(text: str) -> tuple[int, ...]:
     if not _NUMBERS.fullmatch(text):
         raise ValueError(text)
     return tuple(int(part) for part in text.split("-"))
+
+
+def parse_sizes(text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the sizes of a cell such as ``100-10``; and those of one such as ``total:100-10``.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text.startswith(_TOTAL):
+        return (), parse_numbers(text.removeprefix(_TOTAL))
+    return parse_numbers(text), ()
 
 
 def _joined(numbers: tuple[int, ...]) -> str:

@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.core import parser as core
@@ -15,6 +15,7 @@ from harness.core.errors import UsageError
 from harness.core.text import listed
 
 _WIDTH = 78
+_Needed = Callable[[Sequence[str]], Sequence[str]]
 
 
 class Parser(core.Parser):
@@ -22,23 +23,24 @@ class Parser(core.Parser):
 
     Args:
         example: one command line that works, shown above the flags.
-        needed: flags that are required, although the parser takes a command line without them.
+        needed: gives, for the words of a command line, the flags that are required, although the
+            parser takes a command line without them.
         more: as argparse has it.
     """
 
-    def __init__(self, *, example: str = "", needed: Sequence[str] = (), **more: Any) -> None:
+    def __init__(self, *, example: str = "", needed: _Needed | None = None, **more: Any) -> None:
         if example:
             said = _filled(more.get("description") or "")
             more["description"] = f"{said}\n\nexample:\n  {example}"
             more["formatter_class"] = argparse.RawDescriptionHelpFormatter
             more["epilog"] = _filled(more.get("epilog") or "")
         super().__init__(**{"allow_abbrev": False} | more)
-        self._needed = tuple(needed)
+        self._needed = needed
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and name all flags that are missing at once."""
         words = {word.partition("=")[0] for word in args or ()}
-        missing = [flag for flag in self._required() if flag not in words]
+        missing = [flag for flag in self._required(args or ()) if flag not in words]
         asked = words & {"-h", "--help"} or "_ARGCOMPLETE" in os.environ
         if len(missing) > 1 and not asked:
             raise UsageError(
@@ -46,9 +48,9 @@ class Parser(core.Parser):
             )
         return super().parse_known_args(args, namespace)
 
-    def _required(self) -> list[str]:
+    def _required(self, words: Sequence[str]) -> list[str]:
         flags = [a.option_strings[-1] for a in self._actions if a.required and a.option_strings]
-        return [*flags, *self._needed]
+        return [*flags, *(self._needed(words) if self._needed else ())]
 
     def error(self, message: str) -> Any:
         """Raise the message as a usage error, with what was probably meant."""

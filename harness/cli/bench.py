@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.cli._parser import Parser
-from harness.core.flags import flags_of
 from harness.plan import add_plan_flags
-from harness.plan.workload import Workload
+from harness.plan.parse import needed_flags
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,11 +20,7 @@ def main(argv: Sequence[str]) -> int:
         example="harness bench --executor dask --dask-workers 4 --ps-connector redis \\\n"
         "    --data-management none owned-proxy --stage-task-counts 4 4 1 \\\n"
         "    --stage-bytes-sizes 10MB 10MB 10MB 1KB --task-sleep 0.2 --repeat 5",
-        needed=[
-            flag.name
-            for name, flag in flags_of(Workload).items()
-            if Workload.model_fields[name].is_required()
-        ],
+        needed=needed_flags,
     )
     ways = parser.add_argument_group("instead of a new bench")
     ways.add_argument(

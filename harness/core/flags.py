@@ -101,14 +101,20 @@ def add_flags(
     Every option defaults to ``argparse.SUPPRESS``: an option that was not given is not in the
     name space, so that the model's own default (and only that) applies.
     """
-    group = parser.add_argument_group(title)
-    seen: set[str] = set()
+    add_flags_to(parser.add_argument_group(title), models, only)
+
+
+def add_flags_to(
+    group: argparse._ArgumentGroup,
+    models: Iterable[type[BaseModel]],
+    only: Container[str] | None = None,
+) -> None:
+    """Add the same to a group that is there; flags that the parser has already are left out."""
     for model in models:
         for name, flag in flags_of(model).items():
-            if flag.name in seen or (only is not None and name not in only):
-                continue
-            seen.add(flag.name)
-            _add_flag(group, model.model_fields[name], flag)
+            known = flag.name in group._option_string_actions
+            if not known and (only is None or name in only):
+                _add_flag(group, model.model_fields[name], flag)
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: FieldInfo, flag: Flag) -> None:

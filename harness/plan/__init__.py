@@ -7,7 +7,7 @@ ours is added beside them.
 from harness.plan.options import LOG_LEVELS, General, Isolate, Order, Topology
 from harness.plan.parse import add_plan_flags, parse_plan, plan_from_args
 from harness.plan.plan import Plan, Run
-from harness.plan.workload import Mode, Workload
+from harness.plan.workload import Mode, Workload, workloads
 
 __all__ = [
     "LOG_LEVELS",
@@ -22,4 +22,5 @@ __all__ = [
     "add_plan_flags",
     "parse_plan",
     "plan_from_args",
+    "workloads",
 ]

@@ -1,16 +1,18 @@
-"""How long a plan takes and how much it needs, from the flags alone (pure).
+"""How long a plan takes and how much it needs, from the plan alone (pure).
 
 Good to a factor of two: enough to refuse what cannot work, and to tell slow from stuck.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
+import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.plan import Isolate, Mode, Plan, Workload
+from harness.plan.graph import Task
 from harness.plan.prediction import boundaries, made
+from harness.plan.workload import graph_of
 
 # Measured with the images of this repository on a machine of two cores, rounded up.
 _PROCESS_BYTES = 80_000_000
@@ -90,9 +92,20 @@ def topologies_of(plan: Plan) -> int:
 
 def makespan_s(workload: Workload, workers: int) -> float:
     """Return about how long one workflow takes: sleeping in waves, calling, moving bytes."""
-    waves = sum(math.ceil(count / workers) for count in workload.stage_task_counts)
-    once = waves * workload.task_sleep + sum(workload.stage_task_counts) * _TASK_S
-    return workload.stage_repeat * once + 2 * made(workload).size_bytes / _BYTES_PER_S
+    graph = graph_of(workload)
+    if workload.barriers:
+        once = sum(_level_s(level, workers) for level in graph.levels)
+    else:
+        once = graph.schedule(workers, _TASK_S).length_s
+    return workload.cycles * once + 2 * made(workload).size_bytes / _BYTES_PER_S
+
+
+def _level_s(level: Sequence[Task], workers: int) -> float:
+    """Return how long tasks take that wait for nothing: in waves where they are equal."""
+    ends = [0.0] * min(workers, len(level))
+    for task in level:
+        heapq.heapreplace(ends, ends[0] + task.sleep_s)
+    return max(ends) + len(level) * _TASK_S
 
 
 def run_timeout_s(plan: Plan) -> float:
@@ -115,21 +128,14 @@ def _store_peak(workload: Workload, mode: str) -> int:
 
 
 def _direct_peak(workload: Workload) -> int:
-    """Return what client, scheduler and workers hold of two layers that follow each other."""
-    sizes = workload.stage_bytes_sizes
-    counts = (workload.stage_task_counts[0], *workload.stage_task_counts)
-    layers = [count * size for count, size in zip(counts, sizes, strict=True)]
-    return 2 * max(a + b for a, b in itertools.pairwise(layers))
+    """Return what client, scheduler and workers hold of what is alive at once, with no store."""
+    return 2 * _store_peak(workload, Mode.MANUAL_PROXY)
 
 
 def _in_flight(workload: Workload, workers: int) -> int:
     """Return the most that tasks which run at once hold of inputs and results."""
-    counts, sizes = workload.stage_task_counts, workload.stage_bytes_sizes
-    most = 0
-    before = counts[0]
-    for stage, count in enumerate(counts):
-        inputs = before if count == 1 else 1
-        one = inputs * sizes[stage] + sizes[stage + 1]
-        most = max(most, min(workers, count) * one)
-        before = count
-    return _COPIES * most
+    graph = graph_of(workload)
+    sizes = graph.sizes
+    levels = graph.levels if workload.barriers else (graph.tasks,)
+    each = ([sum(sizes[n] for n in task.inputs) + task.size for task in level] for level in levels)
+    return _COPIES * max((sum(heapq.nlargest(workers, one)) for one in each), default=0)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from harness.connectors import connectors
 from harness.core.errors import UsageError
-from harness.core.flags import Parser, add_flags, from_args
+from harness.core.flags import Parser, add_flags, add_flags_to, flags_of, from_args
 from harness.executors import executors
 from harness.plan import file as plan_file
 from harness.plan.options import MOST_UNTIL, General, Order, Topology
-from harness.plan.plan import Plan
-from harness.plan.workload import Workload
+from harness.plan.plan import DEFAULT_WORKLOAD, Plan
+from harness.plan.workload import Workload, workloads
 
 _WRITE = "--write-plan"
 
@@ -50,6 +50,20 @@ def add_plan_flags(parser: Parser, *, containers: bool) -> None:
     parser.unfold = partial(_unfold, parser)
 
 
+def needed_flags(words: Sequence[str]) -> list[str]:
+    """Return the flags that the workload of a command line needs; of an unknown one none."""
+    name, before = DEFAULT_WORKLOAD, ""
+    for word in words:
+        if before == "--workload" or word.startswith("--workload="):
+            name = word.removeprefix("--workload=")
+        before = word
+    if name not in workloads.names():
+        return []
+    model = workloads.get(name)
+    flags = flags_of(model)
+    return [flag.name for field, flag in flags.items() if model.model_fields[field].is_required()]
+
+
 def _unfold(parser: Parser, argv: Sequence[str]) -> tuple[list[str], AbstractContextManager[None]]:
     """Return a command line with the flags of its plan file in front, and who names the file."""
     path, words = plan_file.file_of(parser, argv)
@@ -78,7 +92,16 @@ def _add_flags(parser: Parser, *, containers: bool) -> None:
         + ("; its options are filled in by the topology" if containers else ""),
     )
     add_flags(parser, "ProxyStore connectors", [connector for _, connector in connectors])
-    add_flags(parser, "workload", [Workload])
+    group = parser.add_argument_group("workload")
+    group.add_argument(
+        "--workload",
+        choices=workloads.names(),
+        default=argparse.SUPPRESS,
+        help=f"what is run (default: {DEFAULT_WORKLOAD})",
+    )
+    add_flags_to(group, [Workload])
+    for name, workload in workloads:
+        add_flags(parser, f"workload {name}", [workload])
     add_flags(parser, "general", [General])
     if containers:
         add_flags(parser, "containers", [Topology])
@@ -95,12 +118,14 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
     given = vars(args)
     if given.get("until") is not None:
         given = {"repeat": MOST_UNTIL, "order": Order.INTERLEAVED} | given
+    name = given.get("workload", DEFAULT_WORKLOAD)
     plan = Plan(
         executor_name=args.executor,
         executor=from_args(executors.get(args.executor), given),
         connector_name=args.ps_connector,
         connector=connectors.get(args.ps_connector).from_flags(given, containers=containers),
-        workload=from_args(Workload, given),
+        workload_name=name,
+        workload=workloads.get(name).from_flags(given),
         general=from_args(General, given),
         topology=from_args(Topology, given) if containers else None,
     )

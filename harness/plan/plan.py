@@ -6,15 +6,30 @@ import random
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from harness.connectors import ConnectorConfig, connectors
 from harness.core.errors import UsageError
 from harness.core.pairs import pair_refusal
+from harness.core.plug_ins import Registry
 from harness.executors import ExecutorConfig, executors
 from harness.plan.options import General, Isolate, Order, Topology
-from harness.plan.workload import FlagModel, Mode, Workload
+from harness.plan.workload import FlagModel, Mode, Workload, workloads
 from harness.results.directory import name_refusal
+
+DEFAULT_WORKLOAD = "stages"
+_PLUG_INS: dict[str, Registry[Any]] = {
+    "executor": executors,
+    "connector": connectors,
+    "workload": workloads,
+}
 
 
 class Run(FlagModel):
@@ -37,7 +52,8 @@ class Plan(BaseModel):
     executor: SerializeAsAny[ExecutorConfig]
     connector_name: str
     connector: SerializeAsAny[ConnectorConfig]
-    workload: Workload
+    workload_name: str = DEFAULT_WORKLOAD
+    workload: SerializeAsAny[Workload]
     general: General
     topology: Topology | None = None
 
@@ -47,10 +63,19 @@ class Plan(BaseModel):
         """Read the plug-ins' options with the plug-ins' own classes (plan files)."""
         if isinstance(data, dict):
             data = dict(data)
-            for key, registry in (("executor", executors), ("connector", connectors)):
+            data.setdefault("workload_name", DEFAULT_WORKLOAD)
+            for key, registry in _PLUG_INS.items():
                 if isinstance(data.get(key), dict):
                     data[key] = registry.get(data[f"{key}_name"])(**data[key])
         return data
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the name of the only workload that older versions know."""
+        found: dict[str, Any] = handler(self)
+        if found.get("workload_name") == DEFAULT_WORKLOAD:
+            del found["workload_name"]
+        return found
 
     def runs(self) -> list[Run]:
         """Return the runs that count, in order."""
@@ -137,12 +162,12 @@ class Plan(BaseModel):
         if limit is None or self.workload.modes == (Mode.NONE.value,):
             return None
         most, why = limit
-        largest = max(self.workload.stage_bytes_sizes)
+        largest = self.workload.largest_bytes
         if largest <= most:
             return None
         return (
-            f"--stage-bytes-sizes {largest}: {why}; use smaller payloads, --ps-connector file, or"
-            " multi with --ps-multi-large file"
+            f"{self.workload.sizes_flag} {largest}: {why}; use smaller payloads, --ps-connector"
+            " file, or multi with --ps-multi-large file"
         )
 
     def in_topology(self) -> Plan:

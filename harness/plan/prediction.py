@@ -1,38 +1,17 @@
-"""How the objects of one stage become the inputs of the next stage's tasks (pure).
-
-What a workload must keep alive, from the flags alone (pure).
+"""What a workload must keep alive, from its graph alone (pure).
 
 Counts objects and payload bytes: what a connector stores for an object is a few bytes more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from harness.connectors import Held
 from harness.plan import Mode, Workload
-
-T = TypeVar("T")
-
-
-def inputs_of_tasks(data: Sequence[T], task_count: int) -> list[list[T]]:
-    """Return one list of inputs for each task.
-
-    Equal counts map one to one, one object fans out to all tasks, many objects fan in to one.
-
-    Raises:
-        ValueError: for any other pair of counts (a plan refuses them earlier).
-    """
-    if len(data) == task_count:
-        return [[item] for item in data]
-    if len(data) == 1:
-        return [[data[0]] for _ in range(task_count)]
-    if task_count == 1:
-        return [list(data)]
-    raise ValueError(f"{len(data)} objects cannot be spread over {task_count} tasks")
-
+from harness.plan.graph import Graph
+from harness.plan.workload import graph_of
 
 NOTHING = Held(0, 0)
 START = -1
@@ -51,7 +30,7 @@ class Boundary:
         peak: the most it has held since the boundary before. While a stage runs, its inputs and
             its results are both there.
         ideal_bytes: the least that any implementation could hold at this moment, wherever: what a
-            later task still needs, once each.
+            later task still needs, or nobody reads but whoever asked for the workflow, once each.
     """
 
     cycle: int
@@ -61,45 +40,60 @@ class Boundary:
     ideal_bytes: int
 
 
-def _layers(workload: Workload) -> list[Held]:
-    """Return the start data, then each stage's results."""
-    counts = (workload.stage_task_counts[0], *workload.stage_task_counts)
-    sizes = workload.stage_bytes_sizes
-    return [Held(count, count * size) for count, size in zip(counts, sizes, strict=True)]
-
-
 def made(workload: Workload) -> Held:
     """Return how many objects, and how many payload bytes, one workflow makes in all.
 
-    ``stage_task_counts[0]`` objects of start data, then one result for each task, all of it
-    ``stage_repeat`` times. With the flags of the paper's experiment (TPDS 2024) that is
-    28.168 GB.
+    The start data, then one result for each task, all of it once in each cycle. With the flags of
+    the paper's experiment (TPDS 2024) that is 28.168 GB.
     """
-    once = sum(_layers(workload), NOTHING)
-    repeat = workload.stage_repeat
-    return Held(repeat * once.objects, repeat * once.size_bytes)
+    once = sum(graph_of(workload).layers(), NOTHING)
+    return Held(workload.cycles * once.objects, workload.cycles * once.size_bytes)
 
 
 def boundaries(workload: Workload, mode: str) -> Iterator[Boundary]:
-    """Yield what must be alive at each boundary of a workflow under one mode, in order."""
-    layers = _layers(workload)
+    """Yield what must be alive at each boundary of a workflow under one mode, in order.
+
+    Without barriers something is under way from the first task to the last: then only a cycle's
+    start and its end are boundaries, and the peak between them is that of as many workers as there
+    are tasks to run.
+    """
+    graph = graph_of(workload)
     kept = NOTHING  # what default-proxy has not removed so far
-    for cycle in range(workload.stage_repeat):
-        yield from _cycle(cycle, layers, mode, kept)
+    for cycle in range(workload.cycles):
+        cycle_of = _cycle if workload.barriers else _cycle_without_barriers
+        for boundary in cycle_of(cycle, graph, mode, kept):
+            # Bytes that go through the executor are in no store.
+            yield boundary if mode != Mode.NONE else replace(boundary, held=NOTHING, peak=NOTHING)
         if mode == Mode.DEFAULT_PROXY:
-            kept = sum(layers, kept)
+            kept = sum(graph.layers(), kept)
 
 
-def _cycle(cycle: int, layers: Sequence[Held], mode: str, kept: Held) -> Iterator[Boundary]:
-    uses_store = mode != Mode.NONE
+def _cycle(cycle: int, graph: Graph, mode: str, kept: Held) -> Iterator[Boundary]:
     keeps = mode == Mode.DEFAULT_PROXY
-    alive = kept
-    consumed = NOTHING
-    for number, layer in enumerate((*layers, NOTHING)):
-        peak = alive + layer if uses_store else NOTHING
-        alive = peak if keeps else peak - consumed
-        consumed = layer if uses_store else NOTHING
-        yield Boundary(cycle, START + number, alive, peak, layer.size_bytes)
+    layers = graph.layers()[1:]
+    enters = [graph.held(objects) for objects in graph.enter]
+    ends = [graph.held(objects) for objects in graph.end]
+    needed = enters[0]
+    held = kept + needed
+    yield Boundary(cycle, START, held, held, needed.size_bytes)
+    for stage, layer in enumerate(layers):
+        comes = layer + enters[stage] if stage else layer
+        peak = held + comes
+        needed = needed + comes - ends[stage]
+        held = peak if keeps else needed
+        yield Boundary(cycle, stage, held, peak, needed.size_bytes)
+    peak, held = held, held if keeps else NOTHING
+    yield Boundary(cycle, len(layers), held, peak, NOTHING.size_bytes)
+
+
+def _cycle_without_barriers(cycle: int, graph: Graph, mode: str, kept: Held) -> Iterator[Boundary]:
+    keeps = mode == Mode.DEFAULT_PROXY
+    needed = graph.held(graph.enter[0])
+    yield Boundary(cycle, START, kept + needed, kept + needed, needed.size_bytes)
+    everything = sum(graph.layers(), kept)
+    held = everything if keeps else NOTHING
+    peak = everything if keeps else graph.schedule(None).most
+    yield Boundary(cycle, len(graph.levels), held, peak, NOTHING.size_bytes)
 
 
 def held_at_end(workload: Workload, mode: str) -> Held:

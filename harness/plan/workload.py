@@ -1,14 +1,26 @@
-"""The simulated workflow, as flags describe it."""
+"""What a workload plug-in is: its options, and the graph of tasks that they describe."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Self
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
-from harness.core.flags import Flag
+from harness.core.flags import Flag, from_args
 from harness.core.pairs import Payloads
+from harness.core.plug_ins import Registry
+from harness.plan.graph import Graph
 
 
 class Mode(StrEnum):
@@ -34,7 +46,14 @@ MOST_TASKS = 1_000_000
 
 
 class Workload(FlagModel):
-    """The simulated workflow and the modes it is run under."""
+    """Options of one workload; subclass it and register the subclass under the workload's name.
+
+    Every field that carries a ``Flag`` is a command-line option. These here all workloads have.
+    """
+
+    name: ClassVar[str]
+    sizes_flag: ClassVar[str]
+    """The flag that a too large payload is due to."""
 
     modes: Annotated[
         tuple[str, ...],
@@ -44,25 +63,6 @@ class Workload(FlagModel):
             choices=tuple(Mode),
         ),
     ] = Field(default=(Mode.DEFAULT_PROXY, Mode.MANUAL_PROXY, Mode.OWNED_PROXY), min_length=1)
-    stage_task_counts: Annotated[
-        tuple[int, ...], Flag("--stage-task-counts", "number of tasks in each stage", "COUNT")
-    ] = Field(min_length=1)
-    stage_bytes_sizes: Annotated[
-        tuple[int, ...],
-        Flag(
-            "--stage-bytes-sizes",
-            "size of the start data, then of what each stage's tasks return (MB is 10^6,"
-            " MiB is 2^20)",
-            "BYTES",
-            size=True,
-        ),
-    ]
-    stage_repeat: Annotated[
-        int, Flag("--stage-repeat", "times the stages are run within one workflow", "N")
-    ] = 1
-    task_sleep: Annotated[
-        float, Flag("--task-sleep", "seconds each task sleeps, as its simulated work", "SECONDS")
-    ]
     seed: Annotated[int, Flag("--seed", "seed of all payloads", "N")] = 0
     no_populate_target: Annotated[
         bool,
@@ -78,69 +78,76 @@ class Workload(FlagModel):
     def _each_once(cls, modes: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(Mode(mode).value for mode in modes))
 
-    @field_validator("stage_task_counts")
-    @classmethod
-    def _stage_order(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
-        for stage, count in enumerate(counts):
-            if count <= 0:
-                raise ValueError(f"{count} is not a number of tasks: it must be greater than zero")
-            if stage and count > 1 and counts[stage - 1] not in (1, count):
-                raise ValueError(
-                    f"stage {stage} has {count} tasks but follows {counts[stage - 1]}: a stage of"
-                    f" many tasks may only follow a stage of one task or of the same number"
-                )
-        return counts
+    @model_serializer(mode="wrap")
+    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Put a workload's own options between those that all have, as older versions do."""
+        found: dict[str, Any] = handler(self)
+        last = [name for name in ("seed", "no_populate_target") if name in found]
+        values = {name: found.pop(name) for name in last}
+        return found | values
 
-    @field_validator("stage_repeat")
     @classmethod
-    def _positive(cls, value: int) -> int:
-        if value <= 0:
-            raise ValueError(f"must be greater than zero, not {value}")
-        return value
+    def from_flags(cls, args: Mapping[str, Any]) -> Self:
+        """Build the options from parsed flags, with all that has to be read for them.
 
-    @field_validator("stage_bytes_sizes")
-    @classmethod
-    def _sizes(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        wrong = next((size for size in sizes if not 0 <= size <= MOST_BYTES), None)
-        if wrong is not None:
-            raise ValueError(f"{wrong} is not a size between 0 and {MOST_BYTES} bytes")
-        return sizes
+        Raises:
+            UsageError: one line that names the flag or file, and the remedy.
+        """
+        return from_args(cls, args)
 
-    @field_validator("task_sleep")
-    @classmethod
-    def _duration(cls, value: float) -> float:
-        if not 0 <= value <= MOST_SECONDS:
-            raise ValueError(f"must be a number of seconds from 0 to {MOST_SECONDS:.0f}")
-        return value
+    @abstractmethod
+    def graph(self) -> Graph:
+        """Return the tasks of one cycle, and what they pass on; ask :func:`graph_of` for it."""
 
-    @model_validator(mode="after")
-    def _one_size_more(self) -> Self:
-        sizes, counts = len(self.stage_bytes_sizes), len(self.stage_task_counts)
-        if sizes != counts + 1:
-            raise ValueError(
-                f"--stage-bytes-sizes: {sizes} sizes given, but {counts} stages"
-                f" (--stage-task-counts) need {counts + 1}: one for the start data and one for"
-                " each stage's results"
-            )
-        tasks = self.stage_repeat * sum(self.stage_task_counts)
-        if tasks > MOST_TASKS:
-            raise ValueError(
-                f"--stage-task-counts: {tasks} tasks with --stage-repeat {self.stage_repeat}; one"
-                f" workflow has at most {MOST_TASKS}"
-            )
-        return self
+    @property
+    def cycles(self) -> int:
+        """Times that the graph is run within one workflow, one after the other."""
+        return 1
+
+    @property
+    def barriers(self) -> bool:
+        """Whether a level of the graph starts only when the one before is done."""
+        return True
+
+    def columns(self) -> tuple[str, str, float]:
+        """Return what results.csv says of it: task counts, sizes in bytes, sleep in seconds.
+
+        A graph has no one size for a level: after ``total:`` there are the bytes of all start data
+        and then of each level's results together. The sleep is the mean of the levels, so that
+        levels times sleep is the least that the workflow can take.
+        """
+        graph = graph_of(self)
+        totals = "-".join(str(held.size_bytes) for held in graph.layers())
+        counts = "-".join(str(len(level)) for level in graph.levels)
+        return counts, f"{TOTAL}{totals}", self.sleep_s / max(1, len(graph.levels))
 
     def payloads(self) -> Payloads:
         """Return what an executor has to carry at most."""
-        counts, sizes = self.stage_task_counts, self.stage_bytes_sizes
-        before = (counts[0], *counts)
-        inputs = (
-            size * (had if count == 1 else 1)
-            for had, count, size in zip(before, counts, sizes, strict=False)
+        graph = graph_of(self)
+        sizes = graph.sizes
+        inputs = (sum(sizes[read] for read in task.inputs) for task in graph.tasks)
+        return Payloads(
+            self.modes, max(inputs, default=0), max((t.size for t in graph.tasks), default=0)
         )
-        return Payloads(self.modes, max(inputs), max(sizes[1:]))
+
+    @property
+    def largest_bytes(self) -> int:
+        """Size of the largest object."""
+        return max(graph_of(self).sizes, default=0)
 
     @property
     def sleep_s(self) -> float:
-        """Seconds a workflow sleeps at least: its stages run one after the other."""
-        return self.stage_repeat * len(self.stage_task_counts) * self.task_sleep
+        """Seconds a workflow takes at least, however many workers there are."""
+        return self.cycles * graph_of(self).least_s(barriers=self.barriers)
+
+
+TOTAL = "total:"
+"""What sizes in results.csv begin with that are of all of a level's results together."""
+
+workloads: Registry[Workload] = Registry("harness.workloads", "workflow_memory_harness.workloads")
+
+
+@lru_cache(maxsize=4)
+def graph_of(workload: Workload) -> Graph:
+    """Return the graph of a workload's one cycle; it is made once."""
+    return workload.graph()

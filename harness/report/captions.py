@@ -112,14 +112,15 @@ def _setting(session: Session) -> str:
         (found for name in leading_packages(session) if (found := version_of(session, name))), ""
     )
     with_what = f" with {connector}" if connector else ""
+    stages = listed(list(map(str, facts.task_counts)))
+    software = f"{executor}{f' {version}' if version else ''}{with_what}"
+    payload = f"{format_size(facts.payload_bytes)} a run."
+    if not facts.bytes_sizes:
+        return f"{software}; a graph with levels of {stages} tasks, {payload}"
     sizes = between(format_size(min(facts.bytes_sizes)), format_size(max(facts.bytes_sizes)))
     if min(facts.bytes_sizes) == max(facts.bytes_sizes):
         sizes = format_size(facts.bytes_sizes[0])
-    stages = listed(list(map(str, facts.task_counts)))
-    return (
-        f"{executor}{f' {version}' if version else ''}{with_what}; stages of {stages} tasks,"
-        f" results of {sizes}, {format_size(facts.payload_bytes)} a run."
-    )
+    return f"{software}; stages of {stages} tasks, results of {sizes}, {payload}"
 
 
 def _machine(session: Session) -> str:

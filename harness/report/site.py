@@ -165,7 +165,7 @@ def _facts(session: Session, groups: Sequence[Group]) -> dict[str, Any]:
         "version": next((version for version in packages.values() if version), ""),
         "stages": "-".join(map(str, workload.task_counts)) if workload else "",
         "payload_bytes": workload.payload_bytes if workload else None,
-        "largest_bytes": max(workload.bytes_sizes) if workload else None,
+        "largest_bytes": max(workload.bytes_sizes, default=None) if workload else None,
         "workers": options.get("workers") if isinstance(options, dict) else None,
         "machine": one_line(str(machine.get("cpu_model") or "")),
         "cpus": machine.get("cpus"),

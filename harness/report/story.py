@@ -248,9 +248,18 @@ def plan_in_words(session: Session) -> str:
     modes, stages = len(session.modes), len(facts.task_counts)
     runs = " to ".join(_number(n) for n in (counts[0], counts[-1])[: len(counts)])
     cycles = f", {facts.repeat} times in a row" if facts.repeat > 1 else ""
-    return (
+    ran = (
         f"{_number(modes).capitalize()} mode{'s' if modes > 1 else ''}, {runs} run"
-        f"{'' if counts == [1] else 's'}{' of each' if modes > 1 else ''}. A run is a workflow of"
+        f"{'' if counts == [1] else 's'}{' of each' if modes > 1 else ''}."
+    )
+    if not facts.bytes_sizes:
+        return (
+            f"{ran} A run is a graph of {sum(facts.task_counts)} tasks in {_number(stages)}"
+            f" level{'s' if stages > 1 else ''}, which cannot take less than {facts.ideal_s:.3g} s."
+            f" Start data and results have {format_size(facts.payload_bytes)} in all."
+        )
+    return (
+        f"{ran} A run is a workflow of"
         f" {_number(stages)} stage{'s' if stages > 1 else ''} of"
         f" {listed(list(map(str, facts.task_counts)))} tasks{cycles}, which sleep"
         f" {facts.sleep_s:g} s. Start data and each result have"

@@ -164,11 +164,13 @@ def ledger(groups: Sequence[Group]) -> Table | None:
 def connector(groups: Sequence[Group]) -> Table | None:
     """Return predicted and measured bytes in the connector; None without predictions."""
     rows = []
+    asked = False
     sessions = {group.session.path: group.session for group in groups}
     labels = {(group.session.path, group.mode): group.label for group in groups}
     for session in sessions.values():
         for found in predictions(session):
             held = NOTHING
+            asked = asked or bool(found.completions)
             if found.objects_at_end is not None:
                 held = f"{found.objects_at_end} / {found.objects_left}"
             rows.append(
@@ -178,6 +180,7 @@ def connector(groups: Sequence[Group]) -> Table | None:
                     *_comparison(found.at_end),
                     *_comparison(found.fullest),
                     _off(found.worst),
+                    _off(found.completion),
                     format_size(found.peak_bytes),
                     format_size(found.ideal_bytes),
                 )
@@ -197,15 +200,24 @@ def connector(groups: Sequence[Group]) -> Table | None:
             " measured",
             " off",
             " worst stage",
+            *([" worst completion"] if asked else []),
             " peak",
             " ideal",
         ),
-        tuple(rows),
+        tuple(row if asked else (*row[:9], *row[10:]) for row in rows),
         "Objects: when the clock stopped / after the clean-up. Predicted: payload bytes, from the"
         " flags alone; measured: serialised bytes, asked of the storage. Stages are counted with"
         " --audit-stages and in warm-up runs. Peak: most that must be there at once; ideal: least"
         " that any implementation holds at its fullest stage boundary.",
-        ("worst stage", "off", "at end: predicted", "measured", "objects end/left", "ideal"),
+        (
+            "worst completion",
+            "worst stage",
+            "off",
+            "at end: predicted",
+            "measured",
+            "objects end/left",
+            "ideal",
+        ),
     )
 
 

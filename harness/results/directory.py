@@ -126,6 +126,11 @@ class RunDirectory:
         return self.path / "storage.csv"
 
     @property
+    def completions(self) -> Path:
+        """What the connector held whenever a task was done, where there are no barriers."""
+        return self.path / "completions.csv"
+
+    @property
     def server(self) -> Path:
         """What the memory of the connector's server was made of during traced runs."""
         return self.path / "server.csv"

@@ -11,6 +11,7 @@ from harness.results.directory import RunDirectory
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow
 from harness.results.schema import (
     CgroupRow,
+    CompletionRow,
     DockerRow,
     InsideRow,
     LedgerRow,
@@ -42,6 +43,7 @@ SCHEMAS: dict[str, type[Any]] = {
     _FILES.tasks.name: TaskRow,
     _FILES.predictions.name: PredictionRow,
     _FILES.storage.name: StorageRow,
+    _FILES.completions.name: CompletionRow,
     _FILES.server.name: ServerRow,
     _FILES.nodes.name: NodeRow,
     _FILES.workers.name: WorkerRow,

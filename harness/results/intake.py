@@ -42,6 +42,7 @@ from harness.results.rows import (
     split_line,
 )
 from harness.results.schema import (
+    CompletionRow,
     HostRow,
     InsideRow,
     MarkRow,
@@ -205,6 +206,7 @@ class Intake:
             _Source(directory.tasks.name, directory.tasks, TaskRow),
             _Source(directory.phases.name, directory.phases, PhaseRow),
             _Source(directory.storage.name, directory.storage, StorageRow),
+            _Source(directory.completions.name, directory.completions, CompletionRow),
             _Source(directory.server.name, directory.server, ServerRow),
             _Source(directory.results.name, directory.results, ResultRow),
             _Source(directory.objects.name, directory.objects, ObjectsRow),
@@ -433,6 +435,7 @@ def shared_files(directory: RunDirectory) -> tuple[list[str], list[str]]:
         directory.tasks,
         directory.phases,
         directory.storage,
+        directory.completions,
         directory.server,
         directory.results,
         directory.objects,

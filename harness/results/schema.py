@@ -362,6 +362,30 @@ class StorageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CompletionRow:
+    """A row of ``completions.csv``: what the connector held when a task's result had come.
+
+    Only of workflows without barriers, with ``--audit-stages`` and in warm-up runs. Read in the
+    storage after the client has let go of what the task was the last to read. What it must hold
+    follows from the order so far: the objects that the client knows, and the results of tasks that
+    had ended by then without the client having heard of it (least); and of tasks that were possibly
+    storing theirs at that moment (most).
+    """
+
+    run_id: str = column("the run")
+    cycle: int = column("repetition within the workflow, from 0")
+    stage: int = column("level of the task, from 0")
+    task: int = column("task within the level, from 0")
+    t_mono_ns: int = column("CLOCK_MONOTONIC before the reading")
+    objects: int = column("objects in the storage, less those there before the run", signed=True)
+    size_bytes: int = column("their serialised bytes", signed=True)
+    least_objects: int = column("objects that it must hold")
+    least_bytes: int = column("their serialised bytes")
+    most_objects: int = column("objects that it may hold")
+    most_bytes: int = column("their serialised bytes")
+
+
+@dataclass(frozen=True, slots=True)
 class ServerRow:
     """A row of ``server.csv``: what the server behind the connector says its memory is made of.
 

@@ -105,8 +105,8 @@ class OwnedProxy(DefaultProxy):
 
     def __init__(self, store: Store[Any], *, populate_target: bool = True) -> None:
         super().__init__(store, populate_target=populate_target)
-        self._ended = Semaphore(0)
-        self._lent: list[RefProxy[Any]] = []
+        # Of each future: told when ProxyStore has ended its borrowings, and these.
+        self._lent: dict[int, tuple[Semaphore, list[RefProxy[Any]]]] = {}
 
     def submit(
         self, executor: Executor, inputs: Sequence[Sequence[Any]], options: Sequence[dict[str, Any]]
@@ -116,25 +116,27 @@ class OwnedProxy(DefaultProxy):
         futures = []
         for items, kwargs in zip(inputs, options, strict=True):
             borrowed = [borrow(item) for item in items]
-            self._lent.extend(borrowed)
+            ended = Semaphore(0)
             self.log.submitting()
             future: Any = submit_in_scope(submit, args=(type(self).task, *borrowed), kwargs=kwargs)
             # Callbacks run in the order they were added: this one after the one that ended the
             # borrowing. result() may return before either; an owner that goes out of scope
             # while it is still lent raises inside __del__ and its object stays for ever.
-            future.add_done_callback(lambda _: self._ended.release())
+            future.add_done_callback(lambda _, ended=ended: ended.release())
+            self._lent[id(future)] = ended, borrowed
             futures.append(future)
         return futures
 
     def results(self, futures: Sequence[Any]) -> list[Any]:
-        """Wait until nothing is lent any more and own what the tasks returned."""
+        """Wait until nothing is lent to them any more and own what the tasks returned."""
         results = [self._result(future) for future in futures]
-        for _ in futures:
-            self._ended.acquire()
-        # ProxyStore does not end a borrowing that was pickled; it waits for the reference to go.
-        # Parsl keeps it in a cycle, which the garbage collector takes apart in any order.
-        while self._lent:
-            RefProxy.__del__(self._lent.pop())
+        for future in futures:
+            ended, borrowed = self._lent.pop(id(future))
+            ended.acquire()
+            # ProxyStore does not end a borrowing that was pickled; it waits for the reference to
+            # go. Parsl keeps it in a cycle, which the garbage collector takes apart in any order.
+            while borrowed:
+                RefProxy.__del__(borrowed.pop())
         return [into_owned(result) for result in results]
 
     def consumed(self, data: Sequence[Any]) -> None:

@@ -26,18 +26,20 @@ from harness.plan import Mode, Plan, Run, Workload
 from harness.plan.estimate import run_timeout_s
 from harness.plan.prediction import boundaries, held_at_end
 from harness.plan.schedule import with_warm_ups
+from harness.plan.workload import graph_of
 from harness.results.conversation import MarkWriter, Settle, not_watched
 from harness.results.directory import RunDirectory
 from harness.results.logs import BENCH
 from harness.results.outcomes import Ending, Outcome, error_for, write_ending
 from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, RowWriter
-from harness.results.schema import PhaseRow, PredictionRow, StorageRow, TaskRow
+from harness.results.schema import CompletionRow, PhaseRow, PredictionRow, StorageRow, TaskRow
+from harness.workflow.completions import StorageAudit
 from harness.workflow.modes import DataManager, manager_for
 from harness.workflow.phases import Phases, RunTimeout, bounded
 from harness.workflow.server_watch import watched_server
 from harness.workflow.tasks import ContainerName, no_container, warm_up
 from harness.workflow.tracing import Tracing
-from harness.workflow.workflow import Timing, no_audit, run_workflow
+from harness.workflow.workflow import NO_AUDIT, Timing, run_workflow
 
 logger = logging.getLogger("run.workflow-memory")
 
@@ -255,20 +257,31 @@ class PlanRunner:
         plan, phases = self._plan, on.phases
         phases.baseline(run.run_id)
         audits = plan.general.audit_stages or run.warm_up
-        audit = phases.audit if audits and manager.uses_store else no_audit
+        audit = None
+        if audits and manager.uses_store:
+            audit = StorageAudit(phases, keeps=run.mode == Mode.DEFAULT_PROXY)
         workers = plan.executor.alive(on.executor)
         try:
             timing: Timing = phases.run(
-                lambda: run_workflow(on.executor, manager, plan.workload, audit)
+                lambda: run_workflow(on.executor, manager, plan.workload, audit or NO_AUDIT)
             )
         finally:
             for row in manager.log.rows(run.run_id, self._container):
                 on.rows.tasks.write(row)
         at_end = phases.run_ended()
+        if audit is not None:
+            self._write_completions(run, audit, manager)
         manager.clean_up()
         left = phases.after()
         self._require_alive(workers, on.executor)
         return timing, _objects_row(run, held_at_end(plan.workload, run.mode), at_end, left)
+
+    def _write_completions(self, run: Run, audit: StorageAudit, manager: DataManager) -> None:
+        if not audit.completions:
+            return
+        with RowWriter(self._directory.completions, CompletionRow) as rows:
+            for row in audit.rows(run.run_id, manager.log, graph_of(self._plan.workload)):
+                rows.write(row)
 
     def _require_alive(self, workers: Mapping[str, str], executor: Executor) -> None:
         """Raise what ended a run that looks as if nothing had happened."""
@@ -291,14 +304,15 @@ class PlanRunner:
         self, run: Run, timing: Timing, executor: Executor, connector: Connector[Any]
     ) -> ResultRow:
         workload = self._plan.workload
+        counts, sizes, sleep_s = workload.columns()
         return ResultRow(
             executor=type(executor).__name__,
             connector="None" if run.mode == Mode.NONE else type(connector).__name__,
             data_management=run.mode,
-            stage_task_counts="-".join(map(str, workload.stage_task_counts)),
-            stage_bytes_sizes="-".join(map(str, workload.stage_bytes_sizes)),
-            stage_repeat=workload.stage_repeat,
-            task_sleep=workload.task_sleep,
+            stage_task_counts=counts,
+            stage_bytes_sizes=sizes,
+            stage_repeat=workload.cycles,
+            task_sleep=sleep_s,
             workflow_start_timestamp=timing.start_s,
             workflow_end_timestamp=timing.end_s,
             workflow_makespan_s=timing.makespan_s,

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -78,9 +78,17 @@ def no_container(_host: str) -> str | None:
 
 
 @dataclass
-class _Stage:
+class Entry:
+    """Tasks that are submitted together: those of a stage, or one alone.
+
+    Attributes:
+        cycle, stage: whose tasks they are.
+        first: number of the first of them within the stage.
+    """
+
     cycle: int
     stage: int
+    first: int = 0
     submitted_ns: list[int] = field(default_factory=list)
     received: list[tuple[int, Event]] = field(default_factory=list)
 
@@ -89,35 +97,56 @@ class TaskLog:
     """The events of one run, a hundred bytes or two for each task."""
 
     def __init__(self) -> None:
-        self._stages: list[_Stage] = []
+        self.entries: list[Entry] = []
+        self._taking: Entry | None = None
 
-    def begin(self, cycle: int, stage: int) -> None:
-        """Begin a stage."""
-        self._stages.append(_Stage(cycle, stage))
+    def begin(self, cycle: int, stage: int, first: int = 0) -> Entry:
+        """Begin a stage, or a part of it from task ``first`` on."""
+        self._taking = Entry(cycle, stage, first)
+        self.entries.append(self._taking)
+        return self._taking
+
+    def take(self, entry: Entry) -> None:
+        """Expect results of an entry that is not the last that began."""
+        self._taking = entry
 
     def submitting(self) -> None:
-        """Note that the stage's next task is about to be submitted."""
-        self._stages[-1].submitted_ns.append(reference().monotonic_ns())
+        """Note that the next task is about to be submitted."""
+        self.entries[-1].submitted_ns.append(reference().monotonic_ns())
 
     def received(self, event: Event) -> None:
-        """Note that the result of the stage's next task is here, and what it says of itself."""
-        self._stages[-1].received.append((reference().monotonic_ns(), event))
+        """Note that the result of the next task is here, and what it says of itself."""
+        assert self._taking is not None
+        self._taking.received.append((reference().monotonic_ns(), event))
 
     def rows(self, run_id: str, container: ContainerName = no_container) -> Iterator[TaskRow]:
         """Yield a row for each task that was submitted, also if no result came back."""
         clock = _clock()
-        for stage in self._stages:
-            for task, submitted_ns in enumerate(stage.submitted_ns):
-                came = stage.received[task] if task < len(stage.received) else None
+        for entry in self.entries:
+            for place, submitted_ns in enumerate(entry.submitted_ns):
+                came = entry.received[place] if place < len(entry.received) else None
                 row = TaskRow(
                     run_id=run_id,
-                    cycle=stage.cycle,
-                    stage=stage.stage,
-                    task=task,
+                    cycle=entry.cycle,
+                    stage=entry.stage,
+                    task=entry.first + place,
                     worker="",
                     submitted_mono_ns=submitted_ns,
                 )
                 yield row if came is None else _with_result(row, *came, clock, container)
+
+
+class EventTimes(NamedTuple):
+    """When a task had its inputs, and when its result was stored."""
+
+    resolved_ns: int
+    finished_ns: int
+
+
+def event_times(event: Event) -> EventTimes | None:
+    """Return what a task says of its times; None if its clock is not the client's."""
+    _, _, its_clock, _, resolved_ns, finished_ns, _, _ = event
+    return EventTimes(resolved_ns, finished_ns) if its_clock == _clock() else None
 
 
 def _with_result(

@@ -9,6 +9,7 @@ from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import Mode, Plan, add_plan_flags, parse_plan
 from harness.plan.options import General
+from tests.bench_plans import stages_of
 
 DOCUMENTED = (
     "--executor dask --dask-workers 4 --ps-connector file --ps-file-dir runs/cache"
@@ -40,7 +41,7 @@ def test_the_documented_command() -> None:
     assert plan.executor.model_dump()["workers"] == 4
     assert plan.connector.model_dump() == {"directory": "runs/cache"}
     assert plan.workload.modes == ("none", "default-proxy", "owned-proxy")
-    assert plan.workload.stage_bytes_sizes == (1000, 10000, 10000, 10000, 1000)
+    assert stages_of(plan).stage_bytes_sizes == (1000, 10000, 10000, 10000, 1000)
     assert plan.workload.sleep_s == 4.0
     assert len(plan.runs()) == 15
     assert [run.run_id for run in plan.runs()[4:6]] == ["0005-none-5", "0006-default-proxy-1"]
@@ -49,7 +50,7 @@ def test_the_documented_command() -> None:
 def test_the_defaults_are_the_references() -> None:
     plan = plan_of(SHORT)
     assert plan.workload.modes == (Mode.DEFAULT_PROXY, Mode.MANUAL_PROXY, Mode.OWNED_PROXY)
-    assert plan.workload.stage_repeat == 1
+    assert stages_of(plan).stage_repeat == 1
     general = plan.general
     assert (general.repeat, general.run_dir, general.csv_file) == (1, "runs/", "results.csv")
     assert (general.log_level, general.log_file, general.log_file_level) == (
@@ -65,7 +66,7 @@ def test_sizes_with_units_and_the_equals_form() -> None:
         "--executor=dask --ps-connector=REDIS --ps-host=h --ps-port=1 --stage-task-counts 4 1"
         " --stage-bytes-sizes 100MB 10MB 1MB --task-sleep=1"
     )
-    assert plan.workload.stage_bytes_sizes == (100_000_000, 10_000_000, 1_000_000)
+    assert stages_of(plan).stage_bytes_sizes == (100_000_000, 10_000_000, 1_000_000)
     assert plan.connector.model_dump() == {
         "host": "h",
         "port": 1,

@@ -10,6 +10,7 @@ from harness.core.errors import UsageError
 from harness.core.flags import Parser
 from harness.plan import add_plan_flags, parse_plan
 from harness.plan.sweep import Sweep, Value, sweep_of, value_of
+from tests.bench_plans import stages_of
 
 LINE = (
     "--executor dask --ps-connector redis --stage-task-counts 1 {width} --stage-bytes-sizes"
@@ -40,8 +41,8 @@ def test_parameters_are_crossed_the_last_one_fastest() -> None:
     assert texts(found, "bytes") == ["1MB", "1MB", "10MB", "10MB"]
     assert texts(found, "width") == ["1", "2", "1", "2"]
     plan = parse_plan(PARSER, found.cells()[3].words(BASE, PARSER.foldable), containers=True)
-    assert plan.workload.stage_bytes_sizes == (10_000_000, 10_000_000, 1000)
-    assert plan.workload.stage_task_counts == (1, 2)
+    assert stages_of(plan).stage_bytes_sizes == (10_000_000, 10_000_000, 1000)
+    assert stages_of(plan).stage_task_counts == (1, 2)
     assert plan.general.repeat == 3
 
 
@@ -62,7 +63,7 @@ def test_a_flag_of_several_words_replaces_the_whole_flag() -> None:
     words = found.cells()[0].words(BASE, PARSER.foldable)
     assert words.count("--stage-bytes-sizes") == 1
     plan = parse_plan(PARSER, words, containers=True)
-    assert plan.workload.stage_bytes_sizes == (1_000_000, 1_000_000, 1000)
+    assert stages_of(plan).stage_bytes_sizes == (1_000_000, 1_000_000, 1000)
 
 
 @pytest.mark.parametrize(

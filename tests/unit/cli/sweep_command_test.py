@@ -16,6 +16,7 @@ from harness.report.sweep import CSV, FIGURES, PAGE
 from harness.topology import sides
 from harness.topology.bench import Bench
 from harness.topology.resume import write_bench_file
+from tests.bench_plans import stages_of
 from tests.many_runs import SIZES, write_sweep
 from tests.rundirs import MANIFEST, write_run_directory
 
@@ -156,7 +157,7 @@ def test_every_cell_is_a_run_directory(
     ran: list[Plan], file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["sweep", str(file), "--sweep", "dask-workers=1,2"]) == 0
-    sizes = [plan.workload.stage_bytes_sizes[0] for plan in ran]
+    sizes = [stages_of(plan).stage_bytes_sizes[0] for plan in ran]
     assert sizes == [MB, MB, 10 * MB, 10 * MB]
     assert [plan.executor.model_dump()["workers"] for plan in ran] == [1, 2, 1, 2]
     assert all(plan.topology is not None and plan.topology.isolate == "run" for plan in ran)

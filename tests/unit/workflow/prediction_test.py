@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.connectors import Held
-from harness.plan import Mode, Workload
+from harness.plan import Mode
 from harness.plan.prediction import (
     START,
     boundaries,
@@ -15,6 +15,7 @@ from harness.plan.prediction import (
     made,
     peak_held,
 )
+from harness.workloads.stages import Stages as Workload
 
 PAPER = Workload(
     stage_task_counts=(32, 1),

@@ -1,0 +1,1 @@
+"""Workload plug-ins: a module of the workload's name registers its options."""
