@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness.connectors import connectors
 from harness.core.errors import UsageError
@@ -119,6 +120,7 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
     if given.get("until") is not None:
         given = {"repeat": MOST_UNTIL, "order": Order.INTERLEAVED} | given
     name = given.get("workload", DEFAULT_WORKLOAD)
+    _refuse_others(name, given)
     plan = Plan(
         executor_name=args.executor,
         executor=from_args(executors.get(args.executor), given),
@@ -131,6 +133,15 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
     )
     plan.check()
     return plan
+
+
+def _refuse_others(name: str, given: Mapping[str, Any]) -> None:
+    """Refuse the flags of another workload: they would change nothing."""
+    own = {flag.dest for flag in flags_of(workloads.get(name)).values()}
+    for other, workload in workloads:
+        for flag in flags_of(workload).values():
+            if flag.dest in given and flag.dest not in own:
+                raise UsageError(f"{flag.name}: is for --workload {other}, and this one is {name}")
 
 
 def parse_plan(parser: Parser, argv: Sequence[str], *, containers: bool) -> Plan:

@@ -217,7 +217,7 @@ def command(session: Session) -> str:
     if recorded:
         return shlex.join(["python", "-m", "harness", *recorded])
     workload = session.workload
-    if workload is None:
+    if workload is None or not workload.bytes_sizes:
         return ""
     repeat = max(run.repetition for run in session.runs)
     return shlex.join(

@@ -116,6 +116,8 @@ class WfFormat(Workload):
         except NotMappedError as error:
             raise UsageError(f"{where}: {one_line(str(error))}") from None
         digest = hashlib.sha256(data).hexdigest()
+        # Only the file's name: a plan is published, and its user's folders are not.
+        args = {**args, "workflow": Path(name).name}
         return from_args(cls, args, sha256=digest, instance=instance.pieces())
 
     def graph(self) -> Graph:

@@ -10,6 +10,7 @@ from harness.core.flags import Parser
 from harness.plan import Mode, Plan, add_plan_flags, parse_plan
 from harness.plan.options import General
 from tests.bench_plans import stages_of
+from tests.workflows import DIAMOND
 
 DOCUMENTED = (
     "--executor dask --dask-workers 4 --ps-connector file --ps-file-dir runs/cache"
@@ -220,3 +221,37 @@ def test_settings_of_dask_are_for_a_cluster_that_is_started() -> None:
     assert "is not KEY=VALUE" in refusal(f"{dask} --dask-config x")
     running = f"{dask} --dask-scheduler tcp://h:1 --dask-config a.b=1"
     assert "give it to the one at tcp://h:1" in refusal(running)
+
+
+WORKFLOW = f"--workload wfformat --workflow {DIAMOND}"
+POOL = "--executor thread --ps-connector file --ps-file-dir x"
+
+
+def test_a_workflow_of_a_file() -> None:
+    plan = plan_of(f"{POOL} {WORKFLOW} --scale-bytes 2 --cap-bytes 100 --barriers")
+    assert plan.workload_name == "wfformat"
+    assert plan.workload.barriers
+    assert plan.workload.largest_bytes == 100
+    # Critical path with barriers: a split, the longer of two, a join, a report.
+    assert plan.workload.sleep_s == 0.5 + 2.0 + 0.25
+    assert plan.workload.payloads().input_bytes == 200
+
+
+def test_what_is_wrong_with_a_workflow_is_one_line() -> None:
+    assert refusal(f"{POOL} --workload wfformat") == (
+        "--workflow: is required: the instance that --workload wfformat runs"
+    )
+    assert "no-such.json: No such file" in refusal(
+        f"{POOL} --workload wfformat --workflow no-such.json"
+    )
+    assert refusal(f"{POOL} {WORKFLOW} --scale-time -1") == (
+        "--scale-time: input should be greater than or equal to 0, not -1.0"
+    )
+    assert "--scale-bytes: input should be" in refusal(f"{POOL} {WORKFLOW} --scale-bytes nan")
+    assert refusal(f"{POOL} {WORKFLOW} --task-sleep 1") == (
+        "--task-sleep: is for --workload stages, and this one is wfformat"
+    )
+    assert refusal(f"{SHORT} --scale-bytes 2") == (
+        "--scale-bytes: is for --workload wfformat, and this one is stages"
+    )
+    assert "invalid choice: 'dag'" in refusal(f"{POOL} --workload dag")

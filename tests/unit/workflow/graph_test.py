@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from harness.connectors import Held
+from harness.core.errors import MeasuredFailure
 from harness.plan import Plan
 from harness.plan.graph import CycleError, Graph, Start, Task, levels_of
 from harness.plan.prediction import START, boundaries
 from harness.results.conversation import MarkWriter
 from harness.results.directory import RunDirectory
-from harness.results.rows import ObjectsRow, ResultRow, read_rows
+from harness.results.rows import ObjectsRow, OutcomeRow, ResultRow, read_rows
 from harness.results.schema import CompletionRow, PredictionRow, StorageRow, TaskRow
+from harness.workflow.modes import DataManager
 from harness.workflow.runner import PlanRunner
 from tests.workflows import wfformat_plan
 
@@ -153,3 +155,25 @@ def test_levels_follow_what_is_waited_for() -> None:
         levels_of({"x": ["y"], "y": ["x"], "z": []})
     with pytest.raises(CycleError, match=r"^z -> z$"):
         levels_of({"z": ["z"]})
+
+
+def test_a_run_without_barriers_ends_when_its_time_is_up(tmp_path: Path) -> None:
+    plan = wfformat_plan(modes=["owned-proxy"])
+    general = plan.general.model_copy(update={"run_timeout": 0.3})
+    with pytest.raises(MeasuredFailure, match=r"longer than 0\.3 s"):
+        execute(plan.model_copy(update={"general": general}), tmp_path / "run")
+    (row,) = read_rows(RunDirectory(tmp_path / "run").outcomes, OutcomeRow)
+    assert row.outcome == "timeout"
+
+
+def test_a_task_that_fails_ends_a_run_without_barriers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_inputs: bytes, label: str, **_options: object) -> None:
+        raise RuntimeError(f"no {label}")
+
+    monkeypatch.setattr(DataManager, "task", staticmethod(failing))
+    with pytest.raises(MeasuredFailure, match="RuntimeError: no 0/0/split"):
+        execute(wfformat_plan(modes=["none"]), tmp_path / "run")
+    (task,) = read_rows(RunDirectory(tmp_path / "run").tasks, TaskRow)
+    assert (task.stage, task.received_mono_ns) == (0, None)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from harness.core.errors import UsageError
 from harness.plan import Plan
 from harness.plan.graph import Start, Task
+from harness.results.documents import clean
 from harness.workloads._instance import Instance, NotMappedError, read_instance
 from harness.workloads.wfformat import WfFormat
 from tests.workflows import DIAMOND, as_1_3, diamond_1_5, wfformat_plan
@@ -287,8 +288,11 @@ def test_a_strangers_plan_is_checked_too(instance: list[str]) -> None:
         wfformat_plan(instance=tuple(instance))
 
 
-def test_the_plan_holds_what_is_run(tmp_path: Path) -> None:
+def test_the_plan_holds_what_is_run_as_a_bundle_reads_it() -> None:
     plan = wfformat_plan()
+    assert plan.model_dump()["workload"]["workflow"] == DIAMOND.name
+    manifest = clean(json.loads(json.dumps({"plan": plan.model_dump(mode="json")})))
+    assert Plan.model_validate(manifest["plan"]) == plan
     copied = Plan.model_validate_json(plan.model_dump_json())
     assert copied == plan
     assert copied.workload.graph() == plan.workload.graph()
