@@ -1,4 +1,4 @@
-"""An executor that starts a thread for each task, and a connector that keeps rows in SQLite."""
+"""An executor of a thread for each task, a connector of rows in SQLite, and a workload."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from harness.connectors import ConnectorConfig, Held
 from harness.core.flags import Flag
 from harness.core.pairs import ConnectorTraits
 from harness.executors import ExecutorConfig
+from harness.plan import Workload
+from harness.plan.graph import Graph, Start, Task
 
 
 class ToyExecutor(Executor):
@@ -171,3 +173,18 @@ class ToyConnectorConfig(ConnectorConfig):
     def for_topology(cls) -> Self:
         """Use the volume that runner and workers share."""
         return cls(database="/harness/store/toy.db")
+
+
+class ToyWorkload(Workload):
+    """Options of a workload: a triangle, whose last task reads the start data again."""
+
+    name = "toy"
+    sizes_flag = "--toy-bytes"
+
+    size: Annotated[int, Flag("--toy-bytes", "size of each object", "BYTES", size=True)]
+
+    def graph(self) -> Graph:
+        """Return the two tasks."""
+        first = Task("first", (0,), self.size, 0.0)
+        last = Task("last", (0, 1), self.size, 0.0)
+        return Graph((Start("start", self.size),), ((first,), (last,)))

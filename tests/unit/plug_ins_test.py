@@ -1,4 +1,4 @@
-"""Executors and connectors of other distributions: found by their entry points, and run."""
+"""Plug-ins of other distributions: found by their entry points, and run."""
 
 from __future__ import annotations
 
@@ -77,9 +77,27 @@ def test_a_plan_runs_with_them(
         assert row["objects_left"] == "0"
 
 
+def test_a_workload_of_theirs_runs(site: Path, tmp_path: Path) -> None:
+    flags = "--executor thread --ps-connector local --workload toy --toy-bytes 1KB --audit-stages"
+    done = harness(tmp_path, site, "run", *flags.split(), "--data-management", "owned-proxy")
+    assert done.returncode == 0, done.stderr
+    # The start data is read again by the last task.
+    predicted = [row["size_bytes"] for row in rows(tmp_path, "predictions.csv")]
+    assert predicted == ["1000", "2000", "1000", "0"]
+    found = [row for row in rows(tmp_path, "storage.csv") if row["mark"] == "stage"]
+    assert [row["objects"] for row in found] == ["1", "2", "1", "0"]
+    assert [row["bytes_in"] for row in rows(tmp_path, "tasks.csv")] == ["1000", "2000"]
+
+
 def test_help_lists_them_and_their_flags(site: Path, tmp_path: Path) -> None:
     text = harness(tmp_path, site, "run", "--help").stdout
-    for word in ("executor toy:", "--toy-limit N", "--ps-toy-database FILE", "(default: 2)"):
+    for word in (
+        "executor toy:",
+        "--toy-limit N",
+        "--ps-toy-database FILE",
+        "(default: 2)",
+        "--toy-bytes BYTES",
+    ):
         assert word in text
     assert "toy" not in harness(tmp_path, Path("nowhere"), "run", "--help").stdout
 
