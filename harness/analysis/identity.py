@@ -83,6 +83,7 @@ MAY_DIFFER: Mapping[tuple[str, str], str] = {
     ("topology", "force"): "it starts what may not fit, and changes nothing about it",
     ("workload", "workflow"): "its hash tells the file",
     ("workload", "instance"): "its hash tells the file",
+    ("workload", "source"): "its hash tells the module",
     ("topology", "no_report"): "the report comes after the runs",
 }
 """What of a plan may differ between two sessions that are compared, and why; nothing else may, but

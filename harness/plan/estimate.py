@@ -124,7 +124,8 @@ def run_timeout_s(plan: Plan) -> float:
 
 
 def _store_peak(workload: Workload, mode: str) -> int:
-    return max(boundary.peak.size_bytes for boundary in boundaries(workload, mode))
+    peaks = (boundary.peak.size_bytes for boundary in boundaries(workload, mode))
+    return max(peaks, default=0)
 
 
 def _direct_peak(workload: Workload) -> int:

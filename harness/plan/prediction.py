@@ -58,6 +58,8 @@ def boundaries(workload: Workload, mode: str) -> Iterator[Boundary]:
     are tasks to run.
     """
     graph = graph_of(workload)
+    if not graph.levels:
+        return  # nothing is known ahead
     kept = NOTHING  # what default-proxy has not removed so far
     for cycle in range(workload.cycles):
         cycle_of = _cycle if workload.barriers else _cycle_without_barriers

@@ -20,6 +20,7 @@ from pydantic import (
 from harness.core.flags import Flag, from_args
 from harness.core.pairs import Payloads
 from harness.core.plug_ins import Registry
+from harness.core.user_module import UserModule
 from harness.plan.graph import Graph
 
 
@@ -98,6 +99,10 @@ class Workload(FlagModel):
     @abstractmethod
     def graph(self) -> Graph:
         """Return the tasks of one cycle, and what they pass on; ask :func:`graph_of` for it."""
+
+    def program(self) -> tuple[UserModule, str] | None:
+        """Return a function that is called with a client instead: its module and its name."""
+        return None
 
     @property
     def cycles(self) -> int:

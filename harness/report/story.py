@@ -252,6 +252,8 @@ def plan_in_words(session: Session) -> str:
         f"{_number(modes).capitalize()} mode{'s' if modes > 1 else ''}, {runs} run"
         f"{'' if counts == [1] else 's'}{' of each' if modes > 1 else ''}."
     )
+    if not facts.payload_bytes and not facts.bytes_sizes:
+        return f"{ran} A run calls a function of its user's."
     if not facts.bytes_sizes:
         return (
             f"{ran} A run is a graph of {sum(facts.task_counts)} tasks in {_number(stages)}"

@@ -274,7 +274,10 @@ class PlanRunner:
         manager.clean_up()
         left = phases.after()
         self._require_alive(workers, on.executor)
-        return timing, _objects_row(run, held_at_end(plan.workload, run.mode), at_end, left)
+        predicted = timing.held
+        if predicted is None:
+            predicted = held_at_end(plan.workload, run.mode)
+        return timing, _objects_row(run, predicted, at_end, left)
 
     def _write_completions(self, run: Run, audit: StorageAudit, manager: DataManager) -> None:
         if not audit.completions:

@@ -194,7 +194,8 @@ def _check(data: tuple[Any, ...]) -> int:
     return sum(map(len, data))
 
 
-def _event(started_ns: int, resolved_ns: int, bytes_in: int, bytes_out: int) -> Event:
+def task_event(started_ns: int, resolved_ns: int, bytes_in: int, bytes_out: int) -> Event:
+    """Return what a task says of itself, at its end."""
     times = (started_ns, resolved_ns, reference().monotonic_ns())
     # Containers have process numbers of their own: host and thread together are unique.
     return os.uname().nodename, threading.get_native_id(), _clock(), *times, bytes_in, bytes_out
@@ -208,7 +209,7 @@ def task_bytes(
     bytes_in = _check(data)
     resolved_ns = reference().monotonic_ns()
     time.sleep(sleep_s)
-    return payload(seed, label, size), _event(started_ns, resolved_ns, bytes_in, size)
+    return payload(seed, label, size), task_event(started_ns, resolved_ns, bytes_in, size)
 
 
 def task_proxy(
@@ -235,4 +236,4 @@ def task_proxy(
         raise RuntimeError("a task's input proxy belongs to no store")
     made = payload(seed, label, size)
     result = store.proxy(made, evict=False, populate_target=populate_target)
-    return result, _event(started_ns, resolved_ns, bytes_in, size)
+    return result, task_event(started_ns, resolved_ns, bytes_in, size)

@@ -10,11 +10,13 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from harness.connectors import Held
+from harness.core.user_module import UserModule
 from harness.executors import together
 from harness.plan import Workload
 from harness.plan.graph import Graph
 from harness.plan.prediction import START
 from harness.plan.workload import graph_of
+from harness.workflow.client import Client
 from harness.workflow.modes import DataManager
 from harness.workflow.tasks import Entry, payload
 
@@ -52,11 +54,13 @@ class Timing:
     Attributes:
         start_s, end_s: UNIX time in seconds.
         makespan_s: seconds between them, from the monotonic clock.
+        held: what the store holds at the end by the mode's rule; None if the plan says it.
     """
 
     start_s: float
     end_s: float
     makespan_s: float
+    held: Held | None = None
 
 
 NO_AUDIT = NoAudit()
@@ -77,12 +81,27 @@ def run_workflow(
     Raises:
         Exception: whatever a task or the executor raised.
     """
+    program = workload.program()
+    if program is not None:
+        return _run_program(executor, manager, *program)
     cycle_of = _run_stages if workload.barriers else _run_when_ready
     graph = graph_of(workload)
     start_s, start = time.time(), time.perf_counter()
     for cycle in range(workload.cycles):
         cycle_of(executor, manager, _Cycle(workload, graph, cycle), audit)
     return Timing(start_s, time.time(), time.perf_counter() - start)
+
+
+def _run_program(
+    executor: Executor, manager: DataManager, module: UserModule, function: str
+) -> Timing:
+    call = getattr(module.load(), function)
+    client = Client(executor, manager, module)
+    start_s, start = time.time(), time.perf_counter()
+    call(client)
+    client.close()
+    makespan_s = time.perf_counter() - start
+    return Timing(start_s, time.time(), makespan_s, client.held_at_end())
 
 
 class _Cycle:

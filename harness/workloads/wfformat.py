@@ -19,6 +19,7 @@ from harness.core.flags import Flag, from_args
 from harness.core.text import one_line
 from harness.plan.graph import Graph, Start, Task
 from harness.plan.workload import MOST_BYTES, MOST_SECONDS, Workload, workloads
+from harness.workloads._flag import WORKFLOW
 from harness.workloads._instance import (
     MOST_FILE_BYTES,
     PIECE,
@@ -37,14 +38,7 @@ class WfFormat(Workload):
     name = "wfformat"
     sizes_flag = "--workflow: an object of bytes:"
 
-    workflow: Annotated[
-        str,
-        Flag(
-            "--workflow",
-            "what is run: an instance of WfFormat 1.3 to 1.6 (JSON)",
-            "FILE",
-        ),
-    ] = Field(max_length=4096)
+    workflow: Annotated[str, WORKFLOW] = Field(max_length=4096)
     scale_bytes: Annotated[
         float, Flag("--scale-bytes", "each size in the instance times this", "FACTOR")
     ] = Field(default=1.0, ge=0, le=_FACTOR_MOST)
