@@ -20,12 +20,13 @@ from harness.core.flags import from_args
 from harness.core.text import one_line
 from harness.core.user_module import PIECE, UserModule
 from harness.plan.graph import Graph
-from harness.plan.workload import Workload, workloads
+from harness.plan.workload import Mode, Workload, workloads
 from harness.workloads._flag import WORKFLOW
 
 _MOST_BYTES = 2**20
 _SHOWN = 200
 _WORD = re.compile(r"(?P<module>[^:]+):(?P<function>[A-Za-z_][A-Za-z0-9_]*)")
+_MODES = (Mode.NONE, Mode.DEFAULT_PROXY, Mode.MANUAL_PROXY, Mode.OWNED_PROXY)
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
@@ -49,6 +50,14 @@ class Python(Workload):
         if found is None or not _MODULE.fullmatch(found["module"]):
             raise ValueError(f"{word[:_SHOWN]!r} is not MODULE:FUNCTION, such as train:main")
         return word
+
+    @field_validator("modes")
+    @classmethod
+    def _client_knows(cls, modes: tuple[str, ...]) -> tuple[str, ...]:
+        other = next((mode for mode in modes if mode not in _MODES), None)
+        if other is not None:
+            raise ValueError(f"--workload python has no mode {other}: {', '.join(_MODES)}")
+        return modes
 
     @classmethod
     def from_flags(cls, args: Mapping[str, Any]) -> Self:
