@@ -115,6 +115,8 @@ def _setting(session: Session) -> str:
     stages = listed(list(map(str, facts.task_counts)))
     software = f"{executor}{f' {version}' if version else ''}{with_what}"
     payload = f"{format_size(facts.payload_bytes)} a run."
+    if not any(facts.task_counts):
+        return f"{software}; a function of its user's."
     if not facts.bytes_sizes:
         return f"{software}; a graph with levels of {stages} tasks, {payload}"
     sizes = between(format_size(min(facts.bytes_sizes)), format_size(max(facts.bytes_sizes)))

@@ -252,12 +252,13 @@ def plan_in_words(session: Session) -> str:
         f"{_number(modes).capitalize()} mode{'s' if modes > 1 else ''}, {runs} run"
         f"{'' if counts == [1] else 's'}{' of each' if modes > 1 else ''}."
     )
-    if not facts.payload_bytes and not facts.bytes_sizes:
+    if not any(facts.task_counts):
         return f"{ran} A run calls a function of its user's."
     if not facts.bytes_sizes:
         return (
             f"{ran} A run is a graph of {sum(facts.task_counts)} tasks in {_number(stages)}"
-            f" level{'s' if stages > 1 else ''}, which cannot take less than {facts.ideal_s:.3g} s."
+            f" level{'s' if stages > 1 else ''}, which take {facts.ideal_s:.3g} s at least on any"
+            " number of workers."
             f" Start data and results have {format_size(facts.payload_bytes)} in all."
         )
     return (

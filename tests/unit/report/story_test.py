@@ -10,6 +10,8 @@ from harness.analysis.figures import Group, RunFigures, ScopeFigures, group_runs
 from harness.analysis.readers import read_session
 from harness.analysis.series import TOPOLOGY
 from harness.analysis.session import Run, Session
+from harness.report import captions
+from harness.report.evidence import command
 from harness.report.story import circumstances, plan_in_words, story
 from harness.report.tables import summary
 from tests.rundirs import write_run_directory
@@ -139,6 +141,29 @@ def test_the_plan_in_words(tmp_path: Path) -> None:
         "Two modes, three to five runs of each. A run is a workflow of two stages of 2 and 1 tasks,"
         " which sleep 0.5 s. Start data and each result have 100 KB to 1.00 MB, 3.10 MB in all."
     )
+
+
+def of_a_graph(session: Session, levels: tuple[int, ...], totals: tuple[int, ...]) -> Session:
+    assert session.workload is not None
+    facts = replace(
+        session.workload, task_counts=levels, bytes_sizes=(), total_bytes=totals, repeat=1
+    )
+    return replace(session, workload=facts)
+
+
+def test_a_graph_in_words(tmp_path: Path) -> None:
+    (group,) = groups(tmp_path / "run", {"none": around(100)})
+    graph = of_a_graph(group.session, (4, 300, 1), (MB, 2 * MB, 3 * MB, 4 * MB))
+    assert plan_in_words(graph) == (
+        "One mode, five runs. A run is a graph of 305 tasks in three levels, which take 1.5 s at"
+        " least on any number of workers. Start data and results have 10.0 MB in all."
+    )
+    # No flags say it: there is no command to show where none was recorded.
+    assert not command(replace(graph, documents={}))
+    said = captions.of_memory([replace(group, session=graph)])
+    assert "a graph with levels of 4, 300 and 1 tasks, 10.0 MB a run." in said
+    own = of_a_graph(group.session, (0,), (0, 0))
+    assert plan_in_words(own) == "One mode, five runs. A run calls a function of its user's."
 
 
 def test_where_and_when_it_was_run(tmp_path: Path) -> None:
