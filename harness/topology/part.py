@@ -147,7 +147,7 @@ class Part:
         """Its compose project."""
         if self._project is None:
             files = [*self.common.files, *self._overrides()]
-            return ComposeProject(self.name, files, self.environment(), self.node.placed.place)
+            return self._compose(files, self.environment())
         return self._project
 
     def take_share(self, share: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
@@ -161,7 +161,10 @@ class Part:
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.folder.replace('topology', 'node')}.json"
         write_whole(path, json.dumps(share(whole), indent=2) + "\n")
-        self._project = ComposeProject(self.name, [path], {}, self.node.placed.place)
+        self._project = self._compose([path], {})
+
+    def _compose(self, files: Sequence[Path], variables: Mapping[str, str]) -> ComposeProject:
+        return ComposeProject(self.name, files, variables, self.node.placed.place, checked=False)
 
     def _overrides(self) -> list[Path]:
         """Return the compose file with the variables that the plan sets, if it sets any."""
@@ -207,8 +210,8 @@ class Part:
             "HARNESS_SETTLED_FILE": str(places.replies.settled),
             "HARNESS_RUNNER_COMMAND": command,
             "HARNESS_MARKS_ACK": "1",
-            # The runner starts beside the services and waits for the workers itself; it cannot
-            # begin before all are healthy, because only then somebody confirms its marks.
+            # The runner starts beside the services and waits itself, until each worker has got an
+            # object through the connector.
             "HARNESS_RUNNER_AFTER": "service_started",
             "HARNESS_INSIDE_INTERVAL": str(sampling.inside_interval_s(plan, self.common.files)),
             "HARNESS_WORKER_MEMORY_LIMIT": str(plan.topology.worker_memory_limit or 0),

@@ -98,3 +98,11 @@ def test_a_pipe_that_nobody_asks_is_given_up(
 def test_a_port_must_be_a_number(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         make(tmp_path, HARNESS_READY_PORT="http")
+
+
+def test_where_nobody_checks_nothing_is_looked_for(tmp_path: Path) -> None:
+    ready = make(tmp_path, HARNESS_READY_PORT="8786", HARNESS_UNCHECKED="true")
+    assert not ready.pending
+    assert list(tmp_path.iterdir()) == []
+    checked = make(tmp_path, HARNESS_READY_PORT="8786", HARNESS_UNCHECKED="false")
+    assert checked.pending

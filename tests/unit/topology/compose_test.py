@@ -178,3 +178,19 @@ def test_a_variable_of_a_service_that_is_not_there_is_refused() -> None:
     plan = _bench_plan("--env broker:A=1")
     with pytest.raises(UsageError, match="no service broker: choose from redis, runner, sched"):
         service_environment(plan, plan_files(plan))
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_only_services_that_say_so_are_waited_for(
+    checked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tmp_path / "docker"
+    client.write_text(f'#!/bin/sh\necho "$HARNESS_UNCHECKED $@" > {tmp_path}/words\n')
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ComposeProject("wmh00000000", [], {}, checked=checked).up(10)
+    variable, *words = (tmp_path / "words").read_text().split()
+    assert ("--wait" in words) == checked
+    # The files disable the checks by it.
+    assert variable == ("false" if checked else "true")
+    assert "disable: ${HARNESS_UNCHECKED:-false}" in (COMPOSE_DIR / "common.yaml").read_text()
