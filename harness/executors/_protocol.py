@@ -100,6 +100,16 @@ class ExecutorConfig(BaseModel):
         return os.cpu_count() or 1
 
     @property
+    def worker_containers(self) -> int:
+        """Number of containers, or steps of a job, of the service ``worker`` where there is one."""
+        return self.worker_count
+
+    @property
+    def worker_processes(self) -> int:
+        """Number of processes that the workers are; for estimates."""
+        return self.worker_count
+
+    @property
     def lends_login(self) -> bool:
         """Whether containers are lent a login of the user's: not for a stranger's images."""
         return False
@@ -155,6 +165,14 @@ class ExecutorConfig(BaseModel):
         would otherwise hide that it died. Nothing where nothing is known of them.
         """
         return {}
+
+    def host_of(self, executor: Executor, place: str) -> str:  # noqa: ARG002
+        """Return the name of the host of a worker that has been alive; empty if it is not known.
+
+        Args:
+            place: what :meth:`alive` tells the worker by.
+        """
+        return ""
 
     def tidy(self, executor: Executor, clean_up: Callable[[], Any]) -> None:
         """Call ``clean_up()`` once in every worker that is going to outlive the executor.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -26,7 +28,12 @@ if TYPE_CHECKING:
 
 # Inside a topology the scheduler has this name and port (compose/dask.yaml).
 TOPOLOGY_SCHEDULER = "tcp://scheduler:8786"
+# Where a worker container has a volume on disk that any user may write to; /tmp is memory.
+TOPOLOGY_SCRATCH = "/harness/state"
 _TIDY_TIMEOUT_S = 10.0
+_MOST_NWORKERS = 256
+_MOST_NTHREADS = 1024
+_MOST_BYTES = 10**15
 
 
 class DaskExecutor(Executor):
@@ -40,11 +47,15 @@ class DaskExecutor(Executor):
         pure: let Dask see function and arguments and hash them to recognise equal calls. That
             costs 1.5 s per 100 MB argument and resolves proxies on the client; the reference
             does it.
+
+    Attributes:
+        hosts: address of each worker that was there when runs began -> its host's name.
     """
 
     def __init__(self, client: Client, *, pure: bool = False) -> None:
         self.client = client
         self.pure = pure
+        self.hosts: dict[str, str] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Submit a call; the future is Dask's, which has the same methods."""
@@ -169,8 +180,17 @@ class DaskTopology(ExecutorTopology["DaskConfig"]):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Scale the worker service."""
-        return {"HARNESS_WORKERS": str(self.options.topology_workers)}
+        """Scale the worker service, and say what its containers have in them."""
+        options = self.options
+        return {
+            "HARNESS_WORKERS": str(options.worker_containers),
+            "HARNESS_DASK_NTHREADS": str(options.nthreads or 1),
+            "HARNESS_DASK_NWORKERS": str(options.nworkers),
+            "HARNESS_DASK_NANNY": "--nanny" if options.nanny else "--no-nanny",
+            "HARNESS_DASK_MEMORY_LIMIT": str(options.memory_limit or 0),
+            # What is spilled to a tmpfs stays in memory.
+            **({"HARNESS_DASK_SCRATCH": TOPOLOGY_SCRATCH} if options.memory_limit else {}),
+        }
 
     @property
     def service_environment(self) -> Mapping[str, Mapping[str, str]]:
@@ -184,8 +204,10 @@ class DaskTopology(ExecutorTopology["DaskConfig"]):
 
     def inside(self) -> DaskConfig:
         """Connect to the topology's scheduler and expect the topology's workers."""
-        workers = self.options.topology_workers
-        return self.options.model_copy(update={"scheduler": TOPOLOGY_SCHEDULER, "workers": workers})
+        # To the scheduler each process is a worker, wherever it is.
+        workers = self.options.worker_containers * self.options.nworkers
+        update = {"scheduler": TOPOLOGY_SCHEDULER, "workers": workers, "nworkers": 1}
+        return self.options.model_copy(update=update)
 
     @classmethod
     def variants(cls, name: str) -> Mapping[str, tuple[str, ...]]:
@@ -212,8 +234,46 @@ class DaskConfig(ExecutorConfig):
         ),
     ] = None
     workers: Annotated[
-        int | None, Flag("--dask-workers", "number of workers of the local cluster", "N")
+        int | None,
+        Flag(
+            "--dask-workers",
+            "number of workers of the local cluster, or of worker containers (default there: 4)",
+            "N",
+        ),
     ] = Field(default=None, gt=0)
+    nworkers: Annotated[
+        int,
+        Flag(
+            "--dask-nworkers",
+            "worker processes in each worker container, with --dask-nanny",
+            "N",
+        ),
+    ] = Field(default=1, gt=0, le=_MOST_NWORKERS)
+    nthreads: Annotated[
+        int | None,
+        Flag(
+            "--dask-nthreads",
+            "threads of each worker process (default: 1 in containers, else Dask's own)",
+            "N",
+        ),
+    ] = Field(default=None, gt=0, le=_MOST_NTHREADS)
+    nanny: Annotated[
+        bool,
+        Flag(
+            "--dask-nanny",
+            "a nanny for each worker in containers, which starts it again when it dies",
+        ),
+    ] = False
+    memory_limit: Annotated[
+        int | None,
+        Flag(
+            "--dask-memory-limit",
+            "memory of each worker process by which Dask itself spills to disk, pauses it and,"
+            " with a nanny, ends it (default: none in containers, else Dask's own)",
+            "BYTES",
+            size=True,
+        ),
+    ] = Field(default=None, ge=2**20, le=_MOST_BYTES)
     use_threads: Annotated[
         bool, Flag("--dask-use-threads", "threads instead of processes as local workers")
     ] = False
@@ -255,7 +315,23 @@ class DaskConfig(ExecutorConfig):
                 "--dask-workers: is the size of a cluster that is started, but --dask-scheduler"
                 f" {self.scheduler} names one that runs already; give one of the two"
             )
+        if self.nworkers > 1 and not self.nanny:
+            return (
+                f"--dask-nworkers {self.nworkers}: Dask starts more than one worker only under"
+                " nannies: add --dask-nanny"
+            )
         return None
+
+    def _of_a_cluster(self) -> str:
+        """Return the first flag that is about a cluster that is started; empty if none is given."""
+        given = {
+            f"--dask-config {' '.join(self.config[:1])}": bool(self.config),
+            f"--dask-nworkers {self.nworkers}": self.nworkers > 1,
+            f"--dask-nthreads {self.nthreads}": self.nthreads is not None,
+            "--dask-nanny": self.nanny,
+            f"--dask-memory-limit {self.memory_limit}": self.memory_limit is not None,
+        }
+        return next((flag for flag, is_given in given.items() if is_given), "")
 
     def check(self, *, containers: bool) -> None:
         """Refuse somebody else's cluster where one is started in containers."""
@@ -264,10 +340,15 @@ class DaskConfig(ExecutorConfig):
                 f"--dask-scheduler {self.scheduler}: 'harness bench' starts a cluster of its own;"
                 " use 'harness run' with a cluster that runs already"
             )
-        if self.config and self.scheduler is not None:
+        if self.scheduler is not None and (flag := self._of_a_cluster()):
             raise UsageError(
-                f"--dask-config {self.config[0]}: is for a cluster that is started; give it to the"
+                f"{flag}: is for a cluster that is started; give it to the"
                 f" one at {self.scheduler} where that is started"
+            )
+        if not containers and self.nanny:
+            raise UsageError(
+                "--dask-nanny: is for containers ('harness bench'); here each worker process has"
+                " a nanny: say how many with --dask-workers"
             )
         if not containers and find_spec("distributed") is None:
             raise missing_package("--executor dask", "distributed", "dask")
@@ -289,7 +370,11 @@ class DaskConfig(ExecutorConfig):
         with (
             _configured(self.config),
             LocalCluster(
-                n_workers=self.workers, processes=not self.use_threads, dashboard_address=None
+                n_workers=self.workers,
+                threads_per_worker=self.nthreads,
+                processes=not self.use_threads,
+                memory_limit="auto" if self.memory_limit is None else self.memory_limit,
+                dashboard_address=None,
             ) as cluster,
             Client(cluster) as client,
         ):
@@ -320,6 +405,7 @@ class DaskConfig(ExecutorConfig):
         facts: dict[str, Any] = {"workers": len(_workers(client))}
         if self.scheduler is not None:
             facts["cluster"] = _versions(client)
+            executor.hosts = client.run(socket.gethostname)
         return facts
 
     def alive(self, executor: Executor) -> Mapping[str, str]:
@@ -327,6 +413,11 @@ class DaskConfig(ExecutorConfig):
         assert isinstance(executor, DaskExecutor)
         known = _workers(executor.client)
         return {address: f"worker {worker['name']}" for address, worker in known.items()}
+
+    def host_of(self, executor: Executor, place: str) -> str:
+        """Know the hosts of the workers that were there when runs began."""
+        assert isinstance(executor, DaskExecutor)
+        return executor.hosts.get(place, "")
 
     def tidy(self, executor: Executor, clean_up: Callable[..., Any]) -> None:
         """Tidy the workers of somebody else's cluster."""
@@ -345,7 +436,10 @@ class DaskConfig(ExecutorConfig):
             return ()
         client = executor.client
         lacks = []
-        for what, run in (("workers", client.run), ("scheduler", client.run_on_scheduler)):
+        reach = {"workers": client.run, "scheduler": client.run_on_scheduler}
+        if self.nanny:
+            reach["nannies"] = partial(client.run, nanny=True)
+        for what, run in reach.items():
             # In a local cluster the scheduler is in the client's process, which is trimmed anyway.
             if what == "scheduler" and self.scheduler is None:
                 continue
@@ -357,10 +451,24 @@ class DaskConfig(ExecutorConfig):
 
     @property
     def worker_count(self) -> int:
-        """As many as a topology has; of somebody else's cluster nothing is known."""
-        return self.topology_workers
+        """As many as a topology's threads; of somebody else's cluster nothing is known."""
+        return self.worker_containers * self.nworkers * (self.nthreads or 1)
 
     @property
-    def topology_workers(self) -> int:
-        """Number of worker containers."""
+    def worker_processes(self) -> int:
+        """Workers, and in each container one more that is all of its nannies."""
+        return self.worker_containers * (self.nworkers + self.nanny)
+
+    @property
+    def worker_containers(self) -> int:
+        """Four, if nothing else is said."""
         return 4 if self.workers is None else self.workers
+
+    def worker_words(self) -> list[str]:
+        """Return what ``dask worker`` is told of its own, as compose/dask.yaml tells it."""
+        return [
+            "--nanny" if self.nanny else "--no-nanny",
+            f"--nworkers={self.nworkers}",
+            f"--nthreads={self.nthreads or 1}",
+            f"--memory-limit={self.memory_limit or 0}",
+        ]

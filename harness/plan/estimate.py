@@ -67,7 +67,10 @@ def estimate(plan: Plan, containers: int, topologies: int) -> Estimate:
     flight = _in_flight(workload, workers)
     direct = _direct_peak(workload) if Mode.NONE in workload.modes else 0
     # Worker processes that share the runner's container are processes all the same.
-    processes = max(containers, workers + 1)
+    processes = containers + max(
+        0, plan.executor.worker_processes - plan.executor.worker_containers
+    )
+    processes = max(processes, plan.executor.worker_processes + 1)
     peak = processes * _PROCESS_BYTES + max(store + flight, direct + flight)
     run_s = makespan_s(workload, workers) + _PHASES_S + plan.general.after
     runs = plan.run_count + plan.general.warmup * len(workload.modes)

@@ -77,6 +77,13 @@ class Plan(BaseModel):
             del found["workload_name"]
         return found
 
+    def text(self) -> str:
+        """Return the plan as its runner reads it.
+
+        What is as it is anyway is left out: a published image may know fewer flags.
+        """
+        return self.model_dump_json(indent=2, exclude_defaults=True) + "\n"
+
     def runs(self) -> list[Run]:
         """Return the runs that count, in order."""
         modes, repeat = self.workload.modes, range(1, self.general.repeat + 1)

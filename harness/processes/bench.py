@@ -65,7 +65,7 @@ class StepsBench:
             InfrastructureError: if a node or a service did not.
             KeyboardInterrupt: after everything was ended.
         """
-        write_whole(self.directory.plan, self.plan.in_topology().model_dump_json(indent=2) + "\n")
+        write_whole(self.directory.plan, self.plan.in_topology().text())
         self._facts = {"topologies": [], "cgroup_view_lacks": {}, "notes": self._notes()}
         if self.rooms is not None:
             self._facts |= {"runtime": self.rooms.runtime, "images": dict(self.images)}
@@ -136,7 +136,7 @@ class StepsBench:
     def _machines_facts(self, nodes: Agents) -> dict[str, Any]:
         return self.machines.facts() | {
             "nodes": {node: relay.ask("machine") for node, relay in nodes.relays.items()},
-            "workers": self.places.names(self.plan.executor.worker_count),
+            "workers": self.places.names(self.plan.executor.worker_containers),
         }
 
     def _run_topologies(self, launch: Launch, endings: dict[str, Ending]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.core.errors import UsageError
 from harness.executors import ExecutorConfig
+from harness.executors.dask import DaskConfig
 from harness.plan import Plan
 from harness.plan.options import service_variable
 from harness.processes.rooms import POOLS, RUN, SECRETS, STORE
@@ -203,7 +204,7 @@ class Topology:
         found = []
         if self.plan.connector_name == "redis":
             found.append(self._redis())
-        workers = self.places.names(self.plan.executor.worker_count)
+        workers = self.places.names(self.plan.executor.worker_containers)
         if self.plan.executor_name == "dask":
             found.append(self._scheduler())
             found += [self._dask_worker(node, names) for node, names in workers.items()]
@@ -250,11 +251,13 @@ class Topology:
 
     def _dask_worker(self, node: str, names: Sequence[str]) -> Step:
         # As in compose/dask.yaml, which says why.
+        options = self.plan.executor
+        assert isinstance(options, DaskConfig)
         folder = self._temporary(node)
         command = [
             *(self._python, "-m", "distributed.cli.dask_worker"),
             f"tcp://{self._host}:{self.ports[0]}",
-            *("--no-nanny", "--nthreads=1", "--no-dashboard", "--memory-limit=0"),
+            *(*options.worker_words(), "--no-dashboard"),
         ]
         own = "" if self.rooms else "/{name}"
         command += ["--local-directory", f"{folder}{own}"]

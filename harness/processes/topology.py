@@ -204,7 +204,7 @@ class StepsTopology:
             relay.mirror(self.name, shared)
             inputs, names = dict(files), shared_files(launch.directory)
             if node == first:
-                inputs["plan.json"] = topology.inside().model_dump_json(indent=2).encode()
+                inputs["plan.json"] = topology.inside().text().encode()
             else:
                 names = list(inside), []
             relay.ask(

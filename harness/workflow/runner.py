@@ -298,10 +298,18 @@ class PlanRunner:
                 )
             )
         alive = self._plan.executor.alive(executor)
-        dead = [f"{name} ({place})" for place, name in workers.items() if place not in alive]
+        dead = {place: name for place, name in workers.items() if place not in alive}
         if dead:
-            reason = f"{' and '.join(dead)} ended during the run; its tasks were done again"
-            raise _EndedBadlyError(Ending(Outcome.KILLED, reason, dead[0]))
+            hosts = {place: self._plan.executor.host_of(executor, place) for place in dead}
+            places = {place: self._container(host) for place, host in hosts.items() if host}
+            called = [
+                (name if place in name else f"{name} ({place})")
+                + (f" in {places[place]}" if places.get(place) else "")
+                for place, name in dead.items()
+            ]
+            reason = f"{' and '.join(called)} ended during the run; its tasks were done again"
+            service = next(filter(None, places.values()), called[0])
+            raise _EndedBadlyError(Ending(Outcome.KILLED, reason, service))
 
     def _result_row(
         self, run: Run, timing: Timing, executor: Executor, connector: Connector[Any]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -219,8 +221,45 @@ def test_a_variable_that_is_none_is_refused(flag: str, said: str) -> None:
 def test_settings_of_dask_are_for_a_cluster_that_is_started() -> None:
     dask = DOCUMENTED.replace("--dask-workers 4", "")
     assert "is not KEY=VALUE" in refusal(f"{dask} --dask-config x")
-    running = f"{dask} --dask-scheduler tcp://h:1 --dask-config a.b=1"
-    assert "give it to the one at tcp://h:1" in refusal(running)
+    for flag in (
+        "--dask-config a.b=1",
+        "--dask-nworkers 2 --dask-nanny",
+        "--dask-nthreads 2",
+        "--dask-nanny",
+        "--dask-memory-limit 1GB",
+    ):
+        running = refusal(f"{dask} --dask-scheduler tcp://h:1 {flag}")
+        assert flag.split()[0] in running
+        assert "give it to the one at tcp://h:1" in running
+
+
+def test_several_workers_in_a_container_have_nannies_and_are_for_containers() -> None:
+    dask = "--executor dask --ps-connector redis --stage-task-counts 1 --stage-bytes-sizes 1 1"
+    dask += " --task-sleep 0"
+    assert "add --dask-nanny" in refusal(f"{dask} --dask-nworkers 2", containers=True)
+    assert plan_of(f"{dask} --dask-nworkers 2 --dask-nanny", containers=True)
+    dask = DOCUMENTED.replace("--dask-workers 4", "")
+    assert "--dask-workers" in refusal(f"{dask} --dask-nworkers 2 --dask-nanny")
+    assert "--dask-nthreads" in refusal(f"{dask} --dask-nthreads 0")
+    assert "--dask-memory-limit" in refusal(f"{dask} --dask-memory-limit 1KB")
+    assert plan_of(f"{dask} --dask-nthreads 2 --dask-memory-limit 1GB")
+
+
+def test_a_runner_is_told_only_what_is_not_as_it_is_anyway() -> None:
+    more = "--dask-nworkers 2 --dask-nanny --dask-nthreads 3 --dask-workers 2"
+    dask = f"--executor dask --ps-connector redis --task-sleep 0 {more}"
+    plan = plan_of(f"{dask} --stage-task-counts 1 --stage-bytes-sizes 1 1", containers=True)
+    inside = plan.in_topology()
+    assert Plan.model_validate_json(inside.text()) == inside
+    told = json.loads(inside.text())
+    # Four processes join the scheduler, in two containers.
+    assert told["executor"] == {
+        "scheduler": "tcp://scheduler:8786",
+        "workers": 4,
+        "nthreads": 3,
+        "nanny": True,
+    }
+    assert told["general"] == {}
 
 
 WORKFLOW = f"--workload wfformat --workflow {DIAMOND}"

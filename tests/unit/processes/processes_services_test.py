@@ -68,6 +68,19 @@ def test_dask_with_redis() -> None:
     assert connector["password_file"] == f"/tmp/x/shared/topology-1/{PASSWORD_FILE}"
 
 
+def test_dask_workers_are_as_many_processes_of_as_many_threads_as_are_asked_for() -> None:
+    more = "--dask-nworkers 2 --dask-nthreads 3 --dask-nanny --dask-memory-limit 1GB"
+    made = topology(f"{DASK} --ps-connector file {more}", "w1", "w2")
+    first, second = (step for step in made.steps() if step.service == "worker")
+    # What it is a number of is steps, not threads.
+    assert [*first.names, *second.names] == [f"worker-{n}" for n in range(1, 6)]
+    words = ["--nanny", "--nworkers=2", "--nthreads=3", "--memory-limit=1000000000"]
+    assert set(words) <= set(first.command)
+    assert made.inside().executor.model_dump()["workers"] == 10
+    default = topology(f"{DASK} --ps-connector file", "w1").steps()[1].command
+    assert {"--no-nanny", "--nworkers=1", "--nthreads=1", "--memory-limit=0"} <= set(default)
+
+
 def test_the_password_is_in_no_command_line() -> None:
     made = topology(f"{DASK} --ps-connector redis", "w1")
     files = made.secrets()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 
 from harness.core.errors import UsageError
 from harness.core.flags import Parser
+from harness.executors.dask import DaskConfig
 from harness.plan import Plan, add_plan_flags, parse_plan
 from harness.topology.compose import (
     COMPOSE_DIR,
@@ -18,6 +20,7 @@ from harness.topology.compose import (
     new_project_name,
     override_text,
     plan_files,
+    service_counts,
     service_environment,
     services,
     topology_files,
@@ -194,3 +197,39 @@ def test_only_services_that_say_so_are_waited_for(
     # The files disable the checks by it.
     assert variable == ("false" if checked else "true")
     assert "disable: ${HARNESS_UNCHECKED:-false}" in (COMPOSE_DIR / "common.yaml").read_text()
+
+
+def test_worker_containers_are_as_dask_is_told() -> None:
+    def told(more: str) -> tuple[list[str], dict[str, int]]:
+        plan = _bench_plan(more)
+        files = plan_files(plan)
+        (command,) = (
+            found["command"]
+            for name, found in yaml.safe_load(files[0].read_text())["services"].items()
+            if name == "worker"
+        )
+        variables = plan.executor.containers().environment
+        words = [
+            re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: variables.get(m[1], m[2]), word)
+            for word in command[3:]
+        ]
+        assert isinstance(plan.executor, DaskConfig)
+        # As processes they are told the same.
+        assert set(plan.executor.worker_words()) <= set(words)
+        return words, service_counts(plan, files)
+
+    words, counts = told("")
+    assert words == [
+        *("--no-nanny", "--nworkers=1", "--nthreads=1", "--no-dashboard"),
+        *("--local-directory=/tmp", "--memory-limit=0"),
+    ]
+    assert counts["worker"] == 4
+    words, counts = told(
+        "--dask-workers 3 --dask-nworkers 2 --dask-nthreads 5 --dask-nanny"
+        " --dask-memory-limit 300MB"
+    )
+    assert words == [
+        *("--nanny", "--nworkers=2", "--nthreads=5", "--no-dashboard"),
+        *("--local-directory=/harness/state", "--memory-limit=300000000"),
+    ]
+    assert counts["worker"] == 3

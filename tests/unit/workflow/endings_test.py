@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from harness.core.errors import HarnessError, MeasuredFailure
+from harness.executors.thread import ThreadPoolConfig
 from harness.plan import Plan
 from harness.results.conversation import MarkWriter
 from harness.results.directory import RunDirectory
-from harness.results.outcomes import Outcome, parse_ending
+from harness.results.outcomes import Ending, Outcome, parse_ending
 from harness.results.rows import OutcomeRow, read_rows
 from harness.workflow.runner import PlanRunner
 from tests.unit.workflow.runner_test import make_plan
@@ -118,6 +119,27 @@ def test_a_worker_that_is_started_again_ended_the_run(tmp_path: Path) -> None:
     assert [row.outcome for row in rows] == ["killed"]
     assert (rows[0].service or "").startswith("worker 0 (tcp://")
     assert "lost a worker" in err.splitlines()[-1]
+
+
+def test_a_worker_that_is_started_again_in_a_container_is_named_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([{"tcp://1:2": "worker tcp://1:2", "tcp://1:3": "worker b"}, {"tcp://1:4": "new"}])
+    monkeypatch.setattr(ThreadPoolConfig, "alive", lambda *_: next(seen))
+    hosts = {"tcp://1:2": "4f0c", "tcp://1:3": ""}
+    monkeypatch.setattr(ThreadPoolConfig, "host_of", lambda _self, _executor, place: hosts[place])
+    plan = make_plan(tmp_path, {"name": "thread"}, modes=["none"])
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    named = {"4f0c": "worker-2"}.get
+    with MarkWriter(directory.marks) as marks, pytest.raises(MeasuredFailure):
+        PlanRunner(plan, directory, marks, ending=directory.ending, container=named).execute()
+    assert parse_ending(directory.ending.read_bytes()) == Ending(
+        Outcome.KILLED,
+        "worker tcp://1:2 in worker-2 and worker b (tcp://1:3) ended during the run; its tasks were"
+        " done again",
+        "worker-2",
+    )
 
 
 def test_a_process_of_a_pool_that_dies_ends_the_run(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from harness.plan import Plan
 from harness.plan.estimate import estimate, makespan_s, run_timeout_s
 
@@ -46,3 +48,17 @@ def test_a_run_is_given_up_long_after_it_should_have_ended() -> None:
         update={"general": given.general.model_copy(update={"run_timeout": 0.0})}
     )
     assert run_timeout_s(forever) == 0
+
+
+def test_every_process_of_a_worker_container_counts_and_every_thread_takes_a_task() -> None:
+    def of(**executor: object) -> Plan:
+        dumped = plan().model_dump()
+        dumped["executor"] |= executor
+        return Plan.model_validate(dumped)
+
+    alone, many = plan(), of(nworkers=3, nanny=True, nthreads=2)
+    assert (alone.executor.worker_count, many.executor.worker_count) == (4, 24)
+    # Three workers and a process of nannies in each of four containers, instead of one worker.
+    more = estimate(many, 6, 1).peak_bytes - estimate(alone, 6, 1).peak_bytes
+    assert 4 * 3 * 80_000_000 <= more < 4 * 3 * 80_000_000 + 100_000
+    assert estimate(many, 6, 1).run_s == pytest.approx(estimate(alone, 6, 1).run_s - 2.0)
