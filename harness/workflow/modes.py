@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from proxystore.store.base import Store
 from proxystore.store.ref import RefProxy, borrow, into_owned
+from proxystore.store.scopes import mark_refs_out_of_scope
 from proxystore.store.scopes import submit as submit_in_scope
 from proxystore.store.utils import get_key
 
@@ -133,14 +134,27 @@ class OwnedProxy(DefaultProxy):
         for future in futures:
             ended, borrowed = self._lent.pop(id(future))
             ended.acquire()
-            # ProxyStore does not end a borrowing that was pickled; it waits for the reference to
-            # go. Parsl keeps it in a cycle, which the garbage collector takes apart in any order.
+            # A reference may stay for long: Parsl keeps it in a cycle, which the collector takes
+            # apart in any order.
             while borrowed:
-                RefProxy.__del__(borrowed.pop())
+                _end_borrowing(borrowed.pop())
         return [into_owned(result) for result in results]
 
     def consumed(self, data: Sequence[Any]) -> None:
         """Do nothing: the caller drops its references, which evicts the objects."""
+
+
+def _end_borrowing(reference: RefProxy[Any]) -> None:
+    """End a borrowing whose task is done, whoever has the reference still.
+
+    Not by its ``__del__``, which is called again when it goes: each call compares it with all
+    proxies that there are.
+    """
+    if object.__getattribute__(reference, "__proxy_owner__") is None:
+        return
+    # ProxyStore takes one that was pickled for ended already, but its owner still counts it.
+    object.__setattr__(reference, "__proxy_valid__", True)
+    mark_refs_out_of_scope(reference)
 
 
 MODES: dict[str, type[DefaultProxy]] = {

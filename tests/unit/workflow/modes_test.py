@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from proxystore.connectors.local import LocalConnector
@@ -242,3 +245,28 @@ def test_stage_by_stage_each_has_its_own_borrowings(store: Store[Any]) -> None:
         assert held(store) == 1
     data.clear()
     assert held(store) == 0
+
+
+def test_each_proxy_is_given_up_once(store: Store[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pickling(Here):
+        """Pickles what it submits, as executors with processes do."""
+
+        def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result(task(*pickle.loads(pickle.dumps(args)), **kwargs))
+            return future
+
+    manager = OwnedProxy(store)
+    for executor in (Here(), Pickling()):
+        given_up: list[Any] = []
+        unregister = mock.Mock(side_effect=given_up.append)
+        instead = SimpleNamespace(register=lambda function: function, unregister=unregister)
+        monkeypatch.setattr("proxystore.store.ref.atexit", instead)
+        owner = manager.enter(b"data")
+        (result,) = step(manager, executor, [owner])
+        assert held(store) == 2
+        del owner, result
+        assert held(store) == 0
+        # Two owners and a reference, once each; what was pickled has one of the task's, too.
+        expected = 3 if type(executor) is Here else 4
+        assert len(given_up) == len({id(each) for each in given_up}) == expected
