@@ -114,11 +114,13 @@ def _level_s(level: Sequence[Task], workers: int) -> float:
 def run_timeout_s(plan: Plan) -> float:
     """Return after how many seconds a run is given up: as given, else several times the estimate.
 
-    0 is never.
+    0 is never. A traced run has twice as long, and the time in which its traces are read.
     """
-    if plan.general.run_timeout is not None:
-        return plan.general.run_timeout
     general = plan.general
+    given = general.run_timeout
+    if given is not None:
+        # It was given for a run, not for one that is traced, and whose traces are read.
+        return _TRACED_FACTOR * given + _TRACES_S if given and general.traced else given
     phases = general.baseline_timeout + general.after
     expected = makespan_s(plan.workload, plan.executor.worker_count)
     if general.traced:

@@ -8,10 +8,12 @@ programs of their own, here and after the run, so that nobody else has to read m
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +29,11 @@ from harness.results.traces import NOT_TRACED, trace_name
 
 _READERS = 2
 _READER_S = 120.0
+# All of them together, well within what a run's limit has for it (plan/estimate.py): the run has
+# gone well, and must not be given up for what is only read.
+_READING_S = 180.0
+
+logger = logging.getLogger("run.workflow-memory")
 
 
 class Tracing:
@@ -63,11 +70,15 @@ class Tracing:
             yield
         finally:
             # First: what the others' stopping takes here is not the run's.
+            begin = time.monotonic()
             trace.stop()
             if attendants is not None:
                 lacks += self._said(ask_stop(attendants))
             lacks += self._plan.executor.call_in_each(executor, trace.stop)
+            stopped = time.monotonic()
             lacks += self._convert(run_id)
+            took = (stopped - begin, time.monotonic() - stopped)
+            logger.info("%s: traces stopped in %.1f s, read in %.1f s", run_id, *took)
             self._write(NOT_TRACED.format(run_id), sorted(set(lacks)))
             shutil.rmtree(self._raw, ignore_errors=True)
 
@@ -86,15 +97,20 @@ class Tracing:
             host, _, _pid = path.stem.rpartition("-")
             said = path.read_text(encoding="utf-8", errors="replace")
             lacks.append(f"{self._container(host) or host}: {said}")
-        files = sorted(self._raw.glob(f"*{trace.SUFFIX}*"))
+        # The smallest first: as many as can be are read in time.
+        files = sorted(self._raw.glob(f"*{trace.SUFFIX}*"), key=lambda path: path.stat().st_size)
+        read = partial(self._read, run_id, time.monotonic() + _READING_S)
         with ThreadPoolExecutor(_READERS) as pool:
-            for path, said in zip(files, pool.map(partial(self._read, run_id), files), strict=True):
+            for path, said in zip(files, pool.map(read, files), strict=True):
                 if said:
                     host = path.name.partition(trace.SUFFIX)[0].rpartition("-")[0]
                     lacks.append(f"{self._container(host) or host}: {said}")
         return lacks
 
-    def _read(self, run_id: str, path: Path) -> str:
+    def _read(self, run_id: str, until: float, path: Path) -> str:
+        left_s = min(_READER_S, until - time.monotonic())
+        if left_s <= 0:
+            return f"its trace was left out: all of them took longer than {_READING_S:g} s to read"
         # A child that forked has its own number behind its parent's.
         name, _, child = path.name.partition(trace.SUFFIX)
         host, _, pid = name.rpartition("-")
@@ -103,10 +119,10 @@ class Tracing:
         command = [sys.executable, "-m", "harness.workflow.trace_reader", str(path), str(target)]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_READER_S, check=False
+                command, capture_output=True, text=True, timeout=left_s, check=False
             )
         except subprocess.TimeoutExpired:
-            return f"its trace took longer than {_READER_S:g} s to be read"
+            return f"its trace took longer than {left_s:.0f} s to be read"
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return "" if done.returncode == 0 else f"its trace cannot be read ({said[:200]})"
 

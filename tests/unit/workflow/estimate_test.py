@@ -62,3 +62,16 @@ def test_every_process_of_a_worker_container_counts_and_every_thread_takes_a_tas
     more = estimate(many, 6, 1).peak_bytes - estimate(alone, 6, 1).peak_bytes
     assert 4 * 3 * 80_000_000 <= more < 4 * 3 * 80_000_000 + 100_000
     assert estimate(many, 6, 1).run_s == pytest.approx(estimate(alone, 6, 1).run_s - 2.0)
+
+
+def test_a_limit_that_was_given_is_of_a_run_that_is_not_traced() -> None:
+    given = plan()
+    limited = given.model_copy(
+        update={"general": given.general.model_copy(update={"run_timeout": 30.0})}
+    )
+    assert run_timeout_s(limited) == 30
+    assert run_timeout_s(limited.traced()) == 2 * 30 + 240
+    forever = given.model_copy(
+        update={"general": given.general.model_copy(update={"run_timeout": 0.0})}
+    )
+    assert run_timeout_s(forever.traced()) == 0

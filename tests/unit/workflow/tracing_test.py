@@ -83,6 +83,23 @@ def test_a_trace_that_cannot_be_read_costs_one_line(tmp_path: Path) -> None:
     assert document[0].startswith("worker-1: its trace cannot be read (")
 
 
+def test_reading_traces_ends_in_time_whatever_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.workflow.tracing._READING_S", 0.0)
+    plan, directory = plan_of("thread"), RunDirectory(tmp_path)
+    with (
+        plan.executor.start(10) as executor,
+        Tracing(plan, directory, lambda _: "runner-1").of_run(RUN, executor),
+    ):
+        pass
+    (document,) = (json.loads(path.read_text()) for path in directory.traces.glob("*.not-traced.*"))
+    assert document == [
+        "runner-1: its trace was left out: all of them took longer than 0 s to read"
+    ]
+    assert read_traces(directory.traces)[0] == []
+
+
 def test_without_memray_the_run_goes_on_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
