@@ -274,6 +274,7 @@ def test_a_workflow_of_a_file() -> None:
     # Critical path with barriers: a split, the longer of two, a join, a report.
     assert plan.workload.sleep_s == 0.5 + 2.0 + 0.25
     assert plan.workload.payloads().input_bytes == 200
+    assert Plan.model_validate_json(plan.text()) == plan
 
 
 def test_what_is_wrong_with_a_workflow_is_one_line() -> None:
