@@ -11,7 +11,7 @@ from harness.analysis.compare import METRICS, Measured, Question, Row, compare_g
 from harness.analysis.figures import Group, RunFigures, ScopeFigures, reference
 from harness.analysis.grades import findings, worst
 from harness.analysis.identity import other_work, packages
-from harness.analysis.session import Session
+from harness.analysis.session import Session, WorkloadFacts
 from harness.analysis.statistics import spread
 from harness.analysis.verdicts import Rules
 from harness.core.errors import UsageError
@@ -136,18 +136,19 @@ def write_summary(
     write_json(path, document)
 
 
+def _workload(facts: WorkloadFacts) -> dict[str, Any]:
+    found = asdict(facts)
+    if not facts.total_bytes:  # only a graph has these
+        del found["total_bytes"]
+    return found | {"payload_bytes": facts.payload_bytes, "ideal_s": facts.ideal_s}
+
+
 def _session(session: Session) -> dict[str, Any]:
     return {
         "directory": session.name,
         "source": session.source,
         "view": session.memory.view if session.memory else None,
-        "workload": asdict(session.workload)
-        | {
-            "payload_bytes": session.workload.payload_bytes,
-            "ideal_s": session.workload.ideal_s,
-        }
-        if session.workload
-        else None,
+        "workload": _workload(session.workload) if session.workload else None,
         "runs": len(session.runs),
         "problems": list(session.problems),
         "grade": worst(findings(session)).value,
