@@ -28,7 +28,7 @@ from harness.results.rows import (
     csv_line,
     read_rows,
 )
-from harness.results.schema import InsideRow, MarkRow, TaskRow
+from harness.results.schema import CompletionRow, InsideRow, MarkRow, TaskRow
 from harness.results.shared import NotPlainError, SharedFolder, open_plain
 
 KNOWN = Known(frozenset({"0001-none-1", "0002-none-2"}), {"none"}, {"worker-1"})
@@ -68,6 +68,16 @@ def write_run(folder: Path, run_id: str, start_s: float, outcome: str | None = "
     with RowWriter(inside.outcomes, OutcomeRow) as outcomes:
         if outcome:
             outcomes.write(OutcomeRow(run_id, "none", 1, outcome, ""))
+
+
+def test_what_the_storage_held_at_completions_is_taken_in(directory: RunDirectory) -> None:
+    intake = intake_of(directory)
+    row = CompletionRow("0001-none-1", 0, 1, 2, 5, 3, 300, 2, 200, 4, 400)
+    with RowWriter(RunDirectory(intake.shared.path).completions, CompletionRow) as rows:
+        rows.write(row)
+        rows.write(dataclasses.replace(row, run_id="somebody-elses"))
+    intake.take()
+    assert read_rows(directory.completions, CompletionRow) == [row]
 
 
 def test_rows_are_taken_in_as_they_come_and_once(directory: RunDirectory) -> None:
