@@ -7,6 +7,8 @@ tree of its own. The network is the machine's.
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import shutil
 import tarfile
@@ -160,10 +162,13 @@ def _apptainer(
     tree: str, binds: Mapping[str, str], environment: Mapping[str, str], command: Sequence[str]
 ) -> list[str]:
     words = ["apptainer", "--silent", "exec", "--containall", "--no-home", "--cleanenv"]
-    words += ["--pwd", "/"]
+    # Without this flag a shell replaces what is $HOME or `date` in a value.
+    words += ["--no-eval", "--pwd", "/"]
     for here, there in binds.items():
         words += ["--bind", f"{here}:{there}"]
-    for key, value in environment.items():
-        if key != "HOME":  # it has a flag of its own, and is /tmp without a home
-            words += ["--env", f"{key}={value}"]
-    return [*words, tree, *command]
+    # It reads --env as a row of a CSV file, where there is more than one '=' in it: a value with a
+    # comma would be cut in two. It does not let HOME be set.
+    row = io.StringIO()
+    pairs = (f"{key}={value}" for key, value in environment.items() if key != "HOME")
+    csv.writer(row, quoting=csv.QUOTE_ALL, lineterminator="").writerow(pairs)
+    return [*words, "--env", row.getvalue(), tree, *command]

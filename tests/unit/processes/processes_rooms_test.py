@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import tarfile
@@ -117,5 +118,13 @@ def test_apptainer_is_told_the_same() -> None:
     assert text.startswith("apptainer ")
     assert "--containall" in words
     assert "--bind /x:/harness/run" in text
-    assert "--env PATH=/bin --env A=2" in text
-    assert words[-2:] == ["/trees/dask", "python"]
+    assert words[-4:] == ["--env", '"PATH=/bin","A=2"', "/trees/dask", "python"]
+
+
+def test_apptainer_gets_values_as_they_are() -> None:
+    values = {"A": 'x,B="y"', "C": "$HOME"}
+    words = rooms("apptainer").command("dask", {}, values, ["python"])
+    row = words[words.index("--env") + 1]
+    assert next(csv.reader([row])) == ["PATH=/bin", 'A=x,B="y"', "C=$HOME"]
+    # Else a shell would replace $HOME.
+    assert "--no-eval" in words
