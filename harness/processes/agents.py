@@ -18,6 +18,9 @@ from harness.sampling.clocks import Offset
 
 # A watching agent sends rows each second.
 _SILENT_S = 8.0
+# What one look at them adds to their silence at most: home looks more often, unless it stood still
+# itself, as on a machine without time for it. Then it has not taken what they said, either.
+_LOOK_S = 1.0
 
 
 class NodeRelay(Relay):
@@ -28,11 +31,12 @@ class NodeRelay(Relay):
     """
 
     def __init__(self, transport: Transport) -> None:
-        self._heard_s = time.monotonic()
+        self._looked_s = time.monotonic()
+        self._silent_s = 0.0
         super().__init__(transport)
 
     def _take(self, message: dict[str, Any], data: bytes) -> None:
-        self._heard_s = time.monotonic()
+        self._silent_s = 0.0
         super()._take(message, data)
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -41,7 +45,10 @@ class NodeRelay(Relay):
 
     def silent(self) -> str:
         """Return why a watching agent is given up; empty while it says something."""
-        if not self._gone and time.monotonic() - self._heard_s > _SILENT_S:
+        now_s = time.monotonic()
+        self._silent_s += min(now_s - self._looked_s, _LOOK_S)
+        self._looked_s = now_s
+        if not self._gone and self._silent_s > _SILENT_S:
             self._gone = f"it has said nothing for {_SILENT_S:g} s"
             with self._lock:
                 for answered in self._waiting.values():

@@ -77,6 +77,25 @@ def test_an_agent_that_says_nothing_is_given_up_and_not_waited_for(
         os.kill(relays["w2"].pid, signal.SIGCONT)
 
 
+def test_the_time_that_home_itself_stood_still_is_not_an_agents_silence(
+    relays: dict[str, NodeRelay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = relays["w2"]
+    os.kill(relay.pid, signal.SIGSTOP)
+    try:
+        now_s = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now_s)
+        assert relay.silent() == ""
+        now_s += 60
+        assert relay.silent() == ""
+        for _ in range(20):
+            now_s += 0.4
+            said = relay.silent()
+        assert said == "it has said nothing for 8 s"
+    finally:
+        os.kill(relay.pid, signal.SIGCONT)
+
+
 def test_a_nodes_folder_is_private_and_goes_with_its_agent(tmp_path: Path) -> None:
     relay = NodeRelay(ChildStreams("harness.processes.node"))
     try:
