@@ -42,6 +42,7 @@ from harness.results.schema import (
     CompletionRow,
     LedgerRow,
     MarkRow,
+    ObjectStoreRow,
     PeakRow,
     PredictionRow,
     StorageRow,
@@ -375,6 +376,7 @@ def _tables(
     kinds: dict[str, tuple[Path, type[Any]]] = {
         "objects": (directory.objects, ObjectsRow),
         "storage": (directory.storage, StorageRow),
+        "object stores": (directory.object_stores, ObjectStoreRow),
         "tasks": (directory.tasks, TaskRow),
         "predictions": (directory.predictions, PredictionRow),
         "completions": (directory.completions, CompletionRow),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.cli import bench
 from harness.cli._parser import Parser
+from harness.executors import executors
 from harness.topology.compose import COMPOSE_DIR
 
 # Large enough that the modes differ for all to see, small enough for a laptop. With five runs of
@@ -31,7 +32,14 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--executor", default="dask", help="task executor (default: dask)")
     args, others = parser.parse_known_args(argv)
-    return bench.main(["--executor", args.executor, *_workers(args.executor), *FLAGS, *others])
+    flags = [*_workers(args.executor), *FLAGS, *_without_warm_up(args.executor), *others]
+    return bench.main(["--executor", args.executor, *flags])
+
+
+def _without_warm_up(executor: str) -> list[str]:
+    """Return what takes the warm-up out where its memory would stay for the run after it."""
+    known = executor in executors.names()
+    return ["--warmup", "0"] if known and executors.get(executor).keeps_memory else []
 
 
 def _workers(executor: str) -> list[str]:

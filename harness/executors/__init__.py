@@ -1,5 +1,11 @@
 """Executors: one file per executor, named as on the command line."""
 
-from harness.executors._protocol import ExecutorConfig, ExecutorTopology, executors, together
+from harness.executors._protocol import (
+    ExecutorConfig,
+    ExecutorTopology,
+    ObjectStore,
+    executors,
+    together,
+)
 
-__all__ = ["ExecutorConfig", "ExecutorTopology", "executors", "together"]
+__all__ = ["ExecutorConfig", "ExecutorTopology", "ObjectStore", "executors", "together"]

@@ -24,7 +24,8 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def _call_and_linger(warm_up: Callable[..., Any], linger_s: float) -> tuple[str, int, int]:
+def call_and_linger(warm_up: Callable[..., Any], linger_s: float) -> tuple[str, int, int]:
+    """Call it, keep the worker busy for a moment, and return which worker it was."""
     warm_up()
     # Long enough that the next call goes to another worker.
     time.sleep(linger_s)
@@ -84,7 +85,7 @@ def _call_in_each(
     deadline = time.monotonic() + timeout_s
     seen: set[tuple[str, int, int]] = set()
     while len(seen) < workers and time.monotonic() <= deadline:
-        futures = [executor.submit(_call_and_linger, call, linger_s) for _ in range(workers)]
+        futures = [executor.submit(call_and_linger, call, linger_s) for _ in range(workers)]
         done, open_ = wait(futures, timeout=max(0.0, deadline - time.monotonic()))
         for future in open_:
             future.cancel()

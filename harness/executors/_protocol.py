@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +16,21 @@ from harness.core.pairs import ConnectorTraits, Payloads
 from harness.core.plug_ins import Registry
 
 C = TypeVar("C", bound="ExecutorConfig")
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """What an executor says of one object store of its own.
+
+    Attributes:
+        host: name of the machine or container that it is in.
+        used_bytes: in use.
+        size_bytes: what it may use at most.
+    """
+
+    host: str
+    used_bytes: int
+    size_bytes: int
 
 
 class ExecutorTopology(Generic[C]):
@@ -88,6 +104,9 @@ class ExecutorConfig(BaseModel):
     """Names of the exceptions by which tasks say that their worker has died."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Its own packages, the one that matters most first: comparisons name these first."""
+
+    keeps_memory: ClassVar[str] = ""
+    """Why a run's memory stays for the next one: each run then has a topology of its own."""
 
     @property
     def in_client_process(self) -> bool:
@@ -173,6 +192,16 @@ class ExecutorConfig(BaseModel):
             place: what :meth:`alive` tells the worker by.
         """
         return ""
+
+    def object_stores(
+        self,
+        executor: Executor,  # noqa: ARG002
+    ) -> Callable[[], Sequence[ObjectStore]] | None:
+        """Return what asks the executor's own object stores what they have in use, if it has any.
+
+        It is called ten times a second during runs, on a thread of its own.
+        """
+        return None
 
     def tidy(self, executor: Executor, clean_up: Callable[[], Any]) -> None:
         """Call ``clean_up()`` once in every worker that is going to outlive the executor.

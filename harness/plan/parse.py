@@ -16,7 +16,7 @@ from harness.core.errors import UsageError
 from harness.core.flags import Parser, add_flags, add_flags_to, flags_of, from_args
 from harness.executors import executors
 from harness.plan import file as plan_file
-from harness.plan.options import MOST_UNTIL, General, Order, Topology
+from harness.plan.options import MOST_UNTIL, General, Isolate, Order, Topology
 from harness.plan.plan import DEFAULT_WORKLOAD, Plan
 from harness.plan.workload import Workload, workloads
 
@@ -121,9 +121,12 @@ def plan_from_args(args: argparse.Namespace, *, containers: bool) -> Plan:
         given = {"repeat": MOST_UNTIL, "order": Order.INTERLEAVED} | given
     name = given.get("workload", DEFAULT_WORKLOAD)
     _refuse_others(name, given)
+    executor = executors.get(args.executor)
+    if containers and executor.keeps_memory:
+        given = {"isolate": Isolate.RUN} | given
     plan = Plan(
         executor_name=args.executor,
-        executor=from_args(executors.get(args.executor), given),
+        executor=from_args(executor, given),
         connector_name=args.ps_connector,
         connector=connectors.get(args.ps_connector).from_flags(given, containers=containers),
         workload_name=name,

@@ -140,6 +140,7 @@ class Plan(BaseModel):
         refusal = (
             self._why_refusal()
             or self._until_refusal()
+            or self._sharing_refusal()
             or self._size_refusal()
             or pair_refusal(self.executor, self.connector, launched)
             or self.executor.payload_refusal(self.workload.payloads(), containers=containers)
@@ -154,6 +155,20 @@ class Plan(BaseModel):
             return f"--{alone[0]}: only with --until" if alone else None
         if self.general.order != Order.INTERLEAVED:
             return f"--order {self.general.order}: with --until the modes take turns: leave it out"
+        return None
+
+    def _sharing_refusal(self) -> str | None:
+        """Return why runs cannot follow each other in one topology."""
+        why = self.executor.keeps_memory
+        if self.topology is None or not why or self.general.traced:
+            return None
+        if self.topology.isolate != Isolate.RUN:
+            return (
+                f"--isolate {self.topology.isolate}: {why}, so that a run would be measured with"
+                " memory of the one before it; leave it out: each run gets a topology of its own"
+            )
+        if self.general.warmup:
+            return f"--warmup {self.general.warmup}: {why}, of a warm-up neither; leave it out"
         return None
 
     def _why_refusal(self) -> str | None:

@@ -226,8 +226,8 @@ def _number(number: int) -> str:
 
 
 # What class names do not tell.
-_SAID = {"dask": "Dask", "globus": "Globus Compute", "parsl": "Parsl", "redis": "Redis"}
-_SAID |= {"process": "A process pool", "thread": "A thread pool", "file": "files"}
+_SAID = {"dask": "Dask", "globus": "Globus Compute", "parsl": "Parsl", "ray": "Ray"}
+_SAID |= {"redis": "Redis", "process": "A process pool", "thread": "A thread pool", "file": "files"}
 
 
 def short_names(facts: WorkloadFacts) -> tuple[str, str]:

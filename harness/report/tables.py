@@ -8,6 +8,7 @@ from harness.analysis.digits import three
 from harness.analysis.figures import PARTS, Group, Range, RunFigures, ScopeSummary
 from harness.analysis.predicted import Comparison, predictions
 from harness.analysis.session import OK, Session
+from harness.analysis.stores import stores_in_use
 from harness.core.sizes import format_size
 from harness.report.terminal import NOTHING as NOTHING  # noqa: PLC0414 - made here, shown there
 from harness.report.terminal import PLAIN, Screen, render
@@ -23,7 +24,8 @@ def as_text(table: Table, screen: Screen = PLAIN) -> str:
 def tables(groups: Sequence[Group]) -> list[Table]:
     """Return what ``bench`` and ``report`` print, in this order."""
     found = [summary(groups), services(groups)]
-    found += [table for table in (ledger(groups), connector(groups)) if table is not None]
+    more = (ledger(groups), connector(groups), object_stores(groups))
+    found += [table for table in more if table is not None]
     if any(figures.run.outcome != OK for group in groups for figures in group.runs):
         found.append(outcomes(groups))
     return found
@@ -158,6 +160,27 @@ def ledger(groups: Sequence[Group]) -> Table | None:
         tuple(rows),
         "Medians over a mode's runs at the mark run_end, less what was there at run_start.",
         ("+ sock", "+ shmem"),
+    )
+
+
+def object_stores(groups: Sequence[Group]) -> Table | None:
+    """Return what the executor's own object stores had in use; None where it has none."""
+    rows: list[tuple[str | Cell, ...]] = []
+    for group in groups:
+        found = stores_in_use(group)
+        if found is not None:
+            rows.append((group.label, *map(_sizes, (found.most, found.at_end, found.shared))))
+    if not rows:
+        return None
+    return Table(
+        "object-stores",
+        "In the executor's object stores",
+        ("mode", " in use at most", " when the runs ended", " + shmem then"),
+        tuple(rows),
+        "Medians over a mode's runs of all stores together, less what was in use when the run"
+        " started. In use: asked of the executor ten times a second; an object that nobody needs"
+        " any more still counts for up to a second. + shmem: of the kernel, all that was ever"
+        " touched.",
     )
 
 

@@ -136,6 +136,11 @@ class RunDirectory:
         return self.path / "server.csv"
 
     @property
+    def object_stores(self) -> Path:
+        """What the executor's own object stores had in use during runs."""
+        return self.path / "object-stores.csv"
+
+    @property
     def traces(self) -> Path:
         """A folder with a file for each process of the traced runs."""
         return self.path / "traces"

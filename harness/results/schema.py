@@ -408,6 +408,24 @@ class ServerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectStoreRow:
+    """A row of ``object-stores.csv``: what one object store of the executor's own has in use.
+
+    Only of executors that have such stores (Ray: one in each node). Asked ten times a second
+    during runs. The executor's figure, not the kernel's: Ray tells of an object that nobody needs
+    any more up to a second later, and keeps the memory it was in (``shmem`` of the container).
+    """
+
+    run_id: str = column("the run")
+    t_mono_ns: int = column("CLOCK_MONOTONIC after the answer")
+    t_unix_ns: int = column("CLOCK_REALTIME after the answer")
+    container: str | None = column("container the store is in; empty outside of containers")
+    host: str = column("its host name")
+    used_bytes: int = column("in use, copies of other stores' objects too")
+    size_bytes: int = column("what it may use at most")
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseRow:
     """A row of ``phases.csv``: how the phases around one run went.
 

@@ -36,7 +36,7 @@ from harness.results.schema import CompletionRow, PhaseRow, PredictionRow, Stora
 from harness.workflow.completions import StorageAudit
 from harness.workflow.modes import DataManager, manager_for
 from harness.workflow.phases import Phases, RunTimeout, bounded
-from harness.workflow.server_watch import watched_server
+from harness.workflow.server_watch import watched_server, watched_stores
 from harness.workflow.tasks import ContainerName, no_container, warm_up
 from harness.workflow.tracing import Tracing
 from harness.workflow.workflow import NO_AUDIT, Timing, run_workflow
@@ -261,10 +261,14 @@ class PlanRunner:
         if audits and manager.uses_store:
             audit = StorageAudit(phases, keeps=run.mode == Mode.DEFAULT_PROXY)
         workers = plan.executor.alive(on.executor)
+        stores = watched_stores(
+            plan.executor, on.executor, self._directory, run.run_id, self._container
+        )
         try:
-            timing: Timing = phases.run(
-                lambda: run_workflow(on.executor, manager, plan.workload, audit or NO_AUDIT)
-            )
+            with stores:
+                timing: Timing = phases.run(
+                    lambda: run_workflow(on.executor, manager, plan.workload, audit or NO_AUDIT)
+                )
         finally:
             for row in manager.log.rows(run.run_id, self._container):
                 on.rows.tasks.write(row)

