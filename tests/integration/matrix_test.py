@@ -78,7 +78,7 @@ def check_views(bench: Bench) -> None:
     Not in each run in the engine's: its stream has about one row a second, and a busy machine
     has none in the 0.6 s of these. `bench_test.py` has runs that are long enough.
     """
-    containers = {path.stem for path in (bench.directory / "logs").iterdir()}
+    containers = {path.stem for path in (bench.directory / "logs").glob("*.log")}
     assert "runner-1" in containers
     runs = {row["run_id"] for row in bench.rows("outcomes.csv")}
     for view in ("cgroup", "inside", "docker"):
