@@ -203,7 +203,7 @@ class Known:
 
 _RUNS = ("_run_stages", "_run_when_ready")
 _PROXIES = frozenset({"default-proxy", "manual-proxy", "owned-proxy"})
-_NONE = frozenset({"none"})
+_NONE = frozenset({"none", "futures"})
 
 # Of Python's frames, that far from the memory.
 _NEAR = 8

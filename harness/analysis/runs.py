@@ -157,7 +157,7 @@ def _agreed(
             f"{path}: holds runs of different workloads ({differing});"
             " what is compared with the workload is compared with the first run's"
         )
-    # Mode none has no connector; the other modes' is the workload's.
+    # Modes none and futures have no connector; the other modes' is the workload's.
     return next((facts for facts in found if facts.connector), found[0])
 
 

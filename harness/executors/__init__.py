@@ -4,8 +4,16 @@ from harness.executors._protocol import (
     ExecutorConfig,
     ExecutorTopology,
     ObjectStore,
+    ReferringExecutor,
     executors,
     together,
 )
 
-__all__ = ["ExecutorConfig", "ExecutorTopology", "ObjectStore", "executors", "together"]
+__all__ = [
+    "ExecutorConfig",
+    "ExecutorTopology",
+    "ObjectStore",
+    "ReferringExecutor",
+    "executors",
+    "together",
+]

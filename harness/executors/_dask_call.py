@@ -11,6 +11,33 @@ from collections.abc import Callable
 from typing import Any
 
 
+class ReferringCall:
+    """A function that is called with the payloads of what other such calls returned.
+
+    Args:
+        fn: what to call; returns a tuple that begins with its payload.
+        kwargs: its keyword arguments.
+    """
+
+    def __init__(self, fn: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        self._fn = fn
+        self._kwargs = kwargs
+
+    def __call__(self, *results: Any) -> Any:
+        """Call the function.
+
+        Args:
+            results: of other calls, or bytes as the client gave them.
+        """
+        payloads = (result[0] if type(result) is tuple else result for result in results)
+        return self._fn(*payloads, **self._kwargs)
+
+
+def rest_of(result: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return all but the payload: run where that is, it spares the client the payload."""
+    return result[1:]
+
+
 class SealedCall:
     """A function with its arguments, to be called without any.
 

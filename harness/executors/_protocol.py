@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -105,6 +105,8 @@ class ExecutorConfig(BaseModel):
     packages: ClassVar[tuple[str, ...]] = ()
     """Its own packages, the one that matters most first: comparisons name these first."""
 
+    passes_references: ClassVar[bool] = False
+    """Whether its executor is a :class:`ReferringExecutor`, for the mode ``futures``."""
     keeps_memory: ClassVar[str] = ""
     """Why a run's memory stays for the next one: each run then has a topology of its own."""
 
@@ -247,6 +249,28 @@ class ExecutorConfig(BaseModel):
     def notes(self) -> tuple[str, ...]:
         """Return sentences that every report of a run with these options must show."""
         return ()
+
+
+class ReferringExecutor(Protocol):
+    """An executor whose tasks pass data on by reference: it never is with the client."""
+
+    def put(self, data: bytes) -> Any:
+        """Give data to the executor; return a reference, which keeps it as long as it lives."""
+
+    def submit_by_reference(
+        self, fn: Callable[..., Any], /, *references: Any, **kwargs: Any
+    ) -> tuple[Any, Future[tuple[Any, ...]]]:
+        """Submit a call of ``fn`` with what references stand for.
+
+        Args:
+            fn: returns a tuple that begins with its payload.
+            references: of :meth:`put` or of other calls.
+            kwargs: as they are.
+
+        Returns:
+            A reference to the payload, which stays where it is, and a future of the rest of the
+            tuple.
+        """
 
 
 def together(executor: Executor) -> AbstractContextManager[None]:

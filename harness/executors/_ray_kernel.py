@@ -96,6 +96,18 @@ class RayExecutor(Executor):
         refs = self._call.options(**options).remote(fn, *map(sealed, args), **kwargs)
         return RayFuture(*refs)
 
+    def put(self, data: bytes) -> Any:
+        """Put data into the store of this process's node."""
+        return self._ray.put(data)
+
+    def submit_by_reference(
+        self, fn: Callable[..., Any], /, *references: Any, **kwargs: Any
+    ) -> tuple[Any, Future[tuple[Any, ...]]]:
+        """Submit a call that gets what references stand for, from one node's store to another's."""
+        name = getattr(fn, "__name__", "call")
+        payload, rest = self._call.options(name=name).remote(fn, *references, **kwargs)
+        return payload, rest.future()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Do nothing: the connection ends with the cluster's context."""
 

@@ -20,7 +20,7 @@ from harness import __version__
 from harness.core.errors import InfrastructureError, UsageError, missing_package
 from harness.core.flags import Flag
 from harness.core.pairs import ConnectorTraits
-from harness.executors._dask_call import SealedCall
+from harness.executors._dask_call import ReferringCall, SealedCall, rest_of
 from harness.executors._protocol import ExecutorConfig, ExecutorTopology, executors
 
 if TYPE_CHECKING:
@@ -65,6 +65,22 @@ class DaskExecutor(Executor):
         # The name is what Dask's logs and dashboards know the task by.
         key = f"{getattr(fn, '__name__', 'call')}-{uuid4()}"
         return cast(Future[Any], self.client.submit(call, key=key, pure=False))
+
+    def put(self, data: bytes) -> Any:
+        """Give data to a worker, not by way of the scheduler."""
+        return self.client.scatter(data, direct=True, hash=False)
+
+    def submit_by_reference(
+        self, fn: Callable[..., Any], /, *references: Any, **kwargs: Any
+    ) -> tuple[Any, Future[tuple[Any, ...]]]:
+        """Submit a call that gets what Dask's futures stand for.
+
+        What it returns stays in one piece on its worker; a second task there takes the rest of it.
+        """
+        name = f"{getattr(fn, '__name__', 'call')}-{uuid4()}"
+        submit = self.client.submit
+        made = submit(ReferringCall(fn, kwargs), *references, key=name, pure=False)
+        return made, cast(Future[Any], submit(rest_of, made, key=f"rest-of-{name}", pure=False))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Close the client."""
@@ -223,6 +239,7 @@ class DaskConfig(ExecutorConfig):
     topology = DaskTopology
     death_errors = frozenset({"KilledWorker"})
     packages = ("distributed", "dask")
+    passes_references = True
 
     scheduler: Annotated[
         str | None,

@@ -66,6 +66,7 @@ class RayConfig(ExecutorConfig):
         {"LocalRayletDiedError", "NodeDiedError", "OwnerDiedError", "WorkerCrashedError"}
     )
     packages = ("ray",)
+    passes_references = True
     keeps_memory = "Ray's object store gives no memory back"
 
     address: Annotated[
@@ -104,7 +105,8 @@ class RayConfig(ExecutorConfig):
     def payload_refusal(self, payloads: Payloads, *, containers: bool) -> str | None:  # noqa: ARG002
         """Refuse what one node's object store cannot hold of one task."""
         needed = max(payloads.input_bytes, payloads.result_bytes)
-        if "none" not in payloads.modes or needed <= self.object_store:
+        through = {"none", "futures"}.intersection(payloads.modes)
+        if not through or needed <= self.object_store:
             return None
         return (
             f"--ray-object-store {self.object_store}: {needed} bytes of inputs or result of one"

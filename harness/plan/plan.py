@@ -21,7 +21,7 @@ from harness.core.pairs import pair_refusal
 from harness.core.plug_ins import Registry
 from harness.executors import ExecutorConfig, executors
 from harness.plan.options import General, Isolate, Order, Topology
-from harness.plan.workload import FlagModel, Mode, Workload, workloads
+from harness.plan.workload import WITHOUT_STORE, FlagModel, Mode, Workload, workloads
 from harness.results.directory import name_refusal
 
 DEFAULT_WORKLOAD = "stages"
@@ -141,6 +141,7 @@ class Plan(BaseModel):
             self._why_refusal()
             or self._until_refusal()
             or self._sharing_refusal()
+            or self._reference_refusal()
             or self._size_refusal()
             or pair_refusal(self.executor, self.connector, launched)
             or self.executor.payload_refusal(self.workload.payloads(), containers=containers)
@@ -171,6 +172,16 @@ class Plan(BaseModel):
             return f"--warmup {self.general.warmup}: {why}, of a warm-up neither; leave it out"
         return None
 
+    def _reference_refusal(self) -> str | None:
+        """Return why data cannot stay with the executor."""
+        if Mode.FUTURES not in self.workload.modes or self.executor.passes_references:
+            return None
+        able = [name for name, executor in executors if executor.passes_references]
+        return (
+            f"--data-management {Mode.FUTURES}: --executor {self.executor_name} has no references"
+            f" for tasks to pass on; use another mode, or --executor {' or '.join(able)}"
+        )
+
     def _why_refusal(self) -> str | None:
         """Return why runs cannot be traced: all processes are asked in one folder."""
         traced = self.general.why is not None or self.general.traced
@@ -181,7 +192,7 @@ class Plan(BaseModel):
     def _size_refusal(self) -> str | None:
         """Return why the connector cannot hold the payloads."""
         limit = self.connector.largest_object
-        if limit is None or self.workload.modes == (Mode.NONE.value,):
+        if limit is None or WITHOUT_STORE.issuperset(self.workload.modes):
             return None
         most, why = limit
         largest = self.workload.largest_bytes

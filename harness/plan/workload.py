@@ -31,6 +31,11 @@ class Mode(StrEnum):
     DEFAULT_PROXY = "default-proxy"
     MANUAL_PROXY = "manual-proxy"
     OWNED_PROXY = "owned-proxy"
+    FUTURES = "futures"
+
+
+WITHOUT_STORE = frozenset({Mode.NONE, Mode.FUTURES})
+"""Modes whose data never is in a connector."""
 
 
 class FlagModel(BaseModel):

@@ -53,7 +53,7 @@ _SYMBOLS = (
 )
 _HATCHES = ("", "/", ".", "x", "-", "\\", "|", "+")
 
-MODES = {"none": 0, "default-proxy": 1, "manual-proxy": 2, "owned-proxy": 3}
+MODES = {"none": 0, "default-proxy": 1, "manual-proxy": 2, "owned-proxy": 3, "futures": 4}
 
 MATPLOTLIB_DASHES = {
     "solid": "-",

@@ -94,8 +94,9 @@ PAPER_NAMES = {
     "default-proxy": "Default Proxy",
     "manual-proxy": "Manual Proxy",
     "owned-proxy": "Ownership",
+    "futures": "Futures",
 }
-"""What the modes are called in the figures of the paper (TPDS 2024)."""
+"""What the modes are called in the figures of the paper (TPDS 2024), which has no futures."""
 
 
 @contextmanager

@@ -231,7 +231,8 @@ def connector(groups: Sequence[Group]) -> Table | None:
         "Objects: when the clock stopped / after the clean-up. Predicted: payload bytes, from the"
         " flags alone; measured: serialised bytes, asked of the storage. Stages are counted with"
         " --audit-stages and in warm-up runs. Peak: most that must be there at once; ideal: least"
-        " that any implementation holds at its fullest stage boundary.",
+        " that any implementation holds at its fullest stage boundary. Of futures, peak is what the"
+        " executor must hold.",
         (
             "worst completion",
             "worst stage",

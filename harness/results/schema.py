@@ -321,9 +321,10 @@ class TaskRow:
 class PredictionRow:
     """A row of ``predictions.csv``: what must be alive at a stage boundary, from the flags alone.
 
-    Payload bytes and objects in the connector, which has none in mode ``none``. ``ideal_bytes`` is
-    the least that any implementation could hold at this moment, wherever it holds it: what a
-    later task still needs, once.
+    Payload bytes and objects in the connector, which has none in mode ``none``. In mode ``futures``
+    they are what the executor must hold, once each. ``ideal_bytes`` is the least that any
+    implementation could hold at this moment, wherever it holds it: what a later task still needs,
+    once.
     """
 
     data_management: str = column("the mode")

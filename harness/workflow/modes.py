@@ -8,9 +8,9 @@ stage's results of every repetition (the reference evicts only the last repetiti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from threading import Semaphore
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from proxystore.store.base import Store
 from proxystore.store.ref import RefProxy, borrow, into_owned
@@ -18,6 +18,7 @@ from proxystore.store.scopes import mark_refs_out_of_scope
 from proxystore.store.scopes import submit as submit_in_scope
 from proxystore.store.utils import get_key
 
+from harness.executors import ReferringExecutor
 from harness.plan import Mode
 from harness.workflow.tasks import TaskLog, task_bytes, task_proxy
 
@@ -157,6 +158,53 @@ def _end_borrowing(reference: RefProxy[Any]) -> None:
     mark_refs_out_of_scope(reference)
 
 
+class Made:
+    """What a task makes that stays with the executor: a reference to it, and when it is done."""
+
+    def __init__(self, reference: Any, rest: Future[Any]) -> None:
+        self.reference = reference
+        self.rest = rest
+
+    def add_done_callback(self, call: Callable[[Any], object]) -> None:
+        """Call ``call`` when it is there."""
+        self.rest.add_done_callback(call)
+
+
+class Futures(DataManager):
+    """Mode ``futures``: tasks get the executor's references; data goes from worker to worker.
+
+    The client puts the start data in, and gets none back. An object goes when its last reference
+    does.
+    """
+
+    def __init__(self, executor: ReferringExecutor) -> None:
+        super().__init__()
+        self._executor = executor
+
+    def enter(self, data: bytes) -> Any:
+        """Give one object of start data to the executor."""
+        return self._executor.put(data)
+
+    def submit(
+        self,
+        executor: Executor,  # noqa: ARG002
+        inputs: Sequence[Sequence[Any]],
+        options: Sequence[dict[str, Any]],
+    ) -> list[Any]:
+        """Submit tasks with references of their inputs."""
+        made = []
+        for items, kwargs in zip(inputs, options, strict=True):
+            self.log.submitting()
+            call = self._executor.submit_by_reference(type(self).task, *items, **kwargs)
+            made.append(Made(*call))
+        return made
+
+    def _result(self, future: Made) -> Any:
+        (event,) = future.rest.result()
+        self.log.received(event)
+        return future.reference
+
+
 MODES: dict[str, type[DefaultProxy]] = {
     Mode.DEFAULT_PROXY: DefaultProxy,
     Mode.MANUAL_PROXY: ManualProxy,
@@ -164,14 +212,23 @@ MODES: dict[str, type[DefaultProxy]] = {
 }
 
 
-def manager_for(mode: str, store: Store[Any], *, populate_target: bool = True) -> DataManager:
+def manager_for(
+    mode: str,
+    store: Store[Any],
+    *,
+    populate_target: bool = True,
+    executor: Executor | None = None,
+) -> DataManager:
     """Return a data manager for one run.
 
     Args:
         mode: the run's.
         store: where proxies' objects go.
         populate_target: whether proxies keep what they were made of.
+        executor: whose references tasks get, in the mode ``futures``.
     """
     if mode == Mode.NONE:
         return DataManager()
+    if mode == Mode.FUTURES:
+        return Futures(cast(ReferringExecutor, executor))
     return MODES[mode](store, populate_target=populate_target)

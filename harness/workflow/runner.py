@@ -213,7 +213,7 @@ class PlanRunner:
         """Wait until every worker has resolved a proxy, so that no run pays for its start."""
         plan = self._plan
         # Workers elsewhere may not reach a store that no run uses.
-        uses_store = any(mode != Mode.NONE for mode in plan.workload.modes)
+        uses_store = any(mode not in (Mode.NONE, Mode.FUTURES) for mode in plan.workload.modes)
         probe = store.proxy(b"ready", evict=False) if uses_store else None
         facts = plan.executor.wait_ready(
             executor, partial(warm_up, probe), plan.general.start_timeout
@@ -230,7 +230,7 @@ class PlanRunner:
 
     def _measure(self, run: Run, on: _Measuring) -> tuple[Timing, ObjectsRow]:
         populate = not self._plan.workload.no_populate_target
-        manager = manager_for(run.mode, on.store, populate_target=populate)
+        manager = manager_for(run.mode, on.store, populate_target=populate, executor=on.executor)
         # Garbage of the run before is nobody's memory in this one. The reference collects it inside
         # of the measured window, where it takes 60 ms.
         gc.collect()
@@ -322,7 +322,7 @@ class PlanRunner:
         counts, sizes, sleep_s = workload.columns()
         return ResultRow(
             executor=type(executor).__name__,
-            connector="None" if run.mode == Mode.NONE else type(connector).__name__,
+            connector="None" if run.mode in (Mode.NONE, Mode.FUTURES) else type(connector).__name__,
             data_management=run.mode,
             stage_task_counts=counts,
             stage_bytes_sizes=sizes,

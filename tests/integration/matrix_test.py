@@ -12,6 +12,9 @@ from harness.topology.matrix import WORKLOAD, executor_flags
 from tests.integration.conftest import Bench, left_behind, run_bench
 from tests.matrix import pairs_that_run
 
+# One of each way that data takes.
+SOME = ("none", "owned-proxy", "futures")
+
 
 def _isolated(row: str) -> bool:
     """Say whether each of an executor's runs needs a topology of its own."""
@@ -28,7 +31,7 @@ def _worth_their_time() -> dict[tuple[str, str], list[str]]:
         if not _isolated(row):
             found[row, connector] = modes
         elif connector == "redis":
-            found[row, connector] = [mode for mode in modes if mode in ("none", "owned-proxy")]
+            found[row, connector] = [mode for mode in modes if mode in SOME]
     return found
 
 
@@ -55,7 +58,7 @@ def test_a_pair_runs_in_all_its_modes(
     assert [row["data_management"] for row in results] == modes
     for row in results:
         assert 0.6 <= float(row["workflow_makespan_s"]) < 60
-        assert (row["connector"] == "None") == (row["data_management"] == "none")
+        assert (row["connector"] == "None") == (row["data_management"] in ("none", "futures"))
     check_objects(bench)
     check_views(bench)
     assert left_behind(client, bench.manifest["project"]) == set()

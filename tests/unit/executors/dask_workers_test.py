@@ -44,6 +44,27 @@ def test_workers_are_alive_also_while_the_client_keeps_an_answer_without_them(
     assert set(found) == {2}
 
 
+def double(*data: bytes, times: int) -> tuple[bytes, int, str]:
+    return b"".join(data) * times, sum(map(len, data)), "event"
+
+
+def test_references_are_passed_on_and_stand_for_payloads(client: Client) -> None:
+    executor = DaskExecutor(client)
+    first = executor.put(b"ab")
+    made, rest = executor.submit_by_reference(double, first, first, times=3)
+    assert rest.result() == (4, "event")
+    more, rest = executor.submit_by_reference(double, made, executor.put(b"c"), times=1)
+    assert rest.result() == (13, "event")
+    assert more.result()[0] == b"abab" * 3 + b"c"
+
+
+def test_a_call_by_reference_that_fails_says_so(client: Client) -> None:
+    executor = DaskExecutor(client)
+    _, rest = executor.submit_by_reference(double, executor.put(b"ab"), times="x")
+    with pytest.raises(TypeError):
+        rest.result()
+
+
 def test_a_cluster_of_two_versions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,

@@ -39,6 +39,10 @@ def plan_of(line: str, *, containers: bool = True) -> Plan:
         ("--ray-address h:1", "--ray-address h:1: 'harness bench' starts a cluster"),
         ("--ray-object-store 1MB", "--ray-object-store"),
         ("--ray-object-store 80MB --stage-bytes-sizes 1MB 100MB 1MB", "100000000 bytes"),
+        (
+            "--ray-object-store 80MB --stage-bytes-sizes 1MB 100MB 1MB --data-management futures",
+            "--ray-object-store 80000000: 100000000 bytes",
+        ),
         ("--isolate mode", "--isolate mode: Ray's object store gives no memory back"),
         ("--isolate none", "--isolate none: Ray's object store gives no memory back"),
         ("--warmup 1", "--warmup 1: Ray's object store gives no memory back"),
@@ -154,6 +158,39 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     fake = FakeRay()
     monkeypatch.setattr(_ray_kernel, "_ray", lambda: fake)
     return fake
+
+
+class RemoteCall:
+    """Ray's side of a call: keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.got: tuple[Any, ...] = ()
+        self.refs = Ref(), Ref()
+
+    def options(self, **_options: Any) -> RemoteCall:
+        return self
+
+    def remote(self, *args: Any, **_kwargs: Any) -> tuple[Ref, Ref]:
+        self.got = args
+        return self.refs
+
+
+def test_references_are_given_to_ray_as_they_are(
+    ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = RemoteCall()
+    monkeypatch.setattr(ray, "remote", lambda **_o: lambda _fn: remote, raising=False)
+    executor = _ray_kernel.RayExecutor()
+    reference = Ref()
+    payload_ref, rest = executor.submit_by_reference(len, reference)
+    # In a shell it would not be resolved where the task runs.
+    assert remote.got == (len, reference)
+    assert payload_ref is remote.refs[0]
+    remote.refs[1].arrives.set_result((7,))
+    assert rest.result() == (7,)
+    assert ray.fetched == 0
+    assert type(executor.submit(len, reference).payload) is Ref
+    assert type(remote.got[1]) is not Ref
 
 
 def test_a_payload_is_fetched_when_it_is_asked_for(ray: FakeRay) -> None:

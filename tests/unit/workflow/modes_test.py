@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import pickle
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from types import SimpleNamespace
@@ -23,6 +24,8 @@ from harness.workflow.modes import (
     MODES,
     DataManager,
     DefaultProxy,
+    Futures,
+    Made,
     ManualProxy,
     OwnedProxy,
     manager_for,
@@ -30,6 +33,13 @@ from harness.workflow.modes import (
 from harness.workflow.tasks import task_bytes, task_proxy
 
 OPTIONS = {"seed": 1, "label": "0/0/0", "size": 40, "sleep_s": 0.0}
+
+
+class Kept:
+    """A reference to what this executor keeps."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
 
 
 class Here(Executor):
@@ -43,6 +53,18 @@ class Here(Executor):
         future: Future[Any] = Future()
         future.set_result(task(*args, **kwargs))
         return future
+
+    def put(self, data: bytes) -> Kept:
+        return Kept(data)
+
+    def submit_by_reference(
+        self, task: Callable[..., Any], /, *references: Any, **kwargs: Any
+    ) -> tuple[Kept, Future[Any]]:
+        self.tasks.append(task)
+        payload, *rest = task(*(reference.data for reference in references), **kwargs)
+        future: Future[Any] = Future()
+        future.set_result(tuple(rest))
+        return Kept(payload), future
 
 
 class Late(Future[Any]):
@@ -107,7 +129,40 @@ def test_every_mode_has_its_manager(store: Store[Any]) -> None:
     for mode, manager in MODES.items():
         assert type(manager_for(mode, store)) is manager
         assert manager.uses_store
-    assert set(MODES) == set(Mode) - {Mode.NONE}
+    assert type(manager_for(Mode.FUTURES, store, executor=Here())) is Futures
+    assert not Futures.uses_store
+    assert set(MODES) == set(Mode) - {Mode.NONE, Mode.FUTURES}
+
+
+def test_references_go_through_and_no_data_comes_back(store: Store[Any]) -> None:
+    executor = Here()
+    manager = Futures(executor)
+    start = manager.enter(b"start")
+    (result,) = step(manager, executor, [start])
+    assert type(result) is Kept
+    assert len(result.data) == 40
+    (following,) = step(manager, executor, [result])
+    assert executor.tasks == [task_bytes, task_bytes]
+    assert [row.bytes_in for row in manager.log.rows("run")] == [5, 40]
+    gone = weakref.ref(result)
+    manager.consumed([result])
+    del result
+    gc.collect()
+    # Nobody but the workflow keeps what the executor would keep for us.
+    assert gone() is None
+    assert type(following) is Kept
+    manager.clean_up()
+    assert held(store) == 0
+
+
+def test_a_task_by_reference_tells_when_it_is_done(store: Store[Any]) -> None:
+    rest: Future[Any] = Future()
+    made = Made(Kept(b""), rest)
+    told: list[object] = []
+    made.add_done_callback(told.append)
+    assert told == []
+    rest.set_result(())
+    assert len(told) == 1
 
 
 def test_without_proxies_bytes_go_through(store: Store[Any]) -> None:
@@ -124,7 +179,7 @@ def test_without_proxies_bytes_go_through(store: Store[Any]) -> None:
 
 def test_every_task_is_logged(store: Store[Any]) -> None:
     for mode in Mode:
-        manager = manager_for(mode, store)
+        manager = manager_for(mode, store, executor=Here())
         manager.log.begin(3, 4)
         inputs = [[manager.enter(b"a")], [manager.enter(b"bc")]]
         manager.results(manager.submit(Here(), inputs, [OPTIONS, OPTIONS]))
@@ -140,7 +195,7 @@ def test_every_task_is_logged(store: Store[Any]) -> None:
 
 def test_as_many_options_as_tasks(store: Store[Any]) -> None:
     for mode in Mode:
-        manager = manager_for(mode, store)
+        manager = manager_for(mode, store, executor=Here())
         manager.log.begin(0, 0)
         with pytest.raises(ValueError, match="zip"):
             manager.submit(Here(), [[manager.enter(b"a")]], [])

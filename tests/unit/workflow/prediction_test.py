@@ -53,8 +53,15 @@ def test_the_papers_arithmetic() -> None:
 
 def test_only_default_proxy_keeps_objects() -> None:
     assert held_at_end(PAPER, "default-proxy") == made(PAPER)
-    for mode in ("none", *REMOVING):
+    for mode in ("none", "futures", *REMOVING):
         assert held_at_end(PAPER, mode) == Held(0, 0)
+
+
+def test_an_executor_must_hold_what_a_store_does_that_is_kept_tidy() -> None:
+    for workload in some_workloads(50):
+        futures = list(boundaries(workload, "futures"))
+        assert futures == list(boundaries(workload, "manual-proxy"))
+    assert peak_held(PAPER, "futures").size_bytes == 32 * 110_000_000
 
 
 def test_boundaries_of_a_small_chain() -> None:
