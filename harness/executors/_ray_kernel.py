@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -220,8 +222,12 @@ def _settings() -> Iterator[None]:
 @contextmanager
 def _connected(**options: Any) -> Iterator[RayExecutor]:
     ray = _ray()
+    terminates = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        if threading.current_thread() is threading.main_thread():
+            # Ray's handler would end this process before it has written how its run ended.
+            signal.signal(signal.SIGTERM, terminates)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise InfrastructureError(f"--executor ray: {_one_line(error)}") from None
     try:
@@ -273,7 +279,10 @@ def joined_cluster(address: str, store: int, timeout_s: float) -> Iterator[Execu
 def _node(words: Sequence[str], address: str, timeout_s: float) -> Iterator[None]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *words]
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        # A terminal's Ctrl-C is for the client, which ends the node in its time.
+        process = subprocess.Popen(
+            command, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             _wait_until_started(process, said, address, timeout_s)
             yield
