@@ -261,7 +261,7 @@ def local_cluster(workers: int, store: int) -> Iterator[Executor]:
 @contextmanager
 def joined_cluster(address: str, store: int, timeout_s: float) -> Iterator[Executor]:
     """Start a node without CPUs that joins the cluster at ``address``: clients need one."""
-    own = socket.gethostbyname(socket.gethostname())
+    own = _address_towards(address)
     words = [
         *("--address", address, "--node-ip-address", own, "--num-cpus", "0"),
         *("--object-store-memory", str(store), "--memory", str(_TASK_MEMORY)),
@@ -273,6 +273,21 @@ def joined_cluster(address: str, store: int, timeout_s: float) -> Iterator[Execu
         _connected(address=address, _node_ip_address=own) as executor,
     ):
         yield executor
+
+
+def _address_towards(address: str) -> str:
+    """Return this machine's address as others see it on the way to ``address``; sends nothing.
+
+    Raises:
+        InfrastructureError: if there is no way.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+            way.connect((host, int(port)))
+            return str(way.getsockname()[0])
+    except (OSError, OverflowError) as error:
+        raise InfrastructureError(f"--ray-address {address}: no way there ({error})") from None
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.flags import Flag
@@ -29,6 +30,7 @@ TOPOLOGY_HEAD = "head:6379"
 # Ray starts no node with less.
 LEAST_STORE = 80_000_000
 _ROOM = 1.1
+_ADDRESS = re.compile(r"[^\s:]+:\d{1,5}")
 
 
 class RayTopology(ExecutorTopology["RayConfig"]):
@@ -92,6 +94,13 @@ class RayConfig(ExecutorConfig):
             size=True,
         ),
     ] = Field(default=4_000_000_000, ge=LEAST_STORE, le=10**15)
+
+    @field_validator("address")
+    @classmethod
+    def _place(cls, value: str | None) -> str | None:
+        if value is not None and not _ADDRESS.fullmatch(value):
+            raise ValueError(f"{value[:80]!r} is not HOST:PORT, such as head.example.org:6379")
+        return value
 
     def refusal(self, connector: ConnectorTraits) -> str | None:  # noqa: ARG002
         """Refuse to count workers of a cluster that is somebody else's."""

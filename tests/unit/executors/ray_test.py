@@ -37,6 +37,7 @@ def plan_of(line: str, *, containers: bool = True) -> Plan:
     ("line", "words"),
     [
         ("--ray-address h:1", "--ray-address h:1: 'harness bench' starts a cluster"),
+        ("--ray-address here", "--ray-address: 'here' is not HOST:PORT"),
         ("--ray-object-store 1MB", "--ray-object-store"),
         ("--ray-object-store 80MB --stage-bytes-sizes 1MB 100MB 1MB", "100000000 bytes"),
         (
@@ -220,6 +221,14 @@ def test_a_task_that_fails_fails_its_future(ray: FakeRay) -> None:
     with pytest.raises(KeyError, match="gone"):
         future.result()
     assert ray.fetched == 0
+
+
+def test_a_node_has_the_address_that_the_head_sees() -> None:
+    assert _ray_kernel._address_towards("127.0.0.1:6379") == "127.0.0.1"
+    with pytest.raises(
+        InfrastructureError, match=r"--ray-address no\.such\.host\.invalid:1: no way"
+    ):
+        _ray_kernel._address_towards("no.such.host.invalid:1")
 
 
 class Process:
