@@ -105,6 +105,8 @@ class ExecutorConfig(BaseModel):
     packages: ClassVar[tuple[str, ...]] = ()
     """Its own packages, the one that matters most first: comparisons name these first."""
 
+    idle_bytes: ClassVar[int] = 0
+    """What each of its containers has in use at rest, beyond 80 MB; for estimates."""
     passes_references: ClassVar[bool] = False
     """Whether its executor is a :class:`ReferringExecutor`, for the mode ``futures``."""
     keeps_memory: ClassVar[str] = ""

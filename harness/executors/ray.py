@@ -69,6 +69,7 @@ class RayConfig(ExecutorConfig):
     )
     packages = ("ray",)
     passes_references = True
+    idle_bytes = 180_000_000
     keeps_memory = "Ray's object store gives no memory back"
 
     address: Annotated[

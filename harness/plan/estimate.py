@@ -77,7 +77,7 @@ def estimate(plan: Plan, containers: int, topologies: int) -> Estimate:
     total_s = runs * run_s + topologies * _TOPOLOGY_S
     return Estimate(
         containers=containers,
-        peak_bytes=peak,
+        peak_bytes=peak + containers * plan.executor.idle_bytes,
         run_s=run_s,
         total_s=total_s,
         disk_bytes=round(containers * total_s * _SAMPLE_BYTES_PER_S) + 1_000_000,

@@ -18,6 +18,7 @@ from harness.executors._ray_call import call, sealed
 from harness.executors._ray_kernel import SETTINGS, RayFuture
 from harness.executors.ray import RayConfig
 from harness.plan import Isolate, Plan, add_plan_flags, parse_plan
+from harness.plan.estimate import estimate
 from harness.plan.schedule import topologies
 from harness.topology.compose import COMPOSE_DIR, service_counts, services, topology_files
 
@@ -67,6 +68,11 @@ def test_each_run_has_a_topology_of_its_own() -> None:
     assert plan.topology.isolate == Isolate.RUN
     assert len(topologies(plan)) == 3
     plan_of("--repeat 3 --isolate run")
+
+
+def test_the_estimate_has_rays_own_processes_in_it() -> None:
+    small = "--stage-bytes-sizes 1 1 1"
+    assert 1_000_000_000 < estimate(plan_of(small), 4, 1).peak_bytes < 1_500_000_000
 
 
 def test_a_cluster_that_runs_has_its_own_number_of_workers() -> None:
