@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
@@ -54,15 +54,20 @@ def _ray(inner: str = "") -> Any:
 
 
 class RayFuture(Future[Any]):
-    """What a call is going to return; its payload is fetched when somebody asks for it."""
+    """What a call is going to return; its payload is fetched when somebody asks for it.
 
-    def __init__(self, payload: Any, rest: Any) -> None:
+    Args:
+        payload, rest: Ray's references.
+        thread: where those are told who wait for it: what they do may wait for the payload, and
+            Ray's thread must not.
+    """
+
+    def __init__(self, payload: Any, rest: Any, thread: Executor) -> None:
         super().__init__()
         self.payload = payload
-        rest.future().add_done_callback(self._rest_done)
+        rest.future().add_done_callback(lambda done: thread.submit(self._rest_done, done))
 
     def _rest_done(self, rest: Future[Any]) -> None:
-        # On a thread of Ray's, which must not wait for a payload.
         error = rest.exception()
         if error is not None:
             self.set_exception(error)
@@ -86,6 +91,7 @@ class RayExecutor(Executor):
     def __init__(self) -> None:
         self._ray = ray = _ray()
         self._call: Any = ray.remote(num_returns=2)(call)
+        self._telling = ThreadPoolExecutor(1, thread_name_prefix="ray-results")
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> RayFuture:
         """Submit a call; bytes among its arguments go through the object store if large."""
@@ -95,8 +101,8 @@ class RayExecutor(Executor):
         self, options: Mapping[str, Any], fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> RayFuture:
         options = {"name": getattr(fn, "__name__", "call"), **options}
-        refs = self._call.options(**options).remote(fn, *map(sealed, args), **kwargs)
-        return RayFuture(*refs)
+        payload, rest = self._call.options(**options).remote(fn, *map(sealed, args), **kwargs)
+        return RayFuture(payload, rest, self._telling)
 
     def put(self, data: bytes) -> Any:
         """Put data into the store of this process's node."""
@@ -110,8 +116,9 @@ class RayExecutor(Executor):
         payload, rest = self._call.options(name=name).remote(fn, *references, **kwargs)
         return payload, rest.future()
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Do nothing: the connection ends with the cluster's context."""
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """Tell nobody any more; the connection ends with the cluster's context."""
+        self._telling.shutdown(wait=False, cancel_futures=True)
 
     def _nodes(self) -> list[dict[str, Any]]:
         """Return the nodes that are alive, those without CPUs too."""
@@ -231,7 +238,8 @@ def _connected(**options: Any) -> Iterator[RayExecutor]:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise InfrastructureError(f"--executor ray: {_one_line(error)}") from None
     try:
-        yield RayExecutor()
+        with RayExecutor() as executor:
+            yield executor
     finally:
         ray.shutdown()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from concurrent.futures import Future
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
@@ -160,6 +162,14 @@ class FakeRay:
         return ref
 
 
+class Here(Executor):
+    """Calls at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        fn(*args, **kwargs)
+        return Future()
+
+
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     fake = FakeRay()
@@ -202,7 +212,7 @@ def test_references_are_given_to_ray_as_they_are(
 
 def test_a_payload_is_fetched_when_it_is_asked_for(ray: FakeRay) -> None:
     rest = Ref()
-    future = RayFuture("payload", rest)
+    future = RayFuture("payload", rest, Here())
     called: list[object] = []
     future.add_done_callback(called.append)
     assert not future.done()
@@ -212,9 +222,32 @@ def test_a_payload_is_fetched_when_it_is_asked_for(ray: FakeRay) -> None:
     assert future.result() == ("payload", 7)
 
 
+def test_who_is_told_may_wait_for_the_payload(
+    ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = RemoteCall()
+    monkeypatch.setattr(ray, "remote", lambda **_o: lambda _fn: remote, raising=False)
+    told: list[tuple[str, Any]] = []
+    with _ray_kernel.RayExecutor() as executor:
+        future = executor.submit(len, b"x")
+        done = threading.Event()
+
+        def tell(done_: Future[Any]) -> None:
+            told.append((threading.current_thread().name, done_.result()))
+            done.set()
+
+        future.add_done_callback(tell)
+        # On whatever thread of Ray's.
+        remote.refs[1].arrives.set_result((7,))
+        assert done.wait(10)
+    ((thread, result),) = told
+    assert thread.startswith("ray-results")
+    assert result == (remote.refs[0], 7)
+
+
 def test_a_result_without_a_payload_is_itself(ray: FakeRay) -> None:
     rest = Ref()
-    future = RayFuture("whole", rest)
+    future = RayFuture("whole", rest, Here())
     rest.arrives.set_result(None)
     assert future.result() == "whole"
     assert ray.fetched == 1
@@ -222,7 +255,7 @@ def test_a_result_without_a_payload_is_itself(ray: FakeRay) -> None:
 
 def test_a_task_that_fails_fails_its_future(ray: FakeRay) -> None:
     rest = Ref()
-    future = RayFuture("payload", rest)
+    future = RayFuture("payload", rest, Here())
     rest.arrives.set_exception(KeyError("gone"))
     with pytest.raises(KeyError, match="gone"):
         future.result()
