@@ -16,7 +16,8 @@ BUNDLES = sorted(RESULTS.glob("*.tar.zst"))
 
 def test_they_are_named_by_their_executors_and_all_are_small() -> None:
     names = {path.name.removesuffix(".tar.zst") for path in BUNDLES}
-    assert names == set(executors.names())
+    # Ray's is measured by itself: each run needs a topology of its own.
+    assert names == set(executors.names()) - {"ray"}
     assert sum(path.stat().st_size for path in BUNDLES) < 6_000_000
 
 
