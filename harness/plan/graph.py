@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 from harness.connectors import Held
@@ -183,18 +184,6 @@ class Graph:
         return Schedule(now_s, most)
 
 
-class CycleError(ValueError):
-    """Tasks wait for each other.
-
-    Attributes:
-        names: of the tasks of one cycle, in order.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(" -> ".join(names))
-        self.names = list(names)
-
-
 def levels_of(needs: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """Return names by level, in the order given within one.
 
@@ -202,38 +191,13 @@ def levels_of(needs: Mapping[str, Iterable[str]]) -> list[list[str]]:
         needs: name to the names it waits for, all of which are keys.
 
     Raises:
-        CycleError: if some wait for each other.
+        graphlib.CycleError: if some wait for each other; its second argument names them in order.
     """
-    before = {name: set(those) for name, those in needs.items()}
-    after: dict[str, list[str]] = {name: [] for name in before}
-    for name, those in before.items():
-        for needed in those:
-            after[needed].append(name)
-    place = {name: number for number, name in enumerate(before)}
-    level = [name for name, those in before.items() if not those]
+    sorter = TopologicalSorter(needs)
+    sorter.prepare()
+    place = {name: number for number, name in enumerate(needs)}
     found: list[list[str]] = []
-    while level:
-        found.append(level)
-        following: list[str] = []
-        for name in level:
-            for waits in after[name]:
-                before[waits].discard(name)
-                if not before[waits]:
-                    following.append(waits)
-        level = sorted(following, key=place.__getitem__)
-    left = {name for name, those in before.items() if those}
-    if left:
-        raise CycleError(_cycle(before, left))
+    while sorter.is_active():
+        found.append(sorted(sorter.get_ready(), key=place.__getitem__))
+        sorter.done(*found[-1])
     return found
-
-
-def _cycle(before: Mapping[str, set[str]], left: set[str]) -> list[str]:
-    """Return one cycle among names that all wait for another one of them."""
-    name = min(left)
-    seen: dict[str, int] = {}
-    path: list[str] = []
-    while name not in seen:
-        seen[name] = len(path)
-        path.append(name)
-        name = min(before[name] & left)
-    return [*path[seen[name] :], name][::-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from graphlib import CycleError
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import (
@@ -20,7 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
-from harness.plan.graph import CycleError, levels_of
+from harness.plan.graph import levels_of
 from harness.plan.workload import MOST_BYTES, MOST_SECONDS
 
 MOST_FILE_BYTES = 64 * 2**20
@@ -283,8 +284,9 @@ def _instance(jobs: list[_Job], sizes: Mapping[str, float]) -> Instance:
     try:
         levels = levels_of({job.key: job.needs for job in jobs})
     except CycleError as error:
-        names = " -> ".join(name[:_SHOWN] for name in error.names[:5])
-        more = "" if len(error.names) <= 5 else " -> ..."
+        cycle = error.args[1]
+        names = " -> ".join(name[:_SHOWN] for name in cycle[:5])
+        more = "" if len(cycle) <= 5 else " -> ..."
         raise NotMappedError(f"tasks wait for each other: {names}{more}") from None
     return _numbered([[by_key[key] for key in level] for level in levels], writer, sizes)
 

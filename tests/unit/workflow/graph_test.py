@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphlib import CycleError
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from harness.connectors import Held
 from harness.core.errors import MeasuredFailure
 from harness.plan import Plan
-from harness.plan.graph import CycleError, Graph, Start, Task, levels_of
+from harness.plan.graph import Graph, Start, Task, levels_of
 from harness.plan.prediction import START, boundaries
 from harness.results.conversation import MarkWriter
 from harness.results.directory import RunDirectory
@@ -151,10 +152,12 @@ def test_a_late_branch_need_not_wait_without_barriers() -> None:
 def test_levels_follow_what_is_waited_for() -> None:
     needs = {"d": ["b", "c"], "a": [], "b": ["a"], "c": ["a", "b"], "e": []}
     assert levels_of(needs) == [["a", "e"], ["b"], ["c"], ["d"]]
-    with pytest.raises(CycleError, match=r"^(y -> x -> y|x -> y -> x)$"):
+    with pytest.raises(CycleError) as found:
         levels_of({"x": ["y"], "y": ["x"], "z": []})
-    with pytest.raises(CycleError, match=r"^z -> z$"):
+    assert found.value.args[1] in (["x", "y", "x"], ["y", "x", "y"])
+    with pytest.raises(CycleError) as found:
         levels_of({"z": ["z"]})
+    assert found.value.args[1] == ["z", "z"]
 
 
 def test_a_run_without_barriers_ends_when_its_time_is_up(tmp_path: Path) -> None:

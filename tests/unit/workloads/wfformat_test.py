@@ -184,7 +184,7 @@ def _runtime(value: object) -> Change:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_cycle, "tasks wait for each other: join -> "),
+        (_cycle, "tasks wait for each other: split -> left -> join -> split"),
         (_twice, "task 'split' is there twice"),
         (_no_file, "file 'a.in' of task 'split' is not among the files"),
         (_file_twice, "file 'a.in' is there twice"),
