@@ -26,3 +26,9 @@ def _signal_handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _this_process_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner whose run took too long ends its process some seconds later: here, all tests."""
+    monkeypatch.setattr("harness.workflow.phases._end_at_last", lambda: None)

@@ -54,10 +54,7 @@ def test_a_leak_has_its_row_and_is_told_too(
     assert [row.outcome for row in read_rows(directory.outcomes, OutcomeRow)] == ["leak"]
 
 
-def test_a_run_that_takes_too_long_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.workflow.phases._end_at_last", lambda: None)
+def test_a_run_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, {"name": "thread"}, modes=["none"], task_sleep=3.0)
     plan = plan.model_copy(update={"general": plan.general.model_copy(update={"run_timeout": 0.5})})
     directory = RunDirectory(tmp_path / "run")
