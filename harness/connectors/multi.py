@@ -8,7 +8,13 @@ from typing import Annotated, Any, Self
 
 from proxystore.connectors.multi import Policy
 from proxystore.connectors.protocols import Connector
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from harness.connectors._multi_connector import MultiConnector
 from harness.connectors._protocol import ConnectorConfig, Held, ServerMemory, connectors
@@ -48,6 +54,13 @@ class MultiConfig(ConnectorConfig):
                 if isinstance(data.get(inner), dict):
                     data[inner] = connectors.get(data[f"{inner}_name"])(**data[inner])
         return data
+
+    @model_serializer(mode="wrap")
+    def _named(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Name the two also where defaults are left out: their options are read by their names."""
+        return {f"{inner}_name": getattr(self, f"{inner}_name") for inner in (SMALL, LARGE)} | dict(
+            handler(self)
+        )
 
     @classmethod
     def from_flags(cls, given: Mapping[str, Any], *, containers: bool) -> Self:

@@ -262,6 +262,14 @@ def test_a_runner_is_told_only_what_is_not_as_it_is_anyway() -> None:
     assert told["general"] == {}
 
 
+@pytest.mark.parametrize("connector", ["file", "redis", "endpoint", "zmq", "multi"])
+def test_a_runner_reads_every_connector_of_what_it_is_told(connector: str) -> None:
+    flags = "--stage-task-counts 1 --stage-bytes-sizes 1 1 --task-sleep 0"
+    plan = plan_of(f"--executor dask --ps-connector {connector} {flags}", containers=True)
+    inside = plan.in_topology()
+    assert Plan.model_validate_json(inside.text()) == inside
+
+
 WORKFLOW = f"--workload wfformat --workflow {DIAMOND}"
 POOL = "--executor thread --ps-connector file --ps-file-dir x"
 
