@@ -164,7 +164,9 @@ class Part:
         self._project = self._compose([path], {})
 
     def _compose(self, files: Sequence[Path], variables: Mapping[str, str]) -> ComposeProject:
-        return ComposeProject(self.name, files, variables, self.node.placed.place, checked=False)
+        # What services tell each other is handed from node to node until all are healthy.
+        checked = not self.is_only
+        return ComposeProject(self.name, files, variables, self.node.placed.place, checked=checked)
 
     def _overrides(self) -> list[Path]:
         """Return the compose file with the variables that the plan sets, if it sets any."""
