@@ -12,8 +12,8 @@ from harness.topology.matrix import WORKLOAD, executor_flags
 from tests.integration.conftest import Bench, left_behind, run_bench
 from tests.matrix import pairs_that_run
 
-# One of each way that data takes.
-SOME = ("none", "owned-proxy", "futures")
+# By the store, and past it.
+SOME = ("owned-proxy", "futures")
 
 
 def _isolated(row: str) -> bool:
