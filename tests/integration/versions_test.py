@@ -110,7 +110,9 @@ def test_the_recipe_finds_a_planted_regression_and_no_other(
     comment = (tmp_path / "comment.md").read_text()
     assert output == f"code={int(regresses)}\n", comment
     assert (tmp_path / "summary").read_text() == comment
-    assert ("worse" in comment) == regresses
+    # The first line says what is judged. Of the services' other figures, which follow in the table,
+    # chance changes one now and then, as the comment itself says.
+    assert ("worse" in comment.splitlines()[0]) == regresses
     assert "default-proxy" in comment
     (place,) = (tmp_path / "runs").iterdir()
     for side, commit in (("a", base), ("b", git(tmp_path / "project", "rev-parse", "HEAD"))):
