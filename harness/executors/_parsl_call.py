@@ -13,29 +13,17 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-
-def _open(value: Any) -> Any:
-    return value
+from harness.executors._sealed import Sealed
 
 
-class _Sealed:
-    """Unpickles as the value that was put in."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
-        return _open, (self._value,)
-
-
-def call_sealed(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> _Sealed:
+def call_sealed(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Sealed:
     """Call ``fn`` and return its result such that it is pickled as data.
 
     Raises:
         Exception: what ``fn`` raised if it can be unpickled, else a RuntimeError that quotes it.
     """
     try:
-        return _Sealed(fn(*args, **kwargs))
+        return Sealed(fn(*args, **kwargs))
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes

@@ -11,25 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-
-def _open(value: Any) -> Any:
-    return value
-
-
-class _Sealed:
-    """Unpickles as the value that was put in."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
-        return _open, (self._value,)
+from harness.executors._sealed import Sealed
 
 
 def sealed(value: Any) -> Any:
     """Return what is to be given to Ray instead of a value; it arrives as that value."""
     # Not isinstance, which a proxy answers.
-    return value if type(value) is bytes else _Sealed(value)
+    return value if type(value) is bytes else Sealed(value)
 
 
 def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
