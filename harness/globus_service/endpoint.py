@@ -190,9 +190,10 @@ def main() -> None:
     # When it ends it signals its process group, which must not have the container's first process.
     os.setsid()
     program = str(Path(sys.executable).with_name("globus-compute-endpoint"))
+    arguments = ["start", _NAME, "--endpoint-uuid", str(endpoint), "--log-to-console"]
     os.execve(  # noqa: S606  # no shell
-        program,
-        [program, "start", _NAME, "--endpoint-uuid", str(endpoint), "--log-to-console"],
+        sys.executable,
+        [sys.executable, "-m", "harness.globus_service.forks", program, *arguments],
         environment
         | login_environment(_LOGIN)
         | user_database(Path("/tmp"))  # noqa: S108
