@@ -47,6 +47,7 @@ _SAID_SHARE = 0.05
 _SAID = 5
 _MOST_LEFT = 1_000_000
 _LEAST_TOLD = 0.02
+_LEAST_AGAINST = 0.2
 
 
 def sentences(why: Why, mode: str | None = None) -> list[str]:
@@ -324,15 +325,22 @@ def difference_sentences(a: Why, b: Why) -> list[str]:
     """Return a sentence for each service whose peak changed."""
     found = []
     for change in _worth_telling(a, b):
-        by = abs(change.change_bytes)
-        verb = "more" if change.change_bytes > 0 else "less"
-        alike = [c for c in change.changes if (c.change_bytes > 0) == (change.change_bytes > 0)]
+        by, grows = abs(change.change_bytes), change.change_bytes > 0
+        verb = "more" if grows else "less"
+        alike = [c for c in change.changes if (c.change_bytes > 0) == grows][:2]
+        # Without them the sum would not be the peak's.
+        against = [
+            c
+            for c in change.changes
+            if (c.change_bytes > 0) != grows and abs(c.change_bytes) >= _LEAST_AGAINST * by
+        ][:2]
         where = [
-            f"{format_size(abs(c.change_bytes))} {verb} in `{c.place.partition(' ')[0]}`"
+            f"{format_size(abs(c.change_bytes))} {'more' if c.change_bytes > 0 else 'less'} in"
+            f" `{c.place.partition(' ')[0]}`"
             + (f", called from `{c.caller.partition(' ')[0]}`" if c.caller else "")
-            for c in alike[:2]
+            for c in (*alike, *against)
         ]
-        because = f": {' and '.join(where)}" if where else ""
+        because = f": {'; '.join(where)}" if where else ""
         found.append(
             f"{change.mode}: the {change.service} needs {format_size(by)} {verb} at its"
             f" peak{because}."

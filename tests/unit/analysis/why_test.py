@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,20 @@ def test_two_traces_differ_where_more_is_held(tmp_path: Path) -> None:
     assert said == (
         "owned-proxy: the runner needs 100 MB more at its peak: 100 MB more in `payload`, called"
         " from `_run_stages`."
+    )
+
+
+def test_what_moved_to_another_line_is_named_on_both_sides(tmp_path: Path) -> None:
+    a = read_why(traced(tmp_path / "a"))
+    b = read_why(traced(tmp_path / "b", 150 * MB, kernel=300 * MB))
+    elsewhere = tuple(
+        replace(each, holders=tuple(replace(h, place="copy (x.py)") for h in each.holders))
+        for each in b.accounts
+    )
+    (said,) = difference_sentences(a, replace(b, accounts=elsewhere))
+    assert said == (
+        "owned-proxy: the runner needs 100 MB more at its peak: 300 MB more in `copy`, called"
+        " from `_run_stages`; 200 MB less in `payload`, called from `_run_stages`."
     )
 
 
