@@ -69,13 +69,14 @@ def main(argv: Sequence[str]) -> int:
     images = {side: images_of(each, variants[side], _say) for side, each in plans.items()}
     place = create_named(plan.general.run_dir, "ab", first_file=FILE)
     named = {side: _called(variant) for side, variant in variants.items()}
-    write_json(place / FILE, {"schema_version": 1, "sides": named, "options": options})
     for line in [*warnings, *(f"side {side}: {name}" for side, name in named.items())]:
         _say(line)
     sides = [
         new_side(side, place / side, each, variants[side], images[side])
         for side, each in plans.items()
     ]
+    # Last: where it is, all sides can be resumed.
+    write_json(place / FILE, {"schema_version": 1, "sides": named, "options": options})
     return _run(place, sides, options)
 
 

@@ -220,11 +220,12 @@ def _start(sweep: Sweep, plans: Sequence[tuple[_Named, Plan]], options: Mapping[
     parameters = {p.name: [list(value.words) for value in p.values] for p in sweep.parameters}
     cells = {n.name: {k: list(v.words) for k, v in n.cell.values.items()} for n, _ in plans}
     record = {"schema_version": 1, "parameters": parameters, "cells": cells, "options": options}
-    write_json(place / FILE, record)
     sides = [
         new_side(n.name, place / n.name, plan, variants[n.name], images[n.name])
         for n, plan in plans
     ]
+    # Last: where it is, all sides can be resumed.
+    write_json(place / FILE, record)
     return _run(place, record, sides)
 
 

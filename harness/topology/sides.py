@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.core.errors import InfrastructureError
@@ -14,7 +14,12 @@ from harness.results.directory import RunDirectory
 from harness.results.repair import finished_runs
 from harness.topology.bench import Bench, LastTopology
 from harness.topology.compose import image_stacks, plan_files
-from harness.topology.resume import clear_the_way, read_bench_file, require_images
+from harness.topology.resume import (
+    clear_the_way,
+    read_bench_file,
+    require_images,
+    write_bench_file,
+)
 
 Say = Callable[[str], None]
 
@@ -54,10 +59,16 @@ def images_of(plan: Plan, variant: Variant | None, say: Say) -> dict[str, Image]
 def new_side(
     name: str, path: Path, plan: Plan, variant: Variant | None, images: Mapping[str, Image]
 ) -> Side:
-    """Return a side whose run directory is made now, if it is not there."""
+    """Return a side whose run directory is made now, if it is not there.
+
+    From then on :func:`earlier_side` finds it: it may be killed long before its turn.
+    """
     directory = RunDirectory(path, plan.general.csv_file, plan.general.log_file)
     path.mkdir(exist_ok=True)
     directory.log.touch()
+    if variant is not None:
+        variant.save(path)
+    write_bench_file(directory.bench, plan, {s: asdict(image) for s, image in images.items()})
     return Side(name, plan, directory, variant, images)
 
 

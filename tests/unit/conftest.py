@@ -32,3 +32,9 @@ def _signal_handlers() -> Iterator[None]:
 def _this_process_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner whose run took too long ends its process some seconds later: here, all tests."""
     monkeypatch.setattr("harness.workflow.phases._end_at_last", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def _own_notes(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What benches of this machine have left is no test's business."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -67,8 +68,7 @@ class _Turns:
         self.machine.sessions.append([bench.directory.path.name for bench in self.benches])
         for bench in self.benches:
             path = bench.directory.path
-            bench.directory.log.unlink()
-            path.rmdir()
+            shutil.rmtree(path)
             write_run_directory(path, {"none": [30 * MB] * 3}, events=False)
             document = MANIFEST | {"plan": bench.plan.model_dump(mode="json")}
             bench.directory.manifest.write_text(json.dumps(document))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -127,8 +128,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
             for bench in self.benches:
                 plans.append(bench.plan)
                 path = bench.directory.path
-                bench.directory.log.unlink()
-                path.rmdir()
+                shutil.rmtree(path)
                 write_run_directory(path, {"none": [30 * MB] * 6}, events=False)
                 document = MANIFEST | {"plan": bench.plan.model_dump(mode="json")}
                 bench.directory.manifest.write_text(json.dumps(document))

@@ -34,6 +34,15 @@ def test_runs_of_all_sides_are_counted_and_lines_say_whose_they_are(tmp_path: Pa
     assert both[0].directory.log.exists()
 
 
+def test_a_side_that_was_killed_before_its_turn_is_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_side("a", tmp_path / "a", bench_plan(), None, {"dask": IMAGE})
+    monkeypatch.setattr(sides, "require_images", lambda _: None)
+    side, done = earlier_side("a", tmp_path / "a", lambda _: None)
+    assert (side.plan, side.images["dask"].id, done) == (bench_plan(), IMAGE.id, 0)
+
+
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return what is asked to be built; the engine has an image when it was."""
