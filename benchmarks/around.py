@@ -1,12 +1,16 @@
 """What a bench takes beside its runs: before the first, between two, at the end.
 
-    python benchmarks/around.py [--repeat N] [--beside DIR] [-- FLAGS OF bench]
+    python benchmarks/around.py [--repeat N] [--beside DIR] [--psbench PYTHON] [-- FLAGS OF bench]
 
 Without flags it is the documented example. Seconds are this machine's: compare them with those of
 another checkout (``--beside``, a checkout with its own virtual environment), which takes
 turns with this one, on a machine with nothing else to do. CPU is all of the machine's, engine and
 containers included, less what the executor's sleeping tasks leave idle: it is what bounds the
 seconds on few cores.
+
+``--psbench`` names the Python of a virtual environment that has psbench: the same flags then take
+turns there, and with ``harness run``, which like psbench knows no containers. Of these the whole
+command counts, as a ratio to psbench's.
 """
 
 from __future__ import annotations
@@ -77,6 +81,24 @@ def timed(checkout: Path, flags: list[str]) -> dict[str, float]:
     }
 
 
+def whole(command: list[str], flags: list[str]) -> float:
+    """Run a command with flags that all of them have; return the seconds it took.
+
+    Raises:
+        subprocess.CalledProcessError: if it does not end well.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        start = time.monotonic()
+        subprocess.run(
+            [*command, *flags, "--run-dir", place],
+            check=True,
+            cwd=place,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return time.monotonic() - start
+
+
 def _mode(run_id: str) -> str:
     """Return the mode in a run's id, ``0007-default-proxy-2``: each has a topology of its own."""
     return run_id.split("-", 1)[1].rsplit("-", 1)[0]
@@ -87,13 +109,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--beside", type=Path, metavar="DIR")
+    parser.add_argument("--psbench", metavar="PYTHON")
     parser.add_argument("flags", nargs="*")
     args = parser.parse_args()
+    flags = args.flags or shlex.split(EXAMPLE)
     sides = [ROOT, *([args.beside.resolve()] if args.beside else [])]
     found: dict[Path, list[dict[str, float]]] = {side: [] for side in sides}
+    others: dict[str, list[str]] = {}
+    if args.psbench:
+        others = {
+            "psbench": [args.psbench, "-m", "psbench.run.workflow_memory"],
+            "harness run": [str(ROOT / ".venv" / "bin" / "python"), "-m", "harness", "run"],
+        }
+    took: dict[str, list[float]] = {name: [] for name in others}
     for _ in range(args.repeat):
+        for name, command in others.items():
+            took[name].append(whole(command, flags))
         for side in sides:
-            found[side].append(timed(side, args.flags or shlex.split(EXAMPLE)))
+            found[side].append(timed(side, flags))
             sys.stderr.write(".")
             sys.stderr.flush()
     print(f"\nseconds, medians of {args.repeat}; load average {os.getloadavg()[0]:.1f}")
@@ -101,6 +134,13 @@ def main() -> None:
     for side in sides:
         medians = [statistics.median(each[name] for each in found[side]) for name in NAMES]
         print(f"{'this' if side == ROOT else 'other':>20}" + "".join(f"{m:20.2f}" for m in medians))
+
+    if others:
+        took["harness bench"] = [each["in all"] for each in found[ROOT]]
+        base = statistics.median(took["psbench"])
+        for name, seconds in took.items():
+            median = statistics.median(seconds)
+            print(f"{name:>20}{median:10.2f} s, {median / base:.2f} times psbench")
 
 
 if __name__ == "__main__":
