@@ -1,10 +1,11 @@
 """What sampling costs, outside of the containers and in them, and how well it keeps its clock.
 
-``python benchmarks/sampling.py [--containers 6] [--seconds 20] [--inside-interval S]`` starts
-idle containers whose first process is the inside sampler, samples them as a bench does (cgroup
-files every 20 ms, the engine's stats streams), first on an otherwise idle machine and then with
-every core busy, and prints the figures. Targets: all sampling outside at most 2 % of one core; at
-least 98 % of the ticks with all cores busy. The whole apparatus, with the inside samplers and the
+``python benchmarks/sampling.py [--containers 6] [--seconds 20] [--inside-interval S] [--busy N]``
+starts idle containers whose first process is the inside sampler, samples them as a bench does
+(cgroup files every 20 ms, the engine's stats streams), first on an otherwise idle machine and then
+beside N processes that never rest (by default one for each core), and prints the figures. Targets:
+all sampling outside at most 2 % of one core; at least 98 % of the ticks outside and 95 % inside
+while the cores are busy. The whole apparatus, with the inside samplers and the
 host-wide profiler of the runner, is printed beside it.
 
 CPU figures are the processes' own CPU clocks, so other load on the machine does not add to them
@@ -14,7 +15,9 @@ CPU figures are the processes' own CPU clocks, so other load on the machine does
 from __future__ import annotations
 
 import argparse
+import csv
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -42,6 +45,7 @@ from harness.topology.sampling import default_inside_interval_s
 
 CPU_TARGET = 0.02
 KEPT_TARGET = 0.98
+INSIDE_KEPT_TARGET = 0.95
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Window:
     host_cpu: float
     engine_cpu: float
     kept: float
+    inside_kept: float
+    inside_mb: float
     late_median_ms: float
     late_p99_ms: float
     late_max_ms: float
@@ -67,6 +73,7 @@ def main() -> int:
     parser.add_argument("--containers", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--inside-interval", type=float, help="seconds (default: as in a bench)")
+    parser.add_argument("--busy", type=int, default=os.cpu_count() or 1, metavar="N")
     arguments = parser.parse_args()
     inside_s = arguments.inside_interval or default_inside_interval_s(arguments.containers)
     client = docker.from_env(max_pool_size=arguments.containers + 1)
@@ -75,14 +82,15 @@ def main() -> int:
         idle_containers(client, arguments.containers, folder, inside_s) as containers,
     ):
         idle_engine = engine_share(arguments.seconds / 2)
-        quiet = measure(client, containers, arguments.seconds)
-        with busy_cores():
-            busy = measure(client, containers, arguments.seconds)
+        rows = RunDirectory(Path(folder)).memory("inside")
+        quiet = measure(client, containers, arguments.seconds, rows, inside_s)
+        with busy_processes(arguments.busy):
+            busy = measure(client, containers, arguments.seconds, rows, inside_s)
     print(
         f"{arguments.containers} containers, {arguments.seconds:g} s each, read from inside each"
         f" {inside_s * 1e3:.0f} ms; % of one core"
     )
-    print(f"{'':34}{'quiet':>12}{'all cores busy':>16}")
+    print(f"{'':34}{'quiet':>12}{f'{arguments.busy} busy':>16}")
     for name, of_quiet, of_busy in (
         ("agent (cgroup sampler)", quiet.cgroup_cpu, busy.cgroup_cpu),
         ("home: stats streams, agent's rows", quiet.streams_cpu, busy.streams_cpu),
@@ -90,15 +98,20 @@ def main() -> int:
         ("inside samplers, all of them", quiet.inside_cpu, busy.inside_cpu),
         ("host-wide profiler (in the runner)", quiet.host_cpu, busy.host_cpu),
         ("the whole apparatus", whole(quiet), whole(busy)),
-        ("ticks kept at 20 ms", quiet.kept, busy.kept),
+        ("ticks kept at 20 ms, outside", quiet.kept, busy.kept),
+        ("ticks kept, inside", quiet.inside_kept, busy.inside_kept),
     ):
         print(f"{name:34}{of_quiet:12.2%}{of_busy:16.2%}")
-    for name in ("late_median_ms", "late_p99_ms", "late_max_ms"):
+    for name in ("late_median_ms", "late_p99_ms", "late_max_ms", "inside_mb"):
         print(f"{name:34}{getattr(quiet, name):12.2f}{getattr(busy, name):16.2f}")
     print(f"engine's side of the streams, quiet: {quiet.engine_cpu - idle_engine:.2%}")
     print(f"priority: {quiet.priority}")
     met = outside(quiet) <= CPU_TARGET and busy.kept >= KEPT_TARGET
-    print(f"targets (<= {CPU_TARGET:.0%} outside, >= {KEPT_TARGET:.0%} kept): {met}")
+    met = met and busy.inside_kept >= INSIDE_KEPT_TARGET
+    print(
+        f"targets (<= {CPU_TARGET:.0%} outside, >= {KEPT_TARGET:.0%} kept outside,"
+        f" {INSIDE_KEPT_TARGET:.0%} inside): {met}"
+    )
     return 0 if met else 1
 
 
@@ -122,12 +135,9 @@ def cpu_s(containers: list[Container]) -> float:
 
 
 @contextmanager
-def busy_cores() -> Iterator[None]:
-    """Keep every core busy with ordinary processes."""
-    loops = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        for _ in range(os.cpu_count() or 1)
-    ]
+def busy_processes(number: int) -> Iterator[None]:
+    """Run so many ordinary processes that never rest."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
     try:
         yield
     finally:
@@ -136,8 +146,25 @@ def busy_cores() -> Iterator[None]:
             loop.wait()
 
 
-def measure(client: docker.DockerClient, containers: list[Container], seconds: float) -> Window:
-    """Sample for a while and return what it took."""
+def inside(rows: Path, since_ns: int, until_ns: int) -> tuple[int, float]:
+    """Return how many rows the inside samplers wrote in a window, and their own median MB."""
+    with rows.open() as file:
+        found = [
+            int(row["sampler_rss_bytes"])
+            for row in csv.DictReader(file)
+            if since_ns <= int(row["t_mono_ns"]) < until_ns
+        ]
+    return len(found), statistics.median(found) / 1e6
+
+
+def measure(
+    client: docker.DockerClient,
+    containers: list[Container],
+    seconds: float,
+    rows: Path,
+    inside_interval_s: float,
+) -> Window:
+    """Sample for a while and return what it took; the inside samplers write ``rows``."""
     with tempfile.TemporaryDirectory() as folder:
         config = SamplerConfig(
             shared=folder,
@@ -162,8 +189,12 @@ def measure(client: docker.DockerClient, containers: list[Container], seconds: f
             inside_s = cpu_s(containers)
             engine = engine_share(seconds)
             inside_s = cpu_s(containers) - inside_s
-            streams = (time.process_time_ns() - cpu_ns) / (time.monotonic_ns() - started_ns)
+            ended_ns = time.monotonic_ns()
+            streams = (time.process_time_ns() - cpu_ns) / (ended_ns - started_ns)
+            time.sleep(2)  # until what is buffered is written
         reports = merge_reports(Path(folder))
+    written, inside_mb = inside(rows, started_ns, ended_ns)
+    due = len(containers) * (ended_ns - started_ns) / 1e9 / inside_interval_s
     cgroup = reports["cgroup"]["host"]
     host = reports["host"]["results-memory"]
     return Window(
@@ -173,6 +204,8 @@ def measure(client: docker.DockerClient, containers: list[Container], seconds: f
         host_cpu=host["cpu_ns"] / host["elapsed_ns"],
         engine_cpu=engine,
         kept=cgroup["grid"]["kept"],
+        inside_kept=min(1.0, written / due),
+        inside_mb=inside_mb,
         late_median_ms=cgroup["grid"]["late_median_ns"] / 1e6,
         late_p99_ms=cgroup["grid"]["late_p99_ns"] / 1e6,
         late_max_ms=cgroup["grid"]["late_max_ns"] / 1e6,
