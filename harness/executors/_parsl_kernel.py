@@ -44,7 +44,7 @@ from parsl.providers import LocalProvider
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.executors._parsl_call import call_sealed
-from harness.executors._pools import CALL_TIMEOUT_S, trim_pool, warm_pool
+from harness.executors._pools import CALL_TIMEOUT_S, ask_pool, trim_pool, warm_pool
 
 # The port of the interchange in a topology (compose/parsl-htex.yaml), unless its runner is told
 # another: on a node that is somebody else's, too, it may be taken.
@@ -147,6 +147,15 @@ class ParslPoolExecutor(Executor):
     def call_in_each(self, call: Callable[[], Any]) -> tuple[str, ...]:
         """Call it in every worker, however long that takes; return which were not reached."""
         return trim_pool(self, self._connected, call, CALL_TIMEOUT_S)
+
+    @property
+    def has_pools(self) -> bool:
+        """Whether its workers are processes below managers that stay."""
+        return isinstance(self._executor, HighThroughputExecutor)
+
+    def ask_each(self, ask: Callable[[], Any], timeout_s: float) -> list[Any]:
+        """Call ``ask`` in every worker; return the answers of those that were reached in time."""
+        return ask_pool(self, self._connected, ask, timeout_s)
 
 
 def _workers_of(executor: ParslExecutor) -> int:

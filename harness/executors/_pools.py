@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, wait
+from functools import partial
 from typing import Any
 
 from harness.core.errors import InfrastructureError
@@ -18,19 +19,33 @@ CALL_TIMEOUT_S = 30.0
 
 _LINGER_S = 0.02
 
+_Place = tuple[str, int, int]
+"""A worker: its host, process and thread."""
+
 
 def cpu_count() -> int:
     """Return the number of CPUs, the default size of a pool (as in the reference)."""
     return os.cpu_count() or 1
 
 
-def call_and_linger(warm_up: Callable[..., Any], linger_s: float) -> tuple[str, int, int]:
+def call_and_linger(warm_up: Callable[..., Any], linger_s: float) -> _Place:
     """Call it, keep the worker busy for a moment, and return which worker it was."""
     warm_up()
     # Long enough that the next call goes to another worker.
     time.sleep(linger_s)
     # Containers have process numbers of their own.
     return os.uname().nodename, os.getpid(), threading.get_ident()
+
+
+def answer_and_linger(ask: Callable[[], Any], linger_s: float) -> tuple[_Place, Any]:
+    """Call it, keep the worker busy for a moment, and return which worker it was and its answer."""
+    answers: list[Any] = []
+    place = call_and_linger(lambda: answers.append(ask()), linger_s)
+    return place, answers[0]
+
+
+def _silently(call: Callable[[], Any]) -> None:
+    call()
 
 
 def warm_pool(
@@ -74,6 +89,17 @@ def trim_pool(
     return () if seen >= workers else (f"{workers - seen} of {workers} pool workers",)
 
 
+def ask_pool(
+    executor: Executor, workers: int, ask: Callable[[], Any], timeout_s: float
+) -> list[Any]:
+    """Call ``ask`` in every worker; return the answers of those that were reached in time.
+
+    Raises:
+        Exception: what ``ask`` raised, or the pool if it broke.
+    """
+    return list(_answers(executor, workers, ask, timeout_s, _LINGER_S).values())
+
+
 def _call_in_each(
     executor: Executor,
     workers: int,
@@ -82,16 +108,29 @@ def _call_in_each(
     linger_s: float = _LINGER_S,
 ) -> int:
     """Return how many distinct workers have called it when all have, or the time is up."""
+    return len(_answers(executor, workers, partial(_silently, call), timeout_s, linger_s))
+
+
+def _answers(
+    executor: Executor,
+    workers: int,
+    ask: Callable[[], Any],
+    timeout_s: float,
+    linger_s: float,
+) -> dict[_Place, Any]:
+    """Return what each worker answered first."""
     deadline = time.monotonic() + timeout_s
-    seen: set[tuple[str, int, int]] = set()
-    while len(seen) < workers and time.monotonic() <= deadline:
-        futures = [executor.submit(call_and_linger, call, linger_s) for _ in range(workers)]
+    found: dict[_Place, Any] = {}
+    while len(found) < workers and time.monotonic() <= deadline:
+        futures = [executor.submit(answer_and_linger, ask, linger_s) for _ in range(workers)]
         done, open_ = wait(futures, timeout=max(0.0, deadline - time.monotonic()))
         for future in open_:
             future.cancel()
-        seen.update(future.result() for future in done)
+        for future in done:
+            place, answer = future.result()
+            found.setdefault(place, answer)
         linger_s = min(1.0, 2 * linger_s)
-    return len(seen)
+    return found
 
 
 class PoolConfig(ExecutorConfig):

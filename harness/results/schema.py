@@ -235,9 +235,10 @@ class WorkerRow:
     """A row of ``workers.csv``: one worker of an executor's own cluster, and whose clock it has.
 
     Rows of ``memory-inside.csv`` with its ``container`` are of its process and all processes below;
-    their cgroup usage is that of the cgroup the process is in, whatever else is in there, and
-    unique and proportional set sizes are not read. Their times are on the clock of the host that
-    ran ``harness run``: on another host's, ``t_mono_ns`` is CLOCK_MONOTONIC there plus the offset,
+    of Parsl, the process is the manager of a pool, and the address is the pool's. Their cgroup
+    usage is that of the cgroup the process is in, whatever else is in there, and unique and
+    proportional set sizes are not read. Their times are on the clock of the host that ran
+    ``harness run``: on another host's, ``t_mono_ns`` is CLOCK_MONOTONIC there plus the offset,
     taken as linear between two measurements, and ``t_unix_ns`` follows from it.
     """
 

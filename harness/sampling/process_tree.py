@@ -1,9 +1,10 @@
 """The inside view of one process and its descendants, by a process of its own beside it.
 
-``python -m harness.sampling.process_tree PID DIRECTORY NAME INTERVAL`` writes the same files as
-the sampler of a container does, into a directory that somebody collects: see ``spool``. It ends
-with its standard input, with the process, or when nobody has asked for its rows for a long time,
-and then removes them.
+``python -m harness.sampling.process_tree PID DIRECTORY NAME INTERVAL [tied]`` writes the same
+files as the sampler of a container does, into a directory that somebody collects: see ``spool``.
+It ends with its standard input, with the process, or when nobody has asked for its rows for a
+long time, and then removes them. ``tied``: whoever started it ends with those who collect, so that
+nobody has to ask; if its standard input ends without a word, nobody will, and it removes the rows.
 
 The memory of the harness's own processes, for runs outside of containers.
 """
@@ -23,7 +24,7 @@ from harness.results.conversation import Settle, Settled
 from harness.sampling.inside.sampler import sample_until
 from harness.sampling.process_memory import ProcessSums, SampledProcess
 from harness.sampling.settling import settle_by_reading
-from harness.sampling.spool import LEASE, LEASE_S
+from harness.sampling.spool import LEASE, LEASE_S, remove_if_empty
 
 _LEASE_POLL_S = 5.0
 
@@ -54,9 +55,10 @@ class ProcessTree(ProcessSums):
 class _Parent:
     """Watches standard input and the lease."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, tied: bool = False) -> None:
         self.gone = False
-        self.forgotten = False
+        self.forgotten = tied
+        self._tied = tied
         self._lease = directory.parent / LEASE
         self._next_look = time.monotonic()
 
@@ -67,9 +69,13 @@ class _Parent:
         poll.register(sys.stdin.fileno(), select.POLLIN)
         if poll.poll(seconds * 1000):
             self.gone = os.read(sys.stdin.fileno(), 4096) == b""
+            if not self.gone:  # a word
+                self.forgotten = False
 
     def look(self) -> bool:
         """Return whether to end."""
+        if self._tied:
+            return self.gone
         if time.monotonic() >= self._next_look:
             self._next_look += _LEASE_POLL_S
             try:
@@ -81,9 +87,9 @@ class _Parent:
 
 def main(arguments: list[str]) -> int:
     """Sample until there is no reason to."""
-    pid, directory, name, interval_s = arguments
+    pid, directory, name, interval_s, *more = arguments
     path = Path(directory)
-    parent = _Parent(path)
+    parent = _Parent(path, tied=more == ["tied"])
     try:
         tree = ProcessTree(int(pid))
         sample_until(
@@ -100,6 +106,7 @@ def main(arguments: list[str]) -> int:
     finally:
         if parent.forgotten:
             shutil.rmtree(path, ignore_errors=True)
+            remove_if_empty(path.parent)
     return 0
 
 

@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,13 +106,20 @@ def read_spool(token: str, offsets: dict[str, int]) -> dict[str, Piece]:
     touch_spool(token)
     pieces = {}
     for own in sorted(path for path in spool(token).iterdir() if path.is_dir()):
-        try:
-            who = json.loads((own / _WHO).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # just being made
-        who["workers"] = [tuple(worker) for worker in who["workers"]]
-        pieces[own.name] = Piece(Sampled(**who), _rows(own, offsets.get(own.name, 0)), _report(own))
+        piece = read_piece(own, offsets.get(own.name, 0))
+        if piece is not None:
+            pieces[own.name] = piece
     return pieces
+
+
+def read_piece(own: Path, offset: int) -> Piece | None:
+    """Return what came after the offset (bytes) in one process's directory; None without one."""
+    try:
+        who = json.loads((own / _WHO).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # just being made
+    who["workers"] = [tuple(worker) for worker in who["workers"]]
+    return Piece(Sampled(**who), _rows(own, offset), _report(own))
 
 
 def _rows(own: Path, offset: int) -> bytes:
@@ -134,6 +142,13 @@ def _report(own: Path) -> dict[str, Any] | None:
 def remove_spool(token: str) -> None:
     """Remove the directory and all in it."""
     shutil.rmtree(spool(token), ignore_errors=True)
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Remove an invocation's directory if no process has one in it any more."""
+    with suppress(OSError):
+        if not any(path.is_dir() for path in directory.iterdir()):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 class Runs:

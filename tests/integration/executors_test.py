@@ -96,6 +96,15 @@ def wait_for_runs(run_dir: Path, count: int, process: subprocess.Popen[str]) -> 
     pytest.fail(f"{count} runs were not done in time\n{out}\n{err}")
 
 
+def wait_for_mark(run_dir: Path, mark: str) -> None:
+    """Wait until a run is at a mark: one that is interrupted has a row."""
+    deadline = time.monotonic() + 30
+    (marks,) = run_dir.glob("*/marks.csv")
+    while marks.read_text().splitlines()[-1].split(",")[1] != mark:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def start_run(cwd: Path, *flags: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start ``harness run`` as the leader of a process group, as a shell does."""
     command = [sys.executable, "-m", "harness", "run", "--executor", *flags]
@@ -137,6 +146,7 @@ def test_bare_runs_end(executor: str, tmp_path: Path) -> None:
 def test_bare_runs_end_after_ctrl_c(executor: str, tmp_path: Path) -> None:
     process = start_run(tmp_path, *EXECUTORS[executor], "--repeat", "500")
     wait_for_runs(tmp_path / "r", 1, process)
+    wait_for_mark(tmp_path / "r", "run_start")
     # To the whole group, as a terminal does.
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=45)
@@ -207,6 +217,18 @@ def test_a_users_own_configuration(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert [row["outcome"] for row in rows(tmp_path, "outcomes.csv")] == ["ok"] * 4
+    # The pool is seen from inside: manager and workers as one.
+    workers = rows(tmp_path, "workers.csv")
+    assert {(row["container"], row["worker"]) for row in workers} == {
+        ("worker-1", "0"),
+        ("worker-1", "1"),
+    }
+    inside = rows(tmp_path, "memory-inside.csv")
+    runs = {row["run_id"] for row in rows(tmp_path, "outcomes.csv")}
+    assert {(row["run_id"], row["container"]) for row in inside if row["run_id"]} == {
+        (run, "worker-1") for run in runs
+    }
+    assert min(int(row["n_procs"]) for row in inside if row["run_id"]) >= 3
     deadline = time.monotonic() + 10
     while still_there(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.1)  # Parsl sends its workers a signal and does not wait
