@@ -1,4 +1,4 @@
-"""Parsl and the standard library's pools: in containers with each connector, and bare."""
+"""Parsl and the standard library's pools: bare, and how they end. In containers: matrix_test.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 import pytest
 from docker import DockerClient
 
-from tests.integration.conftest import Bench, finish_bench, left_behind, run_bench, start_bench
+from tests.integration.conftest import finish_bench, left_behind, run_bench, start_bench
 
 MODES = ("none", "default-proxy", "manual-proxy", "owned-proxy")
 WORKLOAD = [
@@ -28,41 +28,8 @@ EXECUTORS = {
     "parsl-thread": ["parsl", "--parsl-executor", "thread", "--parsl-max-workers", "2"],
     "parsl-htex-local": ["parsl", "--parsl-executor", "htex-local", "--parsl-max-workers", "2"],
     "parsl-htex": ["parsl", "--parsl-executor", "htex", "--parsl-max-workers", "2"],
-    "process": ["process", "--process-pool-max-workers", "2"],
     "thread": ["thread", "--thread-pool-max-workers", "2"],
 }
-CLASSES = {"process": "ProcessPoolExecutor", "thread": "ThreadPoolExecutor"}
-
-
-def check(bench: Bench, executor: str, connector: str) -> None:
-    assert bench.code == 0, bench.err
-    assert [row["outcome"] for row in bench.rows("outcomes.csv")] == ["ok"] * 4
-    results = bench.rows("results.csv")
-    assert {r["executor"] for r in results} == {CLASSES.get(executor, "ParslPoolExecutor")}
-    for row in bench.rows("objects.csv"):
-        expected = 1 + 1 + 3 + 1 + 1 if row["data_management"] == "default-proxy" else 0
-        assert int(row["objects_at_end"]) == int(row["objects_predicted"]) == expected
-        assert (row["objects_left"], row["bytes_left"]) == ("0", "0")
-    containers = {"runner-1"} | ({"redis-1"} if connector == "redis" else set())
-    containers |= {"worker-1", "worker-2"} if executor == "parsl-htex" else set()
-    runs = {row["run_id"] for row in bench.rows("outcomes.csv")}
-    for view in ("cgroup", "inside", "docker"):
-        rows = bench.rows(f"memory-{view}.csv")
-        assert {row["container"] for row in rows} == containers, view
-        if view != "docker":  # about one row a second, longer than some of these runs
-            assert runs <= {row["run_id"] for row in rows}, view
-    assert bench.manifest["executor"]["workers"] == 2
-    if executor.startswith("parsl-htex"):
-        assert bench.manifest["executor"]["encrypted"] is True
-
-
-@pytest.mark.parametrize("connector", ["redis", "file"])
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_in_containers(executor: str, connector: str, tmp_path: Path, client: DockerClient) -> None:
-    flags = ["--executor", *EXECUTORS[executor], "--ps-connector", connector, *WORKLOAD]
-    bench = run_bench(tmp_path, *flags)
-    check(bench, executor, connector)
-    assert left_behind(client, bench.project) == set()
 
 
 def test_a_bench_of_worker_pools_is_interrupted(tmp_path: Path, client: DockerClient) -> None:

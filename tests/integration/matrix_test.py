@@ -35,6 +35,14 @@ def _worth_their_time() -> dict[tuple[str, str], list[str]]:
     return found
 
 
+# The classes of those whose workers are counted here: two of them.
+POOLS = {
+    "parsl-thread": "ParslPoolExecutor",
+    "parsl-htex-local": "ParslPoolExecutor",
+    "parsl-htex": "ParslPoolExecutor",
+    "process": "ProcessPoolExecutor",
+    "thread": "ThreadPoolExecutor",
+}
 PAIRS = _worth_their_time()
 # Start data, and what the tasks of three stages return: what default-proxy must leave.
 OBJECTS = 1 + 1 + 2 + 1
@@ -61,7 +69,20 @@ def test_a_pair_runs_in_all_its_modes(
         assert (row["connector"] == "None") == (row["data_management"] in ("none", "futures"))
     check_objects(bench)
     check_views(bench)
+    if executor in POOLS:
+        check_pool(bench, executor, connector)
     assert left_behind(client, bench.manifest["project"]) == set()
+
+
+def check_pool(bench: Bench, executor: str, connector: str) -> None:
+    assert {row["executor"] for row in bench.rows("results.csv")} == {POOLS[executor]}
+    assert bench.manifest["executor"]["workers"] == 2
+    pools = {"worker-1", "worker-2"} if executor == "parsl-htex" else set()
+    assert bench.manifest["executor"].get("encrypted") is (True if "htex" in executor else None)
+    if connector in ("redis", "file"):
+        redis = {"redis-1"} if connector == "redis" else set()
+        containers = {row["container"] for row in bench.rows("memory-cgroup.csv")}
+        assert containers == {"runner-1"} | pools | redis
 
 
 def check_objects(bench: Bench) -> None:
@@ -69,7 +90,8 @@ def check_objects(bench: Bench) -> None:
     made = start + first + 2 * second + third
     for row in bench.rows("objects.csv"):
         left = row["data_management"] == "default-proxy"
-        assert int(row["objects_at_end"]) == (OBJECTS if left else 0)
+        expected = OBJECTS if left else 0
+        assert int(row["objects_at_end"]) == int(row["objects_predicted"]) == expected
         assert int(row["bytes_predicted"]) == (made if left else 0)
         assert int(row["bytes_at_end"]) >= int(row["bytes_predicted"])
         assert (row["objects_left"], row["bytes_left"]) == ("0", "0")
