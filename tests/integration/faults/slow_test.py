@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(900)
 def test_what_stands_still_and_what_is_cut(
     tmp_path: Path, client: DockerClient, table: Table
 ) -> None:
-    bench = start(tmp_path, *PLAN, "--repeat", "5", "--run-timeout", "20")
+    bench = start(tmp_path, *PLAN, "--repeat", "5", "--run-timeout", "12")
 
     def freeze() -> None:
         worker = services(client, bench, "worker")[0]
@@ -46,7 +46,7 @@ def test_what_stands_still_and_what_is_cut(
         (name,) = worker.attrs["NetworkSettings"]["Networks"]
         client.networks.get(name).disconnect(worker, force=True)
 
-    row = inject(table, bench, "slow: a frozen worker (20 s limit)", 2, freeze)
+    row = inject(table, bench, "slow: a frozen worker (12 s limit)", 2, freeze)
     assert (row.outcome, (row.service or "")[:7]) == ("timeout", "worker-"), row
     assert "is stopped" in row.reason
     stacks = {p.stem: p.read_text() for p in (bench.directory / "stacks").glob("*/*.txt")}
