@@ -25,7 +25,7 @@ ARGS ?=
 
 ## Variables:
 ##   EXECUTOR=dask      what runs the tasks (bench, run): dask, globus, parsl, process,
-##                      ray, thread
+##                      ray, taskvine, thread
 ##   ARGS="..."         more flags, appended to BENCH_ARGS: the last one of a flag wins
 ##   BENCH_ARGS="..."   instead of the documented example's flags
 ##   ENGINE=none        never install or start a Docker engine; fail when none answers

@@ -165,7 +165,7 @@ def _refuse(plan: Plan, files: Sequence[Path], where: str) -> None:
     if WORKER not in services(files):
         raise UsageError(
             f"{where}: here the workers are in the runner's container: choose an executor with"
-            " worker containers (dask, ray, parsl with htex, globus)"
+            " worker containers (dask, ray, taskvine, parsl with htex, globus)"
         )
     shares = "file" in (plan.connector_name, *plan.connector.compose_files())
     if shares and plan.topology.shared_dir is None:

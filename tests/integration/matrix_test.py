@@ -14,6 +14,8 @@ from tests.matrix import pairs_that_run
 
 # By the store, and past it.
 SOME = ("owned-proxy", "futures")
+# Of these one connector is tested, in all modes: the others differ by nothing of the executor's.
+WITH_REDIS = ("taskvine",)
 
 
 def _isolated(row: str) -> bool:
@@ -22,16 +24,17 @@ def _isolated(row: str) -> bool:
 
 
 def _worth_their_time() -> dict[tuple[str, str], list[str]]:
-    """Return the pairs and their modes, of executors that need a topology for each run a few.
+    """Return the pairs and their modes: of some executors a few.
 
-    Each takes ten seconds and more to start. Connectors are tested with the others.
+    Where each run needs a topology it takes ten seconds and more to start. Connectors are tested
+    with the others.
     """
     found = {}
     for (row, connector), modes in pairs_that_run().items():
-        if not _isolated(row):
-            found[row, connector] = modes
-        elif connector == "redis":
+        if connector == "redis" and _isolated(row):
             found[row, connector] = [mode for mode in modes if mode in SOME]
+        elif connector == "redis" or not (_isolated(row) or row in WITH_REDIS):
+            found[row, connector] = modes
     return found
 
 
