@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 
@@ -44,8 +48,26 @@ def unpack_result(value: Any) -> Any:
 
 
 def prepare(warm_up: Packed) -> None:
-    """Import what tasks need, in a library before it runs any: forks of it have that."""
-    unpack(warm_up)
+    """Import what tasks need, in a library before it runs any: forks of it have that.
+
+    What that is, a fork finds out. Nothing else may be left of it: connections cannot be shared.
+    """
+    with tempfile.TemporaryFile("w+") as found:
+        child = os.fork()
+        if not child:
+            try:
+                unpack(warm_up)()
+                found.write("\n".join(sys.modules))
+                found.flush()
+            finally:
+                # Not back to whoever called this.
+                os._exit(0)
+        os.waitpid(child, 0)
+        found.seek(0)
+        for name in found.read().split():
+            # Some are no modules, but stand for one.
+            with suppress(ImportError):
+                import_module(name)
 
 
 def call(fn: Packed, args: tuple[Any, ...], kwargs: Packed) -> tuple[bool, Any]:

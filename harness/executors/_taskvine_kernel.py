@@ -67,6 +67,7 @@ class TaskVineExecutor(Executor):
         self.hosts: dict[str, str] = {}
         self._manager = manager
         self._exec_mode = exec_mode
+        self._forks = exec_mode == "fork"
         self._new_call = _vine().FutureFunctionCall
         self._open: dict[int, Future[Any]] = {}
         # Held by who talks to the manager.
@@ -108,7 +109,10 @@ class TaskVineExecutor(Executor):
                 task = self._manager.wait(1)
                 future = None if task is None else self._open.pop(task.id, None)
                 value, error = (None, None) if future is None else self._fetched(task)
-                # Its files go with it.
+                if task is not None:
+                    # It and its future hold each other: its files would stay until the collector
+                    # comes by. FuturesExecutor calls it as well, at its end.
+                    task.__del__()
                 del task
             if future is not None and error is not None:
                 future.set_exception(error)
@@ -152,7 +156,7 @@ class TaskVineExecutor(Executor):
             call,
             add_env=False,
             exec_mode=self._exec_mode,
-            library_context_info=[prepare, [pack(warm_up)], {}],
+            library_context_info=[prepare, [pack(warm_up)], {}] if self._forks else None,
         )
         library.set_cores(1)
         library.set_function_slots(1)
@@ -166,11 +170,13 @@ class TaskVineExecutor(Executor):
 
     def _call_in_each(self, work: Callable[[], Any], workers: int, deadline: float) -> int:
         """Return how many workers have called it when all have, or time is up."""
-        linger_s, forked = _LINGER_S, self._exec_mode == "fork"
+        linger_s = _LINGER_S
         seen: set[tuple[str, int]] = set()
         while len(seen) < workers and time.monotonic() <= deadline:
             with self.batch():
-                futures = [self.submit(in_library, work, linger_s, forked) for _ in range(workers)]
+                futures = [
+                    self.submit(in_library, work, linger_s, self._forks) for _ in range(workers)
+                ]
             for future in futures:
                 with suppress(TimeoutError):
                     seen.add(future.result(max(0.0, deadline - time.monotonic())))
@@ -178,7 +184,7 @@ class TaskVineExecutor(Executor):
         return len(seen)
 
     def _reach(self, work: Callable[[], Any], timeout_s: float) -> tuple[str, ...]:
-        if self._exec_mode == "fork":
+        if self._forks:
             return OWN, _LIBRARIES
         workers = self._manager.stats.workers_connected
         try:

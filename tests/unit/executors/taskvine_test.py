@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import pickle
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from proxystore.proxy import Proxy, is_resolved
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.flags import Parser
 from harness.executors import _taskvine_kernel
-from harness.executors._taskvine_call import call, in_library, pack, unpack, unpack_result
+from harness.executors._taskvine_call import call, in_library, pack, prepare, unpack, unpack_result
 from harness.executors._taskvine_kernel import FOLDER_VARIABLE, TaskVineExecutor, WorkerDiedError
 from harness.executors.taskvine import TOPOLOGY_PORT, TaskVineConfig
 from harness.plan import Plan, add_plan_flags, parse_plan
@@ -138,6 +140,21 @@ def test_an_error_is_packed_or_quoted() -> None:
     assert repr(unpack(packed)) == "RuntimeError('StubbornError: cannot travel')"
 
 
+def test_a_library_imports_what_a_fork_of_it_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    prepare(pack(_warm))
+    assert "colorsys" in sys.modules
+    assert _WARMED == []
+
+
+_WARMED: list[str] = []
+
+
+def _warm() -> None:
+    importlib.import_module("colorsys")
+    _WARMED.append("here")
+
+
 def test_a_fork_is_counted_by_its_library() -> None:
     called: list[int] = []
     host = os.uname().nodename
@@ -156,6 +173,10 @@ class Task:
         self.hostname, self.result, self.exit_code = "host-1", "success", 0
         self.output_file: Any = SimpleNamespace(contents=self._contents)
         self.answer: dict[str, Any] = {}
+        self.deleted = False
+
+    def __del__(self) -> None:
+        self.deleted = True
 
     def run(self) -> None:
         self.answer = {"Success": True, "Reason": None, "Result": call(*self.words)}
@@ -227,6 +248,8 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Manager:
 def test_a_result_is_fetched_told_and_given_up(manager: Manager) -> None:
     told: list[tuple[str, Any]] = []
     done = threading.Event()
+    tasks: list[Task] = []
+    manager.spoils = tasks.append
     with executing(manager) as executor:
         future = executor.submit(_two, b"x", more=7)
 
@@ -238,7 +261,9 @@ def test_a_result_is_fetched_told_and_given_up(manager: Manager) -> None:
         assert done.wait(10)
     assert [result for _, result in told] == [(b"x", 7)]
     assert manager.given_up == manager.fetched
-    assert len(manager.given_up) == 1
+    assert [task.output_file for task in tasks] == manager.given_up
+    # Not when the collector comes by.
+    assert [task.deleted for task in tasks] == [True]
 
 
 def test_what_belongs_together_is_submitted_before_anything_is_waited_for(
@@ -287,18 +312,24 @@ def test_workers_that_do_not_join_are_counted(manager: Manager) -> None:
         executor.wait_ready(3, int, -1)
 
 
-def test_each_library_is_prepared_and_called(
-    manager: Manager, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_library_is_called(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
     libraries = iter([("a", 1), ("a", 1), ("b", 1), ("a", 1)])
     monkeypatch.setattr(Task, "run", lambda task: task.answer.update(_returned(next(libraries))))
     with executing(manager, "direct") as executor:
         assert executor.wait_ready(2, int, 10) == {"workers": 2, "taskvine_exec_mode": "direct"}
     assert manager.library["installed"]
     assert manager.library["exec_mode"] == "direct"
-    prepare, (warm_up,), _ = manager.library["library_context_info"]
-    assert prepare(warm_up) is None
-    assert unpack(warm_up) is int
+    # Where calls run in it, it has all that the first one left.
+    assert manager.library["library_context_info"] is None
+
+
+def test_a_library_that_forks_is_prepared(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Task, "run", lambda task: task.answer.update(_returned(("a", task.id))))
+    with executing(manager) as executor:
+        executor.wait_ready(2, int, 10)
+    assert manager.library["library_context_info"] == [prepare, [pack(int)], {}]
 
 
 def _returned(value: Any) -> dict[str, Any]:
