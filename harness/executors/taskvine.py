@@ -13,6 +13,7 @@ from pydantic import Field
 
 from harness.core.errors import InfrastructureError, UsageError
 from harness.core.flags import Flag
+from harness.core.pairs import ConnectorTraits
 from harness.executors._protocol import ExecutorConfig, ExecutorTopology, executors
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Where the workers of a topology find the manager (compose/taskvine.yaml).
 TOPOLOGY_PORT = 9123
+_HOST_SERVERS = ("margo", "ucx", "zmq")
 
 
 class TaskVineTopology(ExecutorTopology["TaskVineConfig"]):
@@ -72,6 +74,15 @@ class TaskVineConfig(ExecutorConfig):
             choices=("fork", "direct"),
         ),
     ] = "fork"
+
+    def refusal(self, connector: ConnectorTraits) -> str | None:
+        """Refuse connectors whose server is a child of the process that first needs it."""
+        if self.exec_mode == "direct" or connector.name not in _HOST_SERVERS:
+            return None
+        return (
+            f"--ps-connector {connector.name}: each host keeps objects in a server, which ends with"
+            " the fork that started it; add --taskvine-exec-mode direct, or use another connector"
+        )
 
     def check(self, *, containers: bool) -> None:
         """Refuse somebody else's workers in containers, and a machine without TaskVine.

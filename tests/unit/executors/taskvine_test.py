@@ -55,6 +55,16 @@ def test_what_cannot_work_is_one_line(line: str, words: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_fork_keeps_no_server() -> None:
+    zmq, redis = SimpleNamespace(name="zmq"), SimpleNamespace(name="redis")
+    refusal = TaskVineConfig().refusal(zmq)
+    assert refusal is not None
+    assert refusal.startswith("--ps-connector zmq: ")
+    assert "--taskvine-exec-mode direct" in refusal
+    assert TaskVineConfig(exec_mode="direct").refusal(zmq) is None
+    assert TaskVineConfig().refusal(redis) is None
+
+
 def test_without_taskvine_it_is_said_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.executors.taskvine.find_spec", lambda _name: None)
     with pytest.raises(InfrastructureError, match=r"^--executor taskvine: .*python3-workqueue.*$"):
