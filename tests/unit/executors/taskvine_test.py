@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -55,14 +55,25 @@ def test_what_cannot_work_is_one_line(line: str, words: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+class Zmq:
+    """A connector's options."""
+
+    name: ClassVar[str] = "zmq"
+
+
+class Redis:
+    """Those of another."""
+
+    name: ClassVar[str] = "redis"
+
+
 def test_a_fork_keeps_no_server() -> None:
-    zmq, redis = SimpleNamespace(name="zmq"), SimpleNamespace(name="redis")
-    refusal = TaskVineConfig().refusal(zmq)
+    refusal = TaskVineConfig().refusal(Zmq())
     assert refusal is not None
     assert refusal.startswith("--ps-connector zmq: ")
     assert "--taskvine-exec-mode direct" in refusal
-    assert TaskVineConfig(exec_mode="direct").refusal(zmq) is None
-    assert TaskVineConfig().refusal(redis) is None
+    assert TaskVineConfig(exec_mode="direct").refusal(Zmq()) is None
+    assert TaskVineConfig().refusal(Redis()) is None
 
 
 def test_without_taskvine_it_is_said_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
