@@ -124,8 +124,9 @@ class TaskVineExecutor(Executor):
     def _fetched(self, task: Any) -> tuple[Any, Exception | None]:
         """Return a call's result or error, and give up the files with it."""
         if not task.successful():
-            said = f"{task.result}, exit code {task.exit_code}"
-            return None, WorkerDiedError(f"a call's process on {task.hostname} ended: {said}")
+            # "success" is TaskVine's word for a process that ended, however it ended.
+            said = f"exit code {task.exit_code}" if task.completed() else task.result
+            return None, WorkerDiedError(f"a call's process on {task.hostname} ended ({said})")
         try:
             self._manager.fetch_file(task.output_file)
             answer = task.output_file.contents(pickle.load)

@@ -202,8 +202,11 @@ class Task:
     def run(self) -> None:
         self.answer = {"Success": True, "Reason": None, "Result": call(*self.words)}
 
-    def successful(self) -> bool:
+    def completed(self) -> bool:
         return self.result == "success"
+
+    def successful(self) -> bool:
+        return self.completed() and self.exit_code == 0
 
     def _contents(self, load: Callable[[Any], Any]) -> Any:
         return load(io.BytesIO(pickle.dumps(self.answer)))
@@ -305,12 +308,16 @@ def test_a_task_that_fails_fails_its_future(manager: Manager) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "words"),
-    [("forsaken", r"host-1 ended: forsaken, exit code 9"), ("success", "lost with its worker")],
+    ("result", "code", "words"),
+    [
+        ("max retries", 0, r"host-1 ended \(max retries\)"),
+        ("success", 9, r"host-1 ended \(exit code 9\)"),
+        ("success", 0, "lost with its worker on host-1"),
+    ],
 )
-def test_a_death_is_told_by_its_name(manager: Manager, result: str, words: str) -> None:
+def test_a_death_is_told_by_its_name(manager: Manager, result: str, code: int, words: str) -> None:
     def spoil(task: Task) -> None:
-        task.result, task.exit_code = result, 9
+        task.result, task.exit_code = result, code
         task.output_file = SimpleNamespace(contents=lambda _load: 1 / 0)
 
     manager.spoils = spoil
