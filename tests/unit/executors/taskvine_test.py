@@ -142,14 +142,15 @@ def _two(data: bytes, more: int) -> tuple[bytes, int]:
 
 
 class StubbornError(Exception):
-    """Cannot be unpickled."""
+    """Cannot be pickled."""
 
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(f"{first} {second}")
+    def __init__(self) -> None:
+        super().__init__("cannot travel")
+        self.lock = threading.Lock()
 
 
 def _stubborn() -> None:
-    raise StubbornError("cannot", "travel")
+    raise StubbornError
 
 
 def test_an_error_is_packed_or_quoted() -> None:
