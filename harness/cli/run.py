@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -89,7 +91,7 @@ def _execute(
             MarkWriter(directory.marks, ack) as marks,
         ):
             # In a topology each container samples itself.
-            watch = no_watch if in_topology else _watch(plan, directory)
+            watch = no_watch if in_topology else _watch(plan, directory, marks)
             facts = PlanRunner(
                 plan,
                 directory,
@@ -112,12 +114,33 @@ def _execute(
             collect_reports(directory)
 
 
-def _watch(plan: Plan, directory: RunDirectory) -> Watch:
-    """Return what samples the workers from inside, if the executor has a way to."""
+def _watch(plan: Plan, directory: RunDirectory, marks: MarkWriter) -> Watch:
+    """Return what samples the workers from inside, if the executor has a way to.
+
+    And from outside, where they are in Slurm jobs of this user's.
+    """
     if plan.executor_name not in worker_samplings.names():
         return no_watch
     sampling = worker_samplings.get(plan.executor_name)
-    return sampling(directory, plan.general.inside_interval or INSIDE_INTERVAL_S).watch
+    inside = sampling(directory, plan.general.inside_interval or INSIDE_INTERVAL_S)
+
+    @contextmanager
+    def both(executor: Executor) -> Iterator[Callable[[], None]]:
+        with inside.watch(executor) as collect:
+            if not any(worker.job for worker in inside.found.values()):
+                yield collect
+                return
+            from harness.processes.jobs import watched_jobs  # noqa: PLC0415  # not in images
+
+            with watched_jobs(inside.found, directory, marks) as measure:
+
+                def between_runs() -> None:
+                    collect()
+                    measure()
+
+                yield between_runs
+
+    return both
 
 
 def _settle(plan: Plan, directory: RunDirectory) -> Settle:

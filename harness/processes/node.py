@@ -79,6 +79,11 @@ class NodeAgent(Agent):
         except OSError:
             return ""
 
+    def _do_where(self, pid: int) -> tuple[str, str]:
+        """Return the memory cgroup of a process, or why it is not known."""
+        found = container_cgroup(pid)
+        return ("", found.reason) if isinstance(found, Unreachable) else (found.directory, "")
+
     def _do_find(self, project: str) -> dict[str, dict[str, Any]]:
         """Return the services of a topology that run here: process and cgroup, by name."""
         return find(project)

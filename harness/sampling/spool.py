@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import tempfile
 from bisect import bisect_right
 from contextlib import suppress
@@ -53,12 +54,22 @@ class Sampled:
         pid: its number there.
         clock: see ``clock_id``.
         workers: name and address of each worker in it.
+        job, node: the Slurm job that it is in, and what Slurm calls the host; empty without.
     """
 
     host: str
     pid: int
     clock: str
     workers: list[tuple[str, str]] = field(default_factory=list)
+    job: str = ""
+    node: str = ""
+
+    @classmethod
+    def here(cls, pid: int) -> Sampled:
+        """Describe a process of this host, which is in the same job as this one."""
+        job = os.environ.get("SLURM_JOB_ID", "")
+        node = os.environ.get("SLURMD_NODENAME", "")
+        return cls(socket.gethostname(), pid, clock_id(), job=job, node=node)
 
 
 @dataclass(frozen=True)

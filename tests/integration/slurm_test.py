@@ -27,6 +27,39 @@ WORKLOAD = (
 SHIFT_NS = (5000 - 9000) * 10**9
 
 
+# The address of the login node (scripts/slurm).
+LOGIN = "10.213.89.1"
+# Two nodes with a pool of two workers on each.
+PARSL_CONFIG = f"""
+from parsl.config import Config
+from parsl.executors import HighThroughputExecutor
+from parsl.launchers import SrunLauncher
+from parsl.providers import SlurmProvider
+provider = SlurmProvider(
+    partition="main", nodes_per_block=2, init_blocks=1, max_blocks=1, walltime="00:05:00",
+    exclusive=False, launcher=SrunLauncher(), cmd_timeout=30,
+)
+htex = HighThroughputExecutor(
+    address="{LOGIN}", max_workers_per_node=2, cores_per_worker=0.1, provider=provider
+)
+config = Config(executors=[htex], strategy="none")
+"""
+# What dask-jobqueue submits, and what its user does.
+DASK_SCRIPT = f"""
+dask scheduler --no-dashboard --host {LOGIN} >scheduler.log 2>&1 &
+for node in w1 w2; do
+    sbatch --nodelist $node --output $node.out --wrap "python -m distributed.cli.dask_worker \
+        tcp://{LOGIN}:8786 --name $node --nthreads 1 --memory-limit 1GB --nanny --no-dashboard"
+done
+until [ "$(grep -c 'Register worker' scheduler.log)" = 2 ]; do sleep 0.2; done
+python -m harness run --executor dask --dask-scheduler tcp://{LOGIN}:8786 "$@"
+code=$?
+scancel --name wrap --user astrid
+kill %1
+exit $code
+"""
+
+
 @dataclass
 class Cluster:
     """A cluster of a login node and two nodes."""
@@ -171,6 +204,62 @@ def test_parsl_in_a_job_that_a_script_describes(cluster: Cluster) -> None:
     containers = {row["container"] for row in rows(directory, "memory-cgroup.csv")}
     assert containers == {"runner-1", "worker-1", "worker-2"}
     assert not list(directory.glob(".private*"))
+
+
+def test_workers_in_jobs_of_somebody_elses_cluster_are_seen_from_inside_and_outside(
+    cluster: Cluster,
+) -> None:
+    (cluster.home / "config.py").write_text(PARSL_CONFIG)
+    (cluster.home / "dask.sh").write_text(DASK_SCRIPT)
+    flags = (
+        "--data-management none owned-proxy --stage-task-counts 1 3 1 --task-sleep 0.2"
+        " --stage-bytes-sizes 1MB 20MB 20MB 1KB --ps-connector file"
+        " --ps-file-dir /home/astrid/store"
+    )
+    parsl = "--executor parsl --parsl-config config.py --parsl-max-workers 4"
+    # Both at once: they wait more than they work.
+    running = [
+        cluster.start("bash", "dask.sh", *f"{flags} --run-dir jobs-dask".split()),
+        cluster.start(*f"python -m harness run {parsl} {flags} --run-dir jobs-parsl".split()),
+    ]
+    for process in running:
+        _, said = process.communicate(timeout=280)
+        assert process.returncode == 0, said
+    for name, per_node in (("dask", 1), ("parsl", 2)):
+        directory = cluster.newest(f"jobs-{name}")
+        assert outcomes(directory) == ["ok", "ok"]
+        assert "not seen from outside" not in (directory / "log.txt").read_text()
+        workers = rows(directory, "workers.csv")
+        assert sorted(row["host"] for row in workers) == ["w1"] * per_node + ["w2"] * per_node
+        runs = {row["run_id"] for row in rows(directory, "outcomes.csv")}
+        for view in ("inside", "cgroup"):
+            samples = rows(directory, f"memory-{view}.csv")
+            found = {(row["run_id"], row["container"]) for row in samples if row["run_id"]}
+            assert found == {(run, f"worker-{n}") for run in runs for n in (1, 2)}
+            # They are on the clock of the login node, where the runner is.
+            marks = [int(row["t_mono_ns"]) for row in rows(directory, "marks.csv")]
+            times = [int(row["t_mono_ns"]) for row in samples if row["run_id"]]
+            assert min(marks) - 10**8 < min(times) < max(times) < max(marks) + 10**8
+        for row in rows(directory, "nodes.csv"):
+            known = {"home": 0, "w1": -5000 * 10**9, "w2": -9000 * 10**9}[row["node"]]
+            assert abs(int(row["offset_ns"]) - known) <= int(row["error_ns"]) < 50_000_000
+        # The marks of the jobs' steps have risen since the workers came up.
+        peaks = {r["name"]: r for r in rows(directory, "peaks.csv") if "none" in r["run_id"]}
+        assert peaks["worker@w1"]["label"] == peaks["worker@w2"]["label"] == "kernel"
+        for worker in ("worker-1", "worker-2"):
+            peak, baseline = (int(peaks[worker][f"{of}_bytes"]) for of in ("peak", "baseline"))
+            assert peaks[worker]["label"] == "kernel"
+            assert peak - baseline > 15_000_000
+            used = [
+                int(row["usage_bytes"])
+                for row in samples
+                if "none" in row["run_id"] and row["container"] == worker
+            ]
+            assert peak >= max(used)
+        assert not (directory / ".marks-ack").exists()
+    wait_for(lambda: nothing_runs(cluster))
+    left = [cluster.call("on", n, "--", "ls", "/tmp").stdout for n in ("w1", "w2")]
+    assert "workflow-memory-harness" not in "".join(left)
 
 
 def test_a_worker_that_is_killed_on_another_node_is_named(cluster: Cluster) -> None:

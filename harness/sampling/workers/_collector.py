@@ -54,6 +54,10 @@ class Collector:
         """Clock offsets by address of the worker."""
         self._previous: dict[str, Offset] = {}
 
+    def found(self) -> dict[str, Sampled]:
+        """Return the sampled processes by their names."""
+        return {name: self._sampled[process] for process, name in self._containers.items()}
+
     def measured(self, address: str, offset: Offset) -> None:
         """Note the offset of one worker's clock; rows after the one before lie in between."""
         self._previous[address] = self.last.get(address, offset)

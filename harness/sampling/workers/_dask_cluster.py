@@ -56,7 +56,7 @@ class Cluster:
         self._interval_s = interval_s
         self._clock = clock_id()
         self._directory = directory
-        self._collector = Collector(directory, self._clock)
+        self.collector = Collector(directory, self._clock)
         self._places: dict[str, str] = {}
         self._ended = threading.Event()
         self._toucher = threading.Thread(target=self._touch, daemon=True)
@@ -84,15 +84,15 @@ class Cluster:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
             self._fetch()
-            if all(self._collector.seen(a) or a in failed for a in found):
+            if all(self.collector.seen(a) or a in failed for a in found):
                 break
             time.sleep(_START_POLL_S)
         else:
-            late = [a for a in found if not self._collector.seen(a) and a not in failed]
+            late = [a for a in found if not self.collector.seen(a) and a not in failed]
             failed |= dict.fromkeys(late, f"no rows within {_START_TIMEOUT_S:g} s")
         for address, reason in failed.items():
             logger.warning("worker %s is not sampled from inside: %s", address, reason)
-        self._collector.write_workers()
+        self.collector.write_workers()
 
     def _find(self) -> dict[str, Found]:
         """Ask all workers where their rows are, and measure the clocks of other hosts."""
@@ -115,7 +115,7 @@ class Cluster:
             if isinstance(answer, int):
                 trips.append(Exchange(sent_ns, answer, received_ns))
         if trips:
-            self._collector.measured(address, estimate(trips))
+            self.collector.measured(address, estimate(trips))
 
     def _fetch(self) -> None:
         """Fetch from one worker of each host, piece by piece, until there is nothing new."""
@@ -124,21 +124,21 @@ class Cluster:
             answers = self._run(
                 read_spool,
                 self._token,
-                self._collector.offsets,
+                self.collector.offsets,
                 workers=list(self._places.values()),
             )
             pieces: dict[str, Piece] = {}
             for answer in answers.values():
                 if not isinstance(answer, Exception):
                     pieces |= answer
-            more = self._collector.take(pieces)
+            more = self.collector.take(pieces)
 
     def collect(self) -> None:
         """Fetch what there is, between runs. A cluster that is gone is said and survived."""
         try:
             self._find()
             self._fetch()
-            self._collector.write_workers()
+            self.collector.write_workers()
         except _GONE as error:
             logger.warning("rows of the Dask workers could not be fetched: %s", error)
 
@@ -156,10 +156,10 @@ class Cluster:
             self._run(remove_spool, self._token, workers=list(self._places.values()))
         except _GONE as error:
             logger.warning("samplers of the Dask workers were not ended orderly: %s", error)
-        lost = self._collector.lost()
+        lost = self.collector.lost()
         if lost:
             logger.warning("the last rows of %s are lost: their hosts are gone", ", ".join(lost))
-        self._collector.close()
+        self.collector.close()
 
     def _touch(self) -> None:
         while not self._ended.wait(_TOUCH_EVERY_S):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ class _Sampler:
 
     def __init__(self, token: str, interval_s: float) -> None:
         self.users = 0
-        self.sampled = Sampled(socket.gethostname(), os.getpid(), clock_id())
+        self.sampled = Sampled.here(os.getpid())
         process = f"{self.sampled.host}-{self.sampled.pid}-{secrets.token_hex(4)}"
         self.directory: Path = open_spool(token, process, self.sampled)
         self._child = SamplerChild(

@@ -63,7 +63,7 @@ class Pools:
         self._token = secrets.token_hex(4)
         self._interval_s = interval_s
         self._clock = clock_id()
-        self._collector = Collector(directory, self._clock)
+        self.collector = Collector(directory, self._clock)
         self._pools: dict[str, Sampled] = {}
 
     def start(self) -> None:
@@ -86,10 +86,10 @@ class Pools:
         for process, reason in failed.items():
             host = self._pools[process].host
             logger.warning("a pool on %s is not sampled from inside: %s", host, reason)
-        self._collector.write_workers()
+        self.collector.write_workers()
 
     def _has_rows(self, process: str) -> bool:
-        return self._collector.offsets.get(process, 0) > 0
+        return self.collector.offsets.get(process, 0) > 0
 
     def _ask(self, ask: Callable[[], Any]) -> list[Visit]:
         """Ask all workers, and note which are in which pool."""
@@ -116,19 +116,19 @@ class Pools:
             if found:
                 offset = estimate(found)
                 for _, address in self._pools[process].workers:
-                    self._collector.measured(address, offset)
+                    self.collector.measured(address, offset)
 
     def _fetch(self, *, end: bool = False) -> None:
         """Fetch what is new; at the end until there is nothing, for then reports come."""
         more = True
         while more:
-            ask = partial(read_sampler, self._token, dict(self._collector.offsets), end=end)
+            ask = partial(read_sampler, self._token, dict(self.collector.offsets), end=end)
             pieces: dict[str, Piece] = {}
             for visit in self._ask(ask):
                 if visit.piece is not None:
                     sampled = self._pools[visit.process]
                     pieces[visit.process] = replace(visit.piece, sampled=sampled)
-            more = self._collector.take(pieces)
+            more = self.collector.take(pieces)
             if not end:  # a round takes its time, and the rest can wait, unless it is a lot
                 more = any(len(piece.rows) > _MANY_BYTES for piece in pieces.values())
 
@@ -137,7 +137,7 @@ class Pools:
         try:
             self._measure()
             self._fetch()
-            self._collector.write_workers()
+            self.collector.write_workers()
         except Exception as error:  # noqa: BLE001  # whatever Parsl raises, it is told
             logger.warning("rows of Parsl's workers could not be fetched: %s", _said(error))
 
@@ -149,10 +149,10 @@ class Pools:
             self._executor.ask_each(partial(remove_sampler, self._token), _CALL_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001  # whatever Parsl raises, it is told
             logger.warning("samplers of Parsl's pools were not ended orderly: %s", _said(error))
-        lost = self._collector.lost()
+        lost = self.collector.lost()
         if lost:
             logger.warning("the last rows of %s are lost: their hosts are gone", ", ".join(lost))
-        self._collector.close()
+        self.collector.close()
 
 
 def _said(error: Exception) -> str:

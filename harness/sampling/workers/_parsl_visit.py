@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.core.clock import clock_id
 from harness.sampling.child import SamplerChild
 from harness.sampling.spool import Sampled, open_spool, read_piece, remove_if_empty, spool
 
@@ -50,7 +48,8 @@ def _here() -> tuple[str, Sampled]:
     """Return name and description of this worker's pool."""
     pool = os.environ.get("PARSL_WORKER_POOL_ID", "")
     rank = os.environ.get("PARSL_WORKER_RANK", str(os.getpid()))
-    sampled = Sampled(socket.gethostname(), os.getppid(), clock_id(), [(rank, pool)])
+    sampled = Sampled.here(os.getppid())
+    sampled.workers.append((rank, pool))
     return f"{sampled.host}-{sampled.pid}-{pool}", sampled
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from harness.results.directory import RunDirectory
+    from harness.sampling.spool import Sampled
 
 
 class WorkerSampling(ABC):
@@ -26,6 +27,8 @@ class WorkerSampling(ABC):
     def __init__(self, directory: RunDirectory, interval_s: float) -> None:
         self.directory = directory
         self.interval_s = interval_s
+        self.found: dict[str, Sampled] = {}
+        """The processes that are sampled, by their names, once they are watched."""
 
     @abstractmethod
     def watch(self, executor: Executor) -> AbstractContextManager[Callable[[], None]]:

@@ -27,6 +27,7 @@ class DaskWorkerSampling(WorkerSampling):
         cluster = Cluster(client, self.directory, self.interval_s)
         try:
             cluster.start()
+            self.found = cluster.collector.found()
             yield cluster.collect
         finally:
             cluster.stop()

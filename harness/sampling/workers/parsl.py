@@ -27,6 +27,7 @@ class ParslWorkerSampling(WorkerSampling):
         pools = Pools(pools_executor, self.directory, self.interval_s)
         try:
             pools.start()
+            self.found = pools.collector.found()
             yield pools.collect
         finally:
             pools.stop()

@@ -9,6 +9,19 @@ from harness.core.errors import InfrastructureError
 from harness.results.conversation import RUN_END, RUN_START, MarkWriter
 
 
+def test_confirmations_may_begin_and_end_while_marks_are_written(tmp_path: Path) -> None:
+    ack = tmp_path / "ack"
+    with MarkWriter(tmp_path / "marks.csv", timeout_s=0.05) as marks:
+        marks.write("0001", RUN_START)
+        marks.confirmed(ack)
+        ack.write_bytes(b".")
+        marks.write("0001", RUN_END)  # the one before needs no confirmation
+        with pytest.raises(InfrastructureError, match="did not confirm run_start"):
+            marks.write("0002", RUN_START)
+        marks.confirmed(None)
+        marks.write("0002", RUN_END)
+
+
 def test_marks_need_no_confirmation_by_default(tmp_path: Path) -> None:
     with MarkWriter(tmp_path / "marks.csv") as marks:
         marks.write("0001-none-1", RUN_START)
