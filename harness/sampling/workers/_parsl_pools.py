@@ -67,7 +67,13 @@ class Pools:
         self._pools: dict[str, Sampled] = {}
 
     def start(self) -> None:
-        """Start samplers and wait until each has written a row."""
+        """Start samplers and wait until each has written a row; what fails is said."""
+        try:
+            self._start()
+        except Exception as error:  # noqa: BLE001  # whatever Parsl raises, it is told
+            logger.warning("Parsl's pools are not sampled from inside: %s", _said(error))
+
+    def _start(self) -> None:
         failed = {
             visit.process: visit.error
             for visit in self._ask(partial(start_sampler, self._token, self._interval_s))
@@ -94,6 +100,8 @@ class Pools:
     def _ask(self, ask: Callable[[], Any]) -> list[Visit]:
         """Ask all workers, and note which are in which pool."""
         visits: list[Visit] = self._executor.ask_each(ask, _CALL_TIMEOUT_S)
+        if not visits:
+            raise TimeoutError(f"no worker answered within {_CALL_TIMEOUT_S:g} s")
         for visit in visits:
             known = self._pools.setdefault(visit.process, replace(visit.sampled, workers=[]))
             known.workers += [each for each in visit.sampled.workers if each not in known.workers]
