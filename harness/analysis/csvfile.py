@@ -54,7 +54,6 @@ class ColumnType(Enum):
 
 
 INTEGER, REAL, WORD = ColumnType
-_ALLOWED = {INTEGER: b"+-0123456789", REAL: b"+-.0123456789eE"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,8 @@ def read_csv(
     if reader.problem:
         return Table(nothing, (reader.problem,))
     there = [name for name in columns if name in reader.found]
-    rows = Rows({name: _column(columns[name], blocks[name]) for name in there})
+    # One column after the other, so that never all of them are there twice.
+    rows = Rows({name: _column(columns[name], blocks.pop(name)) for name in there})
     whole = np.concatenate([np.zeros(0, bool), *wholes])
     cut = reader.cut_number and bool(len(whole)) and bool(whole[-1])
     if cut:
@@ -217,7 +217,8 @@ class _Reader:
     def _cells(self, block: bytes) -> tuple[list[_Cells], _Bools]:
         """Return the cells of whole lines; those of each row at once if the rows are alike."""
         width = len(self._header)
-        letters = np.frombuffer(block, np.uint8)
+        padded = np.frombuffer(block + bytes(_WIDEST_CELL), np.uint8)
+        letters = padded[: len(block)]
         breaks = letters == ord("\n")
         ends, lines = np.flatnonzero(breaks | (letters == ord(","))), np.flatnonzero(breaks)
         # A header that comes again may have other columns: lines are looked at one by one.
@@ -234,7 +235,7 @@ class _Reader:
                 places = [self._place(name) for name in self._names]
                 empty: _Cells = np.zeros(len(table), "S1")
                 cells = [
-                    empty if n is None else _cut_out(letters, starts[:, n], sizes[:, n])
+                    empty if n is None else _cut_out(padded, starts[:, n], sizes[:, n])
                     for n in places
                 ]
                 return cells, np.ones(len(table), bool)
@@ -271,13 +272,18 @@ class _Reader:
 def _cut_out(
     letters: _Bytes, starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
 ) -> _Cells:
-    """Return cells of different sizes as an array, filled up with bytes of zero."""
+    """Return cells of different sizes as an array, filled up with bytes of zero.
+
+    Args:
+        letters: of the block, and as many more as the widest cell may have.
+        starts: place of each cell's first letter.
+        sizes: number of its letters.
+    """
     widest = max(int(sizes.max(initial=0)), 1)
-    places = np.arange(widest)
+    found = np.lib.stride_tricks.sliding_window_view(letters, widest)[starts]
     # Beyond a short cell there are letters of the next one, until they are wiped.
-    found = letters.take(starts[:, None] + places, mode="clip")
     if int(sizes.min(initial=widest)) < widest:
-        found[places >= sizes[:, None]] = 0
+        found *= np.arange(widest) < sizes[:, None]
     return found.view(f"S{widest}").ravel()
 
 
@@ -285,29 +291,79 @@ def _parsed(kind: ColumnType, name: str, cells: _Cells) -> Column:
     """Return the cells of a block as what they should be."""
     there: _Bools = cells != b""
     if kind is WORD:
-        words, codes = np.unique(cells, return_inverse=True)
+        words, codes = _unique(cells)
         return Column(
             codes.astype(np.uint16 if len(words) < 1 << 16 else np.uint32),
             there,
             tuple(one_line(word.decode(errors="replace")).strip() for word in words.tolist()),
         )
-    letters = np.ascontiguousarray(cells).view(np.uint8).reshape(len(cells), cells.itemsize)
-    allowed = np.zeros(256, bool)
-    allowed[[0, *_ALLOWED[kind]]] = True
-    plain = there & allowed[letters].all(axis=1)
-    try:
-        values = np.where(plain, cells, b"0").astype(kind.value)
-        others = there & ~plain
-    except (ValueError, OverflowError):
-        values, others = np.zeros(len(cells), kind.value), there
-    for place in np.flatnonzero(others).tolist():
+    values, plain = _integers(cells) if kind is INTEGER else _reals(cells)
+    for place in np.flatnonzero(there & ~plain).tolist():
         text = cells[place].decode(errors="replace")
         value = parse_integer(text) if kind is INTEGER else parse_real(text)
         there[place] = value is not None and plausible(name, value)
-        values[place] = value if there[place] else 0
+        values[place] = 0 if value is None or not there[place] else value
     # As `plausible` has it, of all at once; a value that is not finite is none of these.
     there &= (values >= 0) & (values < most_of(name, integer=kind is INTEGER))
     return Column(values, there)
+
+
+def _letters(cells: _Cells) -> _Bytes:
+    """Return the letters of each cell, a row for each cell."""
+    return np.ascontiguousarray(cells).view(np.uint8).reshape(len(cells), cells.itemsize)
+
+
+def _integers(cells: _Cells) -> tuple[npt.NDArray[np.int64], _Bools]:
+    """Return the values of cells that are digits and nothing else, and which these are."""
+    columns = np.ascontiguousarray(_letters(cells).T)
+    # Any number of 18 digits fits into 64 bits.
+    fitting = columns[:18]
+    digits, empty = fitting - ord("0"), fitting == 0
+    plain: _Bools = ((digits <= 9) | empty).all(axis=0) & ~columns[18:].any(axis=0)
+    digits[empty] = 0
+    values = np.zeros(len(cells), np.int64)
+    for digit in digits:
+        values *= 10
+        values += digit
+    missing = empty.sum(axis=0)
+    if missing.any():
+        values //= 10**missing
+    return values, plain
+
+
+def _reals(cells: _Cells) -> tuple[npt.NDArray[np.float64], _Bools]:
+    """Return the values of cells that are written plainly, and which these are."""
+    allowed = np.zeros(256, bool)
+    allowed[[0, *b"+-.0123456789eE"]] = True
+    plain: _Bools = (cells != b"") & allowed[_letters(cells)].all(axis=1)
+    try:
+        return np.where(plain, cells, b"0").astype(np.float64), plain
+    except (ValueError, OverflowError):
+        return np.zeros(len(cells)), np.zeros(len(cells), bool)
+
+
+def _unique(cells: _Cells) -> tuple[_Cells, npt.NDArray[np.intp]]:
+    """Return the different cells in order, and for each cell its place among them.
+
+    They are told apart by one number each, which sorts ten times as fast as text. Where two of
+    them share a number, they are sorted as text after all.
+    """
+    letters = _letters(cells)
+    wide = np.zeros((len(cells), -(-letters.shape[1] // 8) * 8), np.uint8)
+    wide[:, : letters.shape[1]] = letters
+    parts = wide.view(np.uint64)
+    numbers = np.zeros(len(cells), np.uint64)
+    for part in parts.T:
+        # Knuth's multiplier for hashing, 2**64 divided by the golden ratio.
+        numbers = (numbers + part) * np.uint64(0x9E3779B97F4A7C15)
+    _, first, codes = np.unique(numbers, return_index=True, return_inverse=True)
+    words = cells[first]
+    if (words[codes] != cells).any():
+        return np.unique(cells, return_inverse=True)
+    order = np.argsort(words)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return words[order], rank[codes]
 
 
 def _column(kind: ColumnType, blocks: Sequence[Column]) -> Column:

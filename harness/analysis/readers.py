@@ -205,12 +205,17 @@ def container_readings(
 
 def _containers(rows: Rows, column: str) -> Iterator[tuple[str, str, Times, npt.NDArray[np.int64]]]:
     """Yield each container's readings, in the order of their times."""
-    rows = rows.where(rows[column].there)
-    names, codes = rows["container"].words, rows["container"].values
+    there = rows[column].there
+    whole = bool(there.all())
+    # Of the other columns nothing is copied.
+    codes, all_times, all_values = (
+        values if whole else values[there]
+        for values in (rows[name].values for name in ("container", "t_mono_ns", column))
+    )
+    names = rows["container"].words
     # A stable sort of 16-bit numbers is linear and keeps the order of times within a container.
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
-    all_times, all_values = rows["t_mono_ns"].values, rows[column].values
     for code, name in sorted(enumerate(names), key=lambda pair: pair[1]):
         chosen = order[bounds[code] : bounds[code + 1]]
         times, values = all_times[chosen], all_values[chosen]
