@@ -53,6 +53,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_a_pool_is_sampled_as_one_and_nothing_is_left(executor: Executor, tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, "r.csv", "l.txt")
+    # What other tests have left running is below this process, too.
+    others = psutil.Process().children(recursive=True)
     pools = Pools(executor, directory, 0.02)
     with MarkWriter(directory.marks) as marks:
         pools.start()
@@ -67,7 +69,8 @@ def test_a_pool_is_sampled_as_one_and_nothing_is_left(executor: Executor, tmp_pa
     inside = rows(directory.memory("inside"))
     assert "0001" in {row["run_id"] for row in inside}
     # This process and its workers; the sampler is not counted.
-    assert {int(row["n_procs"]) for row in inside} >= {1 + WORKERS}
+    counts = {1 + WORKERS + len(others), 1 + WORKERS + sum(p.is_running() for p in others)}
+    assert {int(row["n_procs"]) for row in inside} & counts
     assert not list((tmp_path / "tmp").iterdir())
     assert not [p for p in psutil.Process().children(recursive=True) if "process_tree" in str(p)]
 
