@@ -21,7 +21,7 @@ from harness.core.errors import UsageError
 from harness.core.files import write_whole
 from harness.images import recipe
 from harness.images.variant import ENTRY, WHEELS, Variant, kept, kept_words, normal, versions
-from harness.images.words import Say, Source, keep, source, uv, uv_failure
+from harness.images.words import Say, Source, keep, requirements_of, source, uv, uv_failure
 
 # Another one resolves anew.
 _FORMAT = "2"
@@ -52,8 +52,8 @@ def resolve(words: Sequence[str], python: str | None, stacks: Sequence[str], say
     fits. What was resolved once is taken from the cache.
 
     Args:
-        words: requirements, wheels, checkouts (``NAME @ DIR`` or ``DIR``) and ``git+URL@REF``, or
-            names of kept variants.
+        words: requirements, wheels, checkouts (``NAME @ DIR`` or ``DIR``) and ``git+URL@REF``,
+            files of these (``requirements.txt``), or names of kept variants.
         python: such as ``3.11``; None for the base's own.
         stacks: images that may be concerned, the executor's first.
         say: told, one line each, what is being done.
@@ -78,7 +78,8 @@ def resolve(words: Sequence[str], python: str | None, stacks: Sequence[str], say
             )
         if there is not None:
             return replace(there, locks={s: t for s, t in there.locks.items() if s in stacks})
-    spelled = {word: kept_words(root, word) for word in words}
+    files = {word: requirements_of(word) for word in words if word.endswith(".txt")}
+    spelled = {word: files.get(word) or kept_words(root, word) for word in words}
     named = {word: [source(each, say) for each in spelled[word]] for word in words}
     sources = [each for word in words for each in named[word]]
     names = [each.name for each in sources]
@@ -87,9 +88,11 @@ def resolve(words: Sequence[str], python: str | None, stacks: Sequence[str], say
         raise UsageError(f"--stack: {twice} is named twice; name it once")
     if _project(root)["name"] in names:
         raise UsageError("--stack: images have this checkout's harness; leave it out")
-    is_kept = {word: spelled[word] != [word] for word in words}
-    public = {word: word if is_kept[word] else named[word][0].word for word in words}
-    variant = _Locks(root, public, python or own, say).of(stacks, sources)
+    is_kept = {word: word not in files and spelled[word] != [word] for word in words}
+    public = {word: [word] if is_kept[word] else [n.word for n in named[word]] for word in words}
+    given = {word: Path(word).name if word in files else public[word][0] for word in words}
+    asked = tuple(each for word in words for each in public[word])
+    variant = _Locks(root, asked, given, python or own, say).of(stacks, sources)
     _check_floors(root, variant)
     return variant
 
@@ -102,7 +105,8 @@ class _Locks:
     """Resolves the images of a variant, or takes what was resolved before."""
 
     root: Path
-    words: Mapping[str, str]
+    words: tuple[str, ...]
+    given: Mapping[str, str]
     python: str
     say: Say
 
@@ -130,13 +134,11 @@ class _Locks:
             if each.path is not None:
                 keep(each.path, wheels)
         built = tuple(each.wheel for each in sources if each.wheel is not None)
-        return Variant(
-            tuple(self.words.values()), self.python, locks, built, directory, given=self.words
-        )
+        return Variant(self.words, self.python, locks, built, directory, given=self.given)
 
     @property
     def _asked(self) -> str:
-        return " ".join(self.words.values()) or f"(Python {self.python})"
+        return " ".join(self.words) or f"(Python {self.python})"
 
     def _file(self, stack: str, kind: str) -> Path:
         return self.root / "images" / stack / f"requirements.{kind}"

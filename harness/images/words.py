@@ -116,6 +116,32 @@ def source(word: str, say: Say) -> Source:
     return Source(requirement, place)
 
 
+def requirements_of(word: str) -> list[str]:
+    """Return the words of a requirements file, one a line; comments and empty lines are none.
+
+    Raises:
+        UsageError: one line that names the file and what is wrong with it.
+    """
+    project = _Project(word, "", (), lambda _: None)
+    try:
+        lines = _local(word.strip()).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise project.wrong(f"{error.strerror}: name a file of requirements") from None
+    except ValueError:
+        raise project.wrong("is no text: name a file of requirements") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+        if text.startswith("-") or text.endswith("\\"):
+            raise project.wrong(
+                f"line {number}, {one_line(text)[:80]!r}, is more than a requirement: write {_WAYS}"
+            )
+        found += [text] if text else []
+    if not found:
+        raise project.wrong("names no package: write one a line")
+    return found
+
+
 def _local(place: str) -> Path:
     # In 'NAME @ ~/DIR' no shell does.
     return Path(os.path.expanduser(place))  # noqa: PTH111  # it never raises

@@ -121,6 +121,39 @@ def test_a_package_that_no_image_has_goes_to_the_executor(site: Site) -> None:
     assert of(variant)["dask"] == "2026.8.0"
 
 
+def test_a_file_of_requirements_is_its_lines(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("# what the workflow imports\n\ncodec==3.0  # the newest\ndask==2025.1.0\n")
+    variant = site.find(file)
+    assert of(variant)["codec"] == "3.0"
+    assert of(variant)["dask"] == "2025.1.0"
+    # What others may read has no path of this machine, and what was asked for.
+    assert variant.words == ("codec==3.0", "dask==2025.1.0")
+    assert dict(variant.given) == {str(file): "requirements.txt"}
+    assert variant.locks == site.find("codec==3.0", "dask==2025.1.0").locks
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "names no package: write one a line"),
+        ("# nothing\n", "names no package: write one a line"),
+        ("codec==3.0\n-r other.txt\n", "line 2, '-r other.txt', is more than a requirement"),
+        ("codec==3.0 \\\n  --hash=sha256:0\n", "is more than a requirement"),
+        ("codec = 3\n", "--stack 'codec = 3': is no requirement"),
+        ("codec==3.0\ncodec==2.0\n", "codec is named twice"),
+    ],
+)
+def test_a_file_that_is_more_or_less_than_requirements(
+    site: Site, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "needs.txt"
+    file.write_text(text)
+    assert said in site.refusal(file)
+    file.unlink()
+    assert "No such file or directory: name a file of requirements" in site.refusal(file)
+
+
 def test_a_range_or_a_name_is_the_newest_that_fits(site: Site) -> None:
     assert of(site.find("distributed"))["dask"] == "2026.9.0"
     assert of(site.find("dask<2026.9", "distributed"))["distributed"] == "2026.8.0"
