@@ -32,7 +32,11 @@ _ANSWER = b"done\n"
 _TIMEOUT_S = 30.0
 _MOST_BYTES = 4096
 # Programs that hold nothing for anybody, or are the harness's own.
-_NOT = ("multiprocessing.resource_tracker", "harness.workflow.trace_reader")
+_NOT = (
+    "multiprocessing.resource_tracker",
+    "harness.workflow.trace_reader",
+    "harness.sampling.process_tree",
+)
 
 _listening: socket.socket | None = None
 
